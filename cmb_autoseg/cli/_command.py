@@ -1,0 +1,157 @@
+"""What all commands share: options spelled both ways, exit codes, one-line errors.
+
+This module and every `cli` module import only the standard library at import time, so that
+`--help`, `--version` and wrong arguments answer at once.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cmb_autoseg import __version__
+from cmb_autoseg.errors import CMBError, InputError
+
+__all__ = [
+    "ExitCode",
+    "Parser",
+    "add_dataset",
+    "add_device",
+    "add_option",
+    "add_seed",
+    "add_workspace",
+    "existing_path",
+    "fold_list",
+    "positive_int",
+    "run_command",
+]
+
+
+class ExitCode(IntEnum):
+    """What a command leaves with."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    BAD_INPUT = 2
+    INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with `--version` and `--debug`, whose errors are one line."""
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--version", action="version", version=f"{prog} {__version__}")
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitCode.BAD_INPUT, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def add_option(parser: argparse._ActionsContainer, *flags: str, **settings: Any) -> None:
+    """Add an option; a long name with hyphens is also understood with underscores.
+
+    `-gpu_memory_target` style names (nnU-Net's) are given as they are and get the `--` spellings too.
+    """
+    spellings: list[str] = []
+    for flag in flags:
+        name = flag.lstrip("-")
+        single_long = flag.startswith("-") and not flag.startswith("--") and len(name) > 1
+        spellings.append(flag)
+        if flag.startswith("--") or single_long:
+            spellings += [f"--{name.replace('_', '-')}", f"--{name.replace('-', '_')}"]
+    parser.add_argument(*dict.fromkeys(spellings), **settings)
+
+
+def add_workspace(parser: argparse._ActionsContainer) -> None:
+    add_option(
+        parser,
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        help="where everything lives (default: $CMB_WORKSPACE, else ./cmb_workspace)",
+    )
+
+
+def add_dataset(parser: argparse._ActionsContainer, required: bool = True) -> None:
+    add_option(parser, "-d", required=required, metavar="DATASET", help="dataset: 501, NAME or Dataset501_NAME")
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    add_option(parser, "-device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
+
+
+def add_seed(parser: argparse._ActionsContainer, default: int = 0) -> None:
+    add_option(parser, "--seed", type=int, default=default, metavar="N", help=f"seed of every random choice (default {default})")
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
+    return value
+
+
+def fold_list(values: Sequence[str], n_folds: int = 5) -> tuple[int, ...]:
+    """The folds named by `-f`: numbers from 0, or `all`.
+
+    Raises:
+        InputError: no such fold.
+    """
+    if list(values) == ["all"]:
+        return tuple(range(n_folds))
+    legal = [str(fold) for fold in range(n_folds)]
+    for value in values:
+        if value not in legal:
+            raise InputError(f"-f: found {value!r}, expected {', '.join(legal)} or all")
+    return tuple(dict.fromkeys(int(value) for value in values))
+
+
+def existing_path(path: Path, flag: str) -> Path:
+    """Refuse a path that is not there.
+
+    Raises:
+        InputError: names the flag and the path.
+    """
+    if not path.exists():
+        raise InputError(f"{flag} {path}: no such file or folder")
+    return path
+
+
+def run_command(parser: Parser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
+    """Parse, run, and turn errors that the user can mend into one line and exit code 2."""
+    args = parser.parse_args(argv)
+    try:
+        return int(run(args))
+    except CMBError as error:
+        return _complain(parser.prog, str(error), args.debug)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except OSError as error:  # a full disk, a lost mount, a file without permission
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(parser.prog, f"{where}{error.strerror or error}; check the path, its permissions and free space", args.debug)
+
+
+def _complain(prog: str, message: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    return ExitCode.BAD_INPUT

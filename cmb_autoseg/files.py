@@ -1,0 +1,124 @@
+"""Writing so that no partial file ever carries its final name, and reading of small tables."""
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cmb_autoseg.errors import InputError, OutputError
+
+__all__ = [
+    "atomic_path",
+    "file_digest",
+    "read_json",
+    "read_tsv",
+    "text_digest",
+    "writable_folder",
+    "write_json",
+    "write_text",
+    "write_tsv",
+]
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` when the block succeeds.
+
+    The temporary name is hidden and keeps the suffixes, because writers choose a format by them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp{os.getpid()}_{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text under a temporary name, then rename."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON with keys in the order given; NaN is refused because JSON has none."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error}); write the file anew") from None
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a tab-separated table; a missing or None cell becomes `n/a`, as in BIDS."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_cell(row.get(column)) for column in columns])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def read_tsv(path: Path) -> list[dict[str, str]]:
+    """Read a tab-separated table with a header line as one dict a row.
+
+    Raises:
+        InputError: the file is missing or is no text.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return list(csv.DictReader(stream, delimiter="\t"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise InputError(f"{path}: not readable as a tab-separated table ({error})") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as `sha256:<hex>`."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text in UTF-8, as `sha256:<hex>`."""
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def writable_folder(path: Path) -> Path:
+    """Make sure before long work that results can be written under `path`; the folder is made.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".tmp{os.getpid()}_probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: cannot write there ({reason}); choose another folder with -o or --workspace") from None
+    return path

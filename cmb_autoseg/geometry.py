@@ -1,0 +1,218 @@
+"""Volumes on their grid: reading, checking, reorienting and writing NIfTI.
+
+Affines map voxel indices (i, j, k) to RAS millimetres. Arrays are in file order (i, j, k); only
+what goes into a network is (z, y, x), as nnU-Net has it.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from cmb_autoseg.errors import GeometryError, InputError
+from cmb_autoseg.files import atomic_path
+
+__all__ = [
+    "NIFTI_SUFFIXES",
+    "Volume",
+    "check_same_grid",
+    "from_canonical",
+    "is_nifti",
+    "nifti_stem",
+    "read_grid",
+    "read_volume",
+    "to_canonical",
+    "write_volume",
+]
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+AFFINE_TOLERANCE_MM = 0.01
+"""Two grids are one when no corner voxel moves by more than this."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3D array with its place in the world.
+
+    `data` has shape (i, j, k); `affine` maps voxel indices to RAS millimetres. `header` is the
+    NIfTI header that the volume came with, kept so that results carry the same qform, sform and
+    codes; None for volumes made here.
+    """
+
+    data: NDArray[Any]
+    affine: NDArray[np.float64]
+    header: Any = None
+    name: str = "volume"
+    """What messages call it: usually the file."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        i, j, k = self.data.shape
+        return i, j, k
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along i, j, k in millimetres."""
+        i, j, k = (float(length) for length in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return i, j, k
+
+    @cached_property
+    def voxel_volume_mm3(self) -> float:
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def with_data(self, data: NDArray[Any]) -> "Volume":
+        """The same grid with another array of the same shape."""
+        if data.shape != self.data.shape:
+            raise GeometryError(f"{self.name}: array of shape {data.shape} does not fit the grid {self.data.shape}")
+        return replace(self, data=data)
+
+    def to_ras_mm(self, voxels: NDArray[Any]) -> NDArray[np.float64]:
+        """Map voxel indices of shape (n, 3) to RAS millimetres of shape (n, 3)."""
+        return np.asarray(voxels, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def to_voxels(self, points_ras_mm: NDArray[Any]) -> NDArray[np.float64]:
+        """Map RAS millimetres of shape (n, 3) to fractional voxel indices of shape (n, 3)."""
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(points_ras_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+
+
+def is_nifti(path: Path) -> bool:
+    return path.name.endswith(NIFTI_SUFFIXES)
+
+
+def nifti_stem(path: Path) -> str:
+    """The file's name without `.nii` or `.nii.gz`."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape and affine of a NIfTI file, from the header alone.
+
+    Raises:
+        InputError: the file is missing or has no readable NIfTI header.
+    """
+    image = _open(path)
+    return tuple(int(n) for n in image.shape), np.asarray(image.affine, dtype=np.float64)
+
+
+def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) -> Volume:
+    """Read one 3D volume of a NIfTI file.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        echo: which volume of a 4D file, counted from 1; must be None or 1 for a 3D file.
+        dtype: of the array returned; scaling by the header's slope and intercept is applied.
+
+    Raises:
+        InputError: missing, truncated or foreign file; 4D without `echo`; `echo` out of range;
+            an affine that cannot be inverted.
+    """
+    image = _open(path)
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise InputError(f"{path}: found shape {image.shape}, a 3D volume is needed; split the file into 3D volumes")
+    echoes = shape[3] if len(shape) == 4 else 1
+    if echoes > 1 and echo is None:
+        raise InputError(
+            f"{path}: a 4D file with {echoes} volumes; choose one with --echo 1..{echoes} (in a card: images.<name>.echo)"
+        )
+    chosen = 1 if echo is None else echo
+    if not 1 <= chosen <= echoes:
+        raise InputError(f"{path}: echo {chosen} asked for, but the file has {echoes}; choose 1..{echoes}")
+    try:
+        proxy = image.dataobj
+        raw = np.asanyarray(proxy[(..., *(0,) * (len(image.shape) - 3))] if echoes == 1 else proxy[..., chosen - 1])
+    except Exception as error:  # nibabel, gzip and zlib each raise their own kinds for damaged data
+        raise InputError(f"{path}: damaged or truncated ({_first_line(error)}); copy the file again") from None
+    if np.iscomplexobj(raw):
+        raise InputError(f"{path}: complex values; export magnitude and phase as separate files")
+    if raw.dtype.fields is not None:
+        raise InputError(f"{path}: colour (RGB) values; export the scan as grey values")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path}: its affine is not invertible; repair the header's sform or qform")
+    return Volume(raw.astype(dtype), affine, image.header.copy(), str(path))
+
+
+def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if not is_nifti(path):
+        raise InputError(f"{path}: not a NIfTI file name; expected one of {', '.join(NIFTI_SUFFIXES)}")
+    try:
+        image = nib.load(path)
+    except Exception as error:  # see read_volume
+        raise InputError(f"{path}: not readable as NIfTI ({_first_line(error)}); copy or convert it again") from None
+    if not isinstance(image, nib.Nifti1Pair):
+        raise InputError(f"{path}: found {type(image).__name__}, NIfTI is needed; convert it")
+    return image
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def check_same_grid(volume: Volume, reference: Volume, cure: str) -> None:
+    """Refuse two volumes that do not share one grid.
+
+    Raises:
+        GeometryError: shape differs, or a corner moves by more than 0.01 mm; ends with `cure`.
+    """
+    if volume.shape != reference.shape:
+        raise GeometryError(f"{volume.name}: shape {volume.shape} differs from {reference.name} {reference.shape}; {cure}")
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.shape])).reshape(3, -1).T
+    offset = float(np.linalg.norm(volume.to_ras_mm(corners) - reference.to_ras_mm(corners), axis=1).max())
+    if offset > AFFINE_TOLERANCE_MM:
+        raise GeometryError(
+            f"{volume.name}: affine is {offset:.2f} mm off {reference.name} (tolerance {AFFINE_TOLERANCE_MM} mm); {cure}"
+        )
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """Permute and flip axes so that i, j, k run most nearly to the right, front and top.
+
+    Lossless: no voxel is interpolated. `from_canonical` undoes it.
+    """
+    orientation = io_orientation(volume.affine)
+    data = np.ascontiguousarray(apply_orientation(volume.data, orientation))
+    affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
+    return Volume(data, affine, None, volume.name)
+
+
+def from_canonical(data: NDArray[Any], original: Volume) -> NDArray[Any]:
+    """Bring an array from the canonical axes of `original` back to its own axes."""
+    canonical = np.array([[0, 1], [1, 1], [2, 1]])
+    back = ornt_transform(canonical, io_orientation(original.affine))
+    return np.ascontiguousarray(apply_orientation(data, back))
+
+
+def write_volume(path: Path, volume: Volume, dtype: Any) -> None:
+    """Write NIfTI with the volume's own header: qform, sform and both codes stay as they came.
+
+    A volume without a header gets its affine as qform and sform with code 1 (scanner).
+    Same arrays give same bytes.
+    """
+    data = np.asarray(volume.data, dtype=dtype)
+    if volume.header is None:
+        image = nib.Nifti1Image(data, volume.affine)
+        image.set_qform(volume.affine, 1)
+        image.set_sform(volume.affine, 1)
+    else:
+        header = volume.header.copy()
+        header.set_data_dtype(dtype)
+        header.set_slope_inter(1, 0)
+        header["cal_min"] = header["cal_max"] = 0
+        # Free text of the scanner or converter may name the patient.
+        header["descrip"], header["db_name"], header["aux_file"] = b"cmb_autoseg", b"", b""
+        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        # With affine None the header's own qform and sform are kept bit by bit.
+        image = kind(data, None, header)
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)

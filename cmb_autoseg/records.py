@@ -1,0 +1,177 @@
+"""Records: what one stage hands to the next. Data only; the JSON of a record is the object.
+
+Distances are millimetres. Points and affines are RAS. Arrays that nnU-Net sees are ordered
+(z, y, x), and so are `spacing_mm` and `*_shape` of plans; everything else is in file order (i, j, k).
+"""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import read_json, text_digest, write_json
+
+__all__ = [
+    "SUSCEPTIBILITY_ROLES",
+    "Case",
+    "ImageSource",
+    "LabelSource",
+    "Lesion",
+    "LesionTable",
+    "OperatingPoint",
+    "PrepSettings",
+    "Record",
+    "Role",
+    "Triple",
+]
+
+type Triple[T] = tuple[T, T, T]
+
+
+class Role(StrEnum):
+    """What a sequence is, whatever its cohort calls it."""
+
+    SWI = "swi"
+    GRE_MAG = "gre_mag"
+    GRE_PHASE = "gre_phase"
+    QSM = "qsm"
+    T1 = "t1"
+    T2 = "t2"
+    FLAIR = "flair"
+
+
+SUSCEPTIBILITY_ROLES = (Role.SWI, Role.GRE_MAG, Role.QSM)
+"""Roles in which a microbleed is visible, in the order in which one is chosen as reference grid."""
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, strict about its fields, written as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def write(self, path: Path) -> None:
+        """Write as JSON under a temporary name, then rename."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read back what `write` wrote.
+
+        Raises:
+            InputError: the file is missing, is no JSON, or is no such record; names the field.
+        """
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{path}: field {field}: {first['msg']}; made by another version? run its stage again") from None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON; equal records have equal digests."""
+        return text_digest(json.dumps(self.model_dump(mode="json"), sort_keys=True))
+
+
+class ImageSource(Record):
+    """One sequence of one case: the file, and which echo of it."""
+
+    path: str
+    echo: int | None = None
+    copy_geometry_from: Role | None = None
+    """Take the affine of this sequence instead of the file's own (same shape needed)."""
+
+
+class LabelSource(Record):
+    """Where the microbleeds of one case are marked."""
+
+    kind: Literal["mask", "points"]
+    path: str
+    values: dict[str, int] = Field(default_factory=dict)
+    """Mask: name of each label to its integer; `cmb` is the one that counts."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Points: names of the columns that hold x, y, z and, if there is one, radius_mm."""
+    space: Literal["ras_mm", "lps_mm", "voxel0", "voxel1"] = "ras_mm"
+    radius_mm: float = 1.5
+    resample: Literal["refuse", "nearest"] = "refuse"
+    """What to do with a mask whose grid is not its image's."""
+
+
+class PrepSettings(Record):
+    """How `prepare_case` treats a scan; part of a card under `prep`, stored with the model."""
+
+    brain: Literal["auto", "already_masked", "classical", "none"] = "auto"
+    """`auto` takes the zero background of an already stripped scan, else the classical mask."""
+    nan: Literal["repair", "refuse"] = "repair"
+
+
+class Case(Record):
+    """One subject-session: its sequences, its label if it has one, and what the card says of it."""
+
+    name: str
+    cohort: str
+    subject: str
+    session: str | None = None
+    images: dict[Role, ImageSource]
+    label: LabelSource | None = None
+    split: Literal["train", "test"] = "train"
+    prep: PrepSettings = PrepSettings()
+    meta: dict[str, str] = Field(default_factory=dict)
+    """Further columns of cases.tsv (site, field_strength_t, free columns of the card)."""
+
+    @property
+    def reference_role(self) -> Role:
+        """The sequence whose grid the case lives on: the first susceptibility role it has."""
+        return next((role for role in SUSCEPTIBILITY_ROLES if role in self.images), next(iter(self.images)))
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Lesion(Record):
+    """One 26-connected component."""
+
+    lesion: int
+    """Number of the component, from 1, by falling volume."""
+    x_mm: float
+    y_mm: float
+    z_mm: float
+    """Centre of mass in RAS millimetres."""
+    i: int
+    j: int
+    k: int
+    """The voxel nearest to the centre of mass, on the input's grid, from 0."""
+    volume_mm3: float
+    diameter_mm: float
+    """Of the sphere of equal volume."""
+    prob_max: Probability
+    prob_mean: Probability
+    region: Literal["lobar", "deep", "infratentorial", "unknown"] = "unknown"
+
+
+class LesionTable(Record):
+    """The lesions of one case, predicted or marked by a reader."""
+
+    case: str
+    lesions: tuple[Lesion, ...] = ()
+    parents: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a lesion, for a table; the key `case` comes first."""
+        return [{"case": self.case, **lesion.model_dump()} for lesion in self.lesions]
+
+
+class OperatingPoint(Record):
+    """A threshold on the probability map, with the reason for it."""
+
+    name: str
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    min_volume_mm3: float = 0.0
+    rule: str
+    sensitivity: float | None = None
+    precision: float | None = None
+    f1: float | None = None
+    fp_per_scan: float | None = None

@@ -1,0 +1,103 @@
+"""Where a dataset's files are: the folders of one workspace."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+
+__all__ = ["DatasetFolders", "Workspace"]
+
+DATASET_NAME = re.compile(r"Dataset(\d{3})_(\w+)")
+
+
+@dataclass(frozen=True)
+class DatasetFolders:
+    """The folders of one dataset; none of them need exist."""
+
+    workspace: Path
+    name: str
+    """`DatasetNNN_NAME`."""
+
+    @property
+    def number(self) -> int:
+        match = DATASET_NAME.fullmatch(self.name)
+        assert match is not None
+        return int(match[1])
+
+    @property
+    def raw(self) -> Path:
+        return self.workspace / "raw" / self.name
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.workspace / "preprocessed" / self.name
+
+    @property
+    def results(self) -> Path:
+        return self.workspace / "results" / self.name
+
+    def model(self, recipe: str) -> Path:
+        """The folder of the model that `recipe` trains on this dataset."""
+        return self.results / f"CMBTrainer__{recipe}__3d"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One folder that holds raw, preprocessed, encoders and results."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, chosen: Path | None) -> "Workspace":
+        """The folder that the user chose, else $CMB_WORKSPACE, else ./cmb_workspace."""
+        return cls((chosen or Path(os.environ.get("CMB_WORKSPACE") or "cmb_workspace")).absolute())
+
+    def datasets(self) -> list[str]:
+        """Names of the datasets that have a raw folder, sorted."""
+        raw = self.root / "raw"
+        return sorted(path.name for path in raw.glob("Dataset*") if DATASET_NAME.fullmatch(path.name))
+
+    def dataset(self, wanted: str) -> DatasetFolders:
+        """Find a dataset by number, name or `DatasetNNN_NAME`.
+
+        Raises:
+            InputError: there is none or more than one; lists those there are.
+        """
+        there = self.datasets()
+        found = [name for name in there if _answers_to(name, wanted)]
+        if len(found) == 1:
+            return DatasetFolders(self.root, found[0])
+        listed = ", ".join(there) or "none"
+        problem = "no such dataset" if not found else f"more than one dataset of that name ({', '.join(found)})"
+        raise InputError(
+            f"-d {wanted}: {problem} in {self.root} (there: {listed}); convert one with cmb_convert CARD -d {wanted}"
+        )
+
+    def new_dataset(self, wanted: str, default_name: str) -> DatasetFolders:
+        """The dataset that `wanted` names, or a new one with that number and a name from the cohorts.
+
+        Raises:
+            InputError: `wanted` is neither a known dataset, a number 1-999 nor `DatasetNNN_NAME`.
+        """
+        there = self.datasets()
+        found = [name for name in there if _answers_to(name, wanted)]
+        if len(found) == 1:
+            return DatasetFolders(self.root, found[0])
+        if DATASET_NAME.fullmatch(wanted):
+            clash = [name for name in there if name[:10] == wanted[:10]]
+            if clash:
+                raise InputError(f"-d {wanted}: number {wanted[7:10]} is taken by {clash[0]}; choose another number")
+            return DatasetFolders(self.root, wanted)
+        if wanted.isdecimal() and 1 <= int(wanted) <= 999:
+            return DatasetFolders(self.root, f"Dataset{int(wanted):03d}_{re.sub(r'[^A-Za-z0-9]+', '', default_name) or 'CMB'}")
+        raise InputError(f"-d {wanted}: a new dataset needs a number from 1 to 999 or a name like Dataset501_NAME")
+
+
+def _answers_to(name: str, wanted: str) -> bool:
+    match = DATASET_NAME.fullmatch(name)
+    assert match is not None
+    if wanted.isdecimal():
+        return int(match[1]) == int(wanted)
+    return wanted in (name, match[2])
