@@ -34,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".tmp{os.getpid()}_{path.name}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -120,5 +120,7 @@ def writable_folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{path}: cannot write there ({reason}); choose another folder with -o or --workspace") from None
+        raise OutputError(
+            f"{path}: cannot write there ({reason}); choose another folder with -o or --workspace"
+        ) from None
     return path

@@ -73,7 +73,8 @@ class Volume:
 
     def to_ras_mm(self, voxels: NDArray[Any]) -> NDArray[np.float64]:
         """Map voxel indices of shape (n, 3) to RAS millimetres of shape (n, 3)."""
-        return np.asarray(voxels, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        mapped: NDArray[np.float64] = np.asarray(voxels, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return mapped
 
     def to_voxels(self, points_ras_mm: NDArray[Any]) -> NDArray[np.float64]:
         """Map RAS millimetres of shape (n, 3) to fractional voxel indices of shape (n, 3)."""
@@ -121,7 +122,8 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
     echoes = shape[3] if len(shape) == 4 else 1
     if echoes > 1 and echo is None:
         raise InputError(
-            f"{path}: a 4D file with {echoes} volumes; choose one with --echo 1..{echoes} (in a card: images.<name>.echo)"
+            f"{path}: a 4D file with {echoes} volumes; choose one with --echo 1..{echoes} "
+            "(in a card: images.<name>.echo)"
         )
     chosen = 1 if echo is None else echo
     if not 1 <= chosen <= echoes:
@@ -166,12 +168,15 @@ def check_same_grid(volume: Volume, reference: Volume, cure: str) -> None:
         GeometryError: shape differs, or a corner moves by more than 0.01 mm; ends with `cure`.
     """
     if volume.shape != reference.shape:
-        raise GeometryError(f"{volume.name}: shape {volume.shape} differs from {reference.name} {reference.shape}; {cure}")
+        raise GeometryError(
+            f"{volume.name}: shape {volume.shape} differs from {reference.name} {reference.shape}; {cure}"
+        )
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.shape])).reshape(3, -1).T
     offset = float(np.linalg.norm(volume.to_ras_mm(corners) - reference.to_ras_mm(corners), axis=1).max())
     if offset > AFFINE_TOLERANCE_MM:
         raise GeometryError(
-            f"{volume.name}: affine is {offset:.2f} mm off {reference.name} (tolerance {AFFINE_TOLERANCE_MM} mm); {cure}"
+            f"{volume.name}: affine is {offset:.2f} mm off {reference.name} "
+            f"(tolerance {AFFINE_TOLERANCE_MM} mm); {cure}"
         )
 
 

@@ -3,18 +3,21 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
 
 __all__ = ["log", "track"]
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_LINES = 15.0
 
 
 def log(message: str) -> None:
     """One line for the user, on standard error, so that standard output stays for results."""
-    print(message, file=sys.stderr, flush=True)
+    print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def track[T](items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
     """Yield `items` and show how far the work is.
 
     Args:

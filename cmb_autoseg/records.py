@@ -7,7 +7,7 @@ Distances are millimetres. Points and affines are RAS. Arrays that nnU-Net sees 
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,7 +28,8 @@ __all__ = [
     "Triple",
 ]
 
-type Triple[T] = tuple[T, T, T]
+T = TypeVar("T")
+Triple = tuple[T, T, T]
 
 
 class Role(StrEnum):
@@ -68,7 +69,9 @@ class Record(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{path}: field {field}: {first['msg']}; made by another version? run its stage again") from None
+            raise InputError(
+                f"{path}: field {field}: {first['msg']}; made by another version? run its stage again"
+            ) from None
 
     @property
     def digest(self) -> str:

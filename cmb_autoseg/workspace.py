@@ -91,7 +91,8 @@ class Workspace:
                 raise InputError(f"-d {wanted}: number {wanted[7:10]} is taken by {clash[0]}; choose another number")
             return DatasetFolders(self.root, wanted)
         if wanted.isdecimal() and 1 <= int(wanted) <= 999:
-            return DatasetFolders(self.root, f"Dataset{int(wanted):03d}_{re.sub(r'[^A-Za-z0-9]+', '', default_name) or 'CMB'}")
+            plain = re.sub(r"[^A-Za-z0-9]+", "", default_name) or "CMB"
+            return DatasetFolders(self.root, f"Dataset{int(wanted):03d}_{plain}")
         raise InputError(f"-d {wanted}: a new dataset needs a number from 1 to 999 or a name like Dataset501_NAME")
 
 

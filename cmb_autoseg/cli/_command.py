@@ -92,7 +92,14 @@ def add_device(parser: argparse._ActionsContainer) -> None:
 
 
 def add_seed(parser: argparse._ActionsContainer, default: int = 0) -> None:
-    add_option(parser, "--seed", type=int, default=default, metavar="N", help=f"seed of every random choice (default {default})")
+    add_option(
+        parser,
+        "--seed",
+        type=int,
+        default=default,
+        metavar="N",
+        help=f"seed of every random choice (default {default})",
+    )
 
 
 def positive_int(text: str) -> int:
@@ -147,7 +154,9 @@ def run_command(parser: Parser, run: Callable[[argparse.Namespace], int], argv: 
         return ExitCode.DONE
     except OSError as error:  # a full disk, a lost mount, a file without permission
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(parser.prog, f"{where}{error.strerror or error}; check the path, its permissions and free space", args.debug)
+        return _complain(
+            parser.prog, f"{where}{error.strerror or error}; check the path, its permissions and free space", args.debug
+        )
 
 
 def _complain(prog: str, message: str, debug: bool) -> int:
