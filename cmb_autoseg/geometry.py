@@ -79,7 +79,8 @@ class Volume:
     def to_voxels(self, points_ras_mm: NDArray[Any]) -> NDArray[np.float64]:
         """Map RAS millimetres of shape (n, 3) to fractional voxel indices of shape (n, 3)."""
         inverse = np.linalg.inv(self.affine)
-        return np.asarray(points_ras_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        mapped: NDArray[np.float64] = np.asarray(points_ras_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        return mapped
 
 
 def is_nifti(path: Path) -> bool:
