@@ -17,14 +17,21 @@ from cmb_autoseg.files import read_json, text_digest, write_json
 __all__ = [
     "SUSCEPTIBILITY_ROLES",
     "Case",
+    "CaseFingerprint",
+    "Fingerprint",
     "ImageSource",
+    "IntensityRange",
     "LabelSource",
     "Lesion",
+    "LesionSize",
     "LesionTable",
     "OperatingPoint",
+    "Plan",
     "PrepSettings",
     "Record",
     "Role",
+    "Topology",
+    "TrainingRange",
     "Triple",
 ]
 
@@ -51,7 +58,7 @@ SUSCEPTIBILITY_ROLES = (Role.SWI, Role.GRE_MAG, Role.QSM)
 class Record(BaseModel):
     """Base of all records: immutable, strict about its fields, written as JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
     def write(self, path: Path) -> None:
         """Write as JSON under a temporary name, then rename."""
@@ -178,3 +185,100 @@ class OperatingPoint(Record):
     precision: float | None = None
     f1: float | None = None
     fp_per_scan: float | None = None
+
+
+class IntensityRange(Record):
+    """Grey values of one sequence inside the brain, and inside the lesions where there are any."""
+
+    mean: float
+    std: float
+    p01: float
+    p99: float
+    lesion_mean: float | None = None
+
+
+class LesionSize(Record):
+    """One marked lesion: its number within the case and its size."""
+
+    lesion: int
+    voxels: int
+    volume_mm3: float
+    diameter_mm: float
+    """Of the sphere of equal volume."""
+
+
+class CaseFingerprint(Record):
+    """What the planner needs to know of one prepared case; axes (z, y, x) of the canonical grid."""
+
+    case: str
+    cohort: str
+    subject: str
+    labelled: bool
+    sequences: tuple[Role, ...]
+    shape: Triple[int]
+    spacing_mm: Triple[float]
+    box_start: Triple[int]
+    box_stop: Triple[int]
+    """The box of non-zero voxels, stop excluded: what nnU-Net crops to."""
+    brain_volume_ml: float
+    field_strength_t: float | None = None
+    intensity: dict[Role, IntensityRange]
+    lesions: tuple[LesionSize, ...] = ()
+
+
+class Fingerprint(Record):
+    """The training part of one dataset in numbers, case by case."""
+
+    dataset: str
+    roles: tuple[Role, ...]
+    """Of the raw dataset's channels, in their order."""
+    cases: tuple[CaseFingerprint, ...]
+    parents: tuple[str, ...] = ()
+
+
+class Topology(Record):
+    """Levels of the network, finest first; kernels and strides are (z, y, x)."""
+
+    features_per_stage: tuple[int, ...]
+    kernel_sizes: tuple[Triple[int], ...]
+    strides: tuple[Triple[int], ...]
+    n_blocks_per_stage: tuple[int, ...]
+
+
+class TrainingRange(Record):
+    """What a model has seen; a scan outside it is predicted with a warning. Axes (z, y, x)."""
+
+    sequences: tuple[Role, ...]
+    spacing_mm_min: Triple[float]
+    spacing_mm_max: Triple[float]
+    brain_volume_ml: tuple[float, float]
+    field_strength_t: tuple[float, ...] = ()
+
+
+class Plan(Record):
+    """How one dataset is trained: channels, grid, patch and network.
+
+    Arrays are (z, y, x) after `transpose_forward`, which puts the axis of the thickest slices first.
+    """
+
+    dataset: str
+    preset: Literal["adaptive", "s0"]
+    channels: tuple[Role, ...]
+    transpose_forward: Triple[int]
+    spacing_mm: Triple[float]
+    median_shape: Triple[int]
+    patch_shape: Triple[int]
+    batch_size: int
+    topology: Topology
+    preserve_lesions: bool
+    """Masks are resampled lesion by lesion, so that none vanishes; else by plain trilinear weights."""
+    lesions_before: int
+    lesions_after: int
+    lost_lesions: tuple[str, ...] = ()
+    """`case#number` of lesions that vanish or merge at this spacing; empty unless the user allowed it."""
+    memory_gb: float
+    """Estimated accelerator memory of training."""
+    reasons: tuple[str, ...]
+    """Why this channel set, spacing, patch and topology, in plain words."""
+    training_range: TrainingRange
+    parents: tuple[str, ...] = ()
