@@ -1,0 +1,259 @@
+"""Where the brain is: taken from an already stripped scan, else found by classical means.
+
+A mask that is too large costs some background patches; one that is too small costs lesions. So
+every doubt is settled for the larger mask, and where nothing can be told it is the whole volume.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cmb_autoseg.geometry import Volume
+from cmb_autoseg.records import Role
+
+__all__ = ["classical_mask", "dilate_mm", "find_brain", "looks_stripped", "support_mask"]
+
+BoolArray = NDArray[np.bool_]
+Spacing = tuple[float, float, float]
+
+MAGNITUDE_ROLES = (Role.SWI, Role.GRE_MAG, Role.T2, Role.FLAIR, Role.T1)
+"""Roles in which tissue is bright and air is dark, so that a threshold tells them apart."""
+
+MIN_BACKGROUND = 0.2
+"""A stripped scan has at least this share of constant background."""
+MIN_SMOOTH_SUPPORT = 0.85
+"""Share of the foreground that survives an opening by one voxel; speckle (rounded noise) does not."""
+SHELL_MM = 15.0
+"""Scalp and skull together are thinner than this."""
+DARK = 0.25
+"""Skull and air are darker than this share of the median of the foreground's core."""
+MAX_DARK_SHELL = 0.3
+"""A stripped brain has fewer dark voxels than this in its outer shell; a head has its skull there."""
+MAX_BRAIN_CM3 = 2500.0
+"""No brain with its fluid is larger than this; heads are 3000-5000 cm3."""
+
+WORKING_MM = 2.0
+"""Voxels are averaged up to about this size before the classical mask is sought."""
+SMOOTHING_MM = 1.5
+OPENING_MM = 3.5
+CLOSING_MM = 8.0
+DILATION_MM = 3.0
+AIR_RATIO = 0.3
+"""Air is darker than this share of tissue; a darker half without air is veins and fluid."""
+MIN_AIR = 0.05
+MIN_BRAIN = 0.02
+"""A mask of less than this share of the volume has missed the brain."""
+
+
+def find_brain(
+    volumes: dict[Role, Volume],
+    reference: Role,
+    how: Literal["auto", "already_masked", "classical", "none"],
+) -> tuple[Volume, tuple[str, ...]]:
+    """Find the brain on the grid that all sequences share.
+
+    Args:
+        volumes: canonical axes, finite, one grid.
+        reference: the sequence that `auto` and `already_masked` look at.
+        how: `prep.brain` of the card.
+
+    Returns:
+        The mask as uint8 0/1, never empty, and warnings for the user.
+    """
+    volume = volumes[reference]
+    whole = np.ones(volume.shape, dtype=bool)
+    if how == "none":
+        return _as_volume(volume, whole), ()
+    if how == "already_masked" or (how == "auto" and looks_stripped(volume, signed=reference not in MAGNITUDE_ROLES)):
+        return _as_volume(volume, support_mask(volume)), ()
+    magnitude = next(
+        (role for role in (reference, *MAGNITUDE_ROLES) if role in volumes and role in MAGNITUDE_ROLES), None
+    )
+    if magnitude is None:
+        return _as_volume(volume, whole), (f"brain mask: none found in {reference}; the whole volume is used",)
+    mask = classical_mask(volumes[magnitude])
+    found = "whole volume" if mask.all() else f"{mask.sum() * volume.voxel_volume_mm3 / 1000:.0f} cm3"
+    warnings = (f"brain mask: {magnitude} is not skull-stripped; classical mask used ({found})",)
+    return _as_volume(volume, mask), warnings if how == "auto" else ()
+
+
+def _as_volume(volume: Volume, mask: BoolArray) -> Volume:
+    return Volume(mask.astype(np.uint8), volume.affine, None, "brain mask")
+
+
+def looks_stripped(volume: Volume, signed: bool = False) -> bool:
+    """Tell a skull-stripped scan from a head whose air happens to be constant.
+
+    Stripped: at least 20 % of the volume is one constant value connected to the border, the rest
+    is no speckle (magnitude noise rounded to 0 here and there), is no larger than a brain, and has
+    no dark layer in its outer 15 mm, where a head has its skull and a zero-padded scan its air.
+    The last two are not asked of signed maps (QSM, phase), which exist only inside a brain mask.
+    """
+    background = _constant_background(volume.data)
+    if background.mean() < MIN_BACKGROUND:
+        return False
+    foreground = ~background
+    if _smooth_share(foreground) < MIN_SMOOTH_SUPPORT:
+        return False
+    if signed:
+        return True
+    if foreground.sum() * volume.voxel_volume_mm3 / 1000 > MAX_BRAIN_CM3:
+        return False
+    return _dark_shell(volume, foreground) < MAX_DARK_SHELL
+
+
+def _border_value(data: NDArray[np.float32]) -> float:
+    """The value that most corners of the volume share; 0 where no two agree."""
+    values, counts = np.unique(data[np.ix_(*[(0, length - 1) for length in data.shape])], return_counts=True)
+    return float(values[np.argmax(counts)]) if counts.max() > 1 else 0.0
+
+
+def _constant_background(data: NDArray[np.float32]) -> BoolArray:
+    """Voxels of the border's constant value that are connected to the border."""
+    constant = data == _border_value(data)
+    labels, _ = ndimage.label(np.pad(constant, 1, constant_values=True))
+    outside: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return outside
+
+
+def _smooth_share(foreground: BoolArray) -> float:
+    if not foreground.any():
+        return 0.0
+    opened = ndimage.binary_opening(np.pad(foreground, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
+    return float(opened.sum() / foreground.sum())
+
+
+def _dark_shell(volume: Volume, foreground: BoolArray) -> float:
+    """Share of dark voxels in the foreground's outer 15 mm."""
+    factors = _block_factors(volume.spacing_mm)
+    spacing_mm = _coarse_spacing(volume.spacing_mm, factors)
+    inside = _block_mean(foreground.astype(np.float32), factors) >= 1
+    grey = _block_mean(volume.data, factors)
+    if not inside.any():
+        return 0.0
+    depth_mm = ndimage.distance_transform_edt(inside, sampling=spacing_mm)
+    shell = inside & (depth_mm <= SHELL_MM)
+    core = inside & ~shell
+    typical = np.median(grey[core if core.sum() > 0.1 * inside.sum() else inside])
+    return float((grey[shell] < DARK * typical).mean())
+
+
+def support_mask(volume: Volume) -> BoolArray:
+    """Everything but the constant background, with holes filled; the whole volume if that is empty."""
+    mask = _fill(~_constant_background(volume.data))
+    return mask if mask.any() else np.ones(volume.shape, dtype=bool)
+
+
+def classical_mask(volume: Volume) -> BoolArray:
+    """Threshold, opening, largest component, closing, filling and a small dilation.
+
+    Worked out on voxels averaged to about 2 mm. Without air in the field of view (a tight crop),
+    or where the result is no brain, the mask is the whole volume.
+
+    Args:
+        volume: a magnitude image, finite.
+    """
+    factors = _block_factors(volume.spacing_mm)
+    spacing_mm = _coarse_spacing(volume.spacing_mm, factors)
+    grey = _block_mean(volume.data, factors)
+    tissue = _tissue(ndimage.gaussian_filter(grey, [SMOOTHING_MM / mm for mm in spacing_mm]))
+    whole = np.ones(volume.shape, dtype=bool)
+    if tissue is None:
+        return whole
+    core = _largest_component(_open_mm(tissue, OPENING_MM, spacing_mm))
+    filled = _fill(_close_mm(core, CLOSING_MM, spacing_mm))
+    mask = _enlarge(dilate_mm(filled, DILATION_MM, spacing_mm), factors, volume.shape)
+    return mask if mask.mean() >= MIN_BRAIN else whole
+
+
+def _tissue(grey: NDArray[np.float32]) -> BoolArray | None:
+    """What is not air; None where there is no air to tell it from."""
+    from skimage.filters import threshold_otsu
+
+    clipped = np.clip(grey, None, np.percentile(grey, 99))
+    if clipped.min() == clipped.max():
+        return None
+    bright = clipped > threshold_otsu(clipped)
+    dark_mean, bright_mean = float(clipped[~bright].mean()), float(clipped[bright].mean())
+    if dark_mean > AIR_RATIO * bright_mean or 1 - bright.mean() < MIN_AIR:
+        return None
+    # Tissue far from the coils is darker than Otsu's split; air is far darker than this one.
+    tissue: BoolArray = clipped > dark_mean + 0.3 * (bright_mean - dark_mean)
+    return tissue
+
+
+def _largest_component(mask: BoolArray) -> BoolArray:
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest: BoolArray = labels == sizes.argmax()
+    return largest
+
+
+def _fill(mask: BoolArray) -> BoolArray:
+    """Fill holes in 3D, then slice by slice: a slab leaves the ventricles open at its ends."""
+    filled: BoolArray = ndimage.binary_fill_holes(mask)
+    for k in range(mask.shape[2]):
+        filled[:, :, k] = ndimage.binary_fill_holes(filled[:, :, k])
+    return filled
+
+
+def dilate_mm(mask: BoolArray, radius_mm: float, spacing_mm: Spacing) -> BoolArray:
+    """Add every voxel whose centre is within `radius_mm` of one in the mask."""
+    if not mask.any():
+        return mask.copy()
+    box = tuple(
+        slice(max(int(where.min()) - int(radius_mm / mm) - 1, 0), int(where.max()) + int(radius_mm / mm) + 2)
+        for where, mm in zip(np.nonzero(mask), spacing_mm, strict=True)
+    )
+    grown = mask.copy()
+    grown[box] = ndimage.distance_transform_edt(~mask[box], sampling=spacing_mm) <= radius_mm
+    return grown
+
+
+def _erode_mm(mask: BoolArray, radius_mm: float, spacing_mm: Spacing) -> BoolArray:
+    """Remove what is within `radius_mm` of the outside; the border of the volume is no outside."""
+    if mask.all():
+        return mask
+    eroded: BoolArray = ndimage.distance_transform_edt(mask, sampling=spacing_mm) > radius_mm
+    return eroded
+
+
+def _open_mm(mask: BoolArray, radius_mm: float, spacing_mm: Spacing) -> BoolArray:
+    eroded = _erode_mm(mask, radius_mm, spacing_mm)
+    return dilate_mm(eroded, radius_mm, spacing_mm) if eroded.any() else mask
+
+
+def _close_mm(mask: BoolArray, radius_mm: float, spacing_mm: Spacing) -> BoolArray:
+    return _erode_mm(dilate_mm(mask, radius_mm, spacing_mm), radius_mm, spacing_mm)
+
+
+def _block_factors(spacing_mm: Spacing) -> tuple[int, int, int]:
+    i, j, k = (max(1, int(WORKING_MM / mm)) for mm in spacing_mm)
+    return i, j, k
+
+
+def _coarse_spacing(spacing_mm: Spacing, factors: tuple[int, int, int]) -> Spacing:
+    i, j, k = (mm * factor for mm, factor in zip(spacing_mm, factors, strict=True))
+    return i, j, k
+
+
+def _block_mean(data: NDArray[np.float32], factors: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Mean of blocks; the last block of an axis is completed with its border voxels."""
+    padding = [(0, -length % factor) for length, factor in zip(data.shape, factors, strict=True)]
+    padded = np.pad(data, padding, mode="edge")
+    i, j, k = (length // factor for length, factor in zip(padded.shape, factors, strict=True))
+    blocks = padded.reshape(i, factors[0], j, factors[1], k, factors[2])
+    mean: NDArray[np.float32] = blocks.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def _enlarge(mask: BoolArray, factors: tuple[int, int, int], shape: tuple[int, int, int]) -> BoolArray:
+    """Undo `_block_mean` for a mask."""
+    for axis, factor in enumerate(factors):
+        mask = np.repeat(mask, factor, axis=axis)
+    return mask[: shape[0], : shape[1], : shape[2]]

@@ -1,0 +1,102 @@
+"""Reading the sequences of a case, and refusing those that nothing can be learnt from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cmb_autoseg.errors import GeometryError, InputError
+from cmb_autoseg.geometry import Volume, check_same_grid, read_volume, to_canonical
+from cmb_autoseg.records import Case, Role
+
+__all__ = ["check_one_grid", "read_sequences", "repair"]
+
+
+def read_sequences(case: Case) -> dict[Role, Volume]:
+    """Read every sequence of a case as it is stored: own axes, float32, NaN left in.
+
+    Raises:
+        InputError: no sequence at all, an unreadable file, or one without any contrast.
+        GeometryError: `copy_geometry_from` between files of different shape.
+    """
+    if not case.images:
+        raise InputError(f"{case.name}: no image; name at least one susceptibility sequence under images")
+    volumes = {role: _read(case, role) for role in case.images}
+    return {role: _with_geometry(case, role, volumes) for role in volumes}
+
+
+def _read(case: Case, role: Role) -> Volume:
+    source = case.images[role]
+    try:
+        volume = read_volume(Path(source.path), source.echo)
+    except InputError as error:
+        raise InputError(f"{case.name}: {role}: {error}") from None
+    finite = np.isfinite(volume.data)
+    if not finite.any():
+        raise InputError(
+            f"{case.name}: {role}: {source.path}: every voxel is NaN or infinite; export the scan again or leave it out"
+        )
+    low, high = (float(f(volume.data, where=finite, initial=i)) for f, i in ((np.min, np.inf), (np.max, -np.inf)))
+    if low == high:
+        found = "zero" if low == 0 else f"{low:g}"
+        raise InputError(
+            f"{case.name}: {role}: {source.path}: every voxel is {found}; export the scan again or leave it out"
+        )
+    return volume
+
+
+def _with_geometry(case: Case, role: Role, volumes: dict[Role, Volume]) -> Volume:
+    giver = case.images[role].copy_geometry_from
+    if giver is None:
+        return volumes[role]
+    if giver not in volumes:
+        raise InputError(
+            f"{case.name}: {role}: copy_geometry_from names {giver}, which this case lacks "
+            f"(there: {', '.join(volumes)}); name one of them"
+        )
+    if volumes[giver].shape != volumes[role].shape:
+        raise GeometryError(
+            f"{case.name}: {role}: shape {volumes[role].shape} differs from {giver} {volumes[giver].shape}, "
+            "so its geometry cannot be copied; remove copy_geometry_from and register them first"
+        )
+    # The giver's header goes along: it holds the qform and sform that results are written with.
+    return replace(volumes[role], affine=volumes[giver].affine, header=volumes[giver].header)
+
+
+def repair(case: Case, role: Role, volume: Volume) -> tuple[Volume, tuple[str, ...]]:
+    """Set NaN and infinite voxels to 0 and say how many, or refuse them if the card says so.
+
+    Raises:
+        InputError: there are some and `prep.nan` is `refuse`.
+    """
+    bad = ~np.isfinite(volume.data)
+    count = int(np.count_nonzero(bad))
+    if count == 0:
+        return volume, ()
+    if case.prep.nan == "refuse":
+        raise InputError(
+            f"{case.name}: {role}: {volume.name}: {count} voxels are NaN or infinite; "
+            "set prep.nan: repair to make them 0, or export the scan again"
+        )
+    repaired = volume.with_data(np.where(bad, volume.data.dtype.type(0), volume.data))
+    return repaired, (f"{role}: {count} NaN or infinite voxels of {Path(volume.name).name} set to 0",)
+
+
+def check_one_grid(case: Case, volumes: dict[Role, Volume], label: Volume | None) -> None:
+    """Refuse sequences, and a label, that do not lie on the reference sequence's grid.
+
+    Sequences may be stored with axes permuted or flipped, because that is undone without loss; a
+    label must be stored like its reference, because lesion tables count its voxels.
+
+    Raises:
+        GeometryError: names the case, what was found and the cure.
+    """
+    reference = volumes[case.reference_role]
+    upright = to_canonical(reference)
+    try:
+        for volume in volumes.values():
+            check_same_grid(to_canonical(volume), upright, "register them first (co-registration is not built in yet)")
+        if label is not None:
+            check_same_grid(label, reference, "resample the label to its image first")
+    except GeometryError as error:
+        raise GeometryError(f"{case.name}: {error}") from None
