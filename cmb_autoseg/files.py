@@ -32,6 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp{os.getpid()}_{path.name}")
+    temporary.unlink(missing_ok=True)
     try:
         yield temporary
         temporary.replace(path)

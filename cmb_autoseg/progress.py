@@ -3,12 +3,12 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-__all__ = ["log", "track"]
+__all__ = ["Meter", "log", "track"]
 
 T = TypeVar("T")
-
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -17,25 +17,59 @@ def log(message: str) -> None:
     print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
+class Meter:
+    """Counts steps of known number: `with Meter("Training", 200) as meter: meter.advance()`.
+
+    Args:
+        title: what is done, as a participle: "Preparing".
+        total: number of steps.
+        done: steps that an earlier run has done.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self.title, self.total, self.done, self.earlier = title, total, done, done
+        self.start = self.last = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc=self.title, total=self.total, initial=self.done, leave=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, note: str = "") -> None:
+        """Count one step; `note` is shown behind it."""
+        self.done += 1
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update()
+            return
+        now = time.monotonic()
+        if self.done == self.total or now - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = now
+            spent = now - self.start
+            left = spent / (self.done - self.earlier) * (self.total - self.done)
+            ending = f"{left:.0f} s left" if self.done < self.total else f"took {spent:.0f} s"
+            log(f"{self.title}: {self.done}/{self.total}, {ending}" + (f", {note}" if note else ""))
+
+
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
     """Yield `items` and show how far the work is.
 
     Args:
         items: the work.
-        title: what is done, as a participle: "Preparing".
+        title: as in `Meter`.
         total: number of items, if `items` has no length.
     """
-    count = total if total is not None else len(items) if isinstance(items, Sized) else None
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        yield from tqdm(items, desc=title, total=count, leave=False)
-        return
-    start = last = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if count and (done == count or now - last >= SECONDS_BETWEEN_LINES):
-            left = (now - start) / done * (count - done)
-            log(f"{title}: {done}/{count}" + (f", {left:.0f} s left" if done < count else f", {now - start:.0f} s"))
-            last = now
+    count = total if total is not None else len(items) if isinstance(items, Sized) else 0
+    with Meter(title, count) as meter:
+        for item in items:
+            yield item
+            meter.advance()

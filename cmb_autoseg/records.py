@@ -19,6 +19,7 @@ __all__ = [
     "Case",
     "CaseFingerprint",
     "Fingerprint",
+    "FoldModel",
     "ImageSource",
     "IntensityRange",
     "LabelSource",
@@ -282,3 +283,23 @@ class Plan(Record):
     """Why this channel set, spacing, patch and topology, in plain words."""
     training_range: TrainingRange
     parents: tuple[str, ...] = ()
+
+
+class FoldModel(Record):
+    """One trained fold: what it learned from and what it must be judged on."""
+
+    dataset: str
+    recipe: str
+    fold: int
+    seed: int
+    epochs: int
+    steps_per_epoch: int
+    training_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    training_subjects: tuple[str, ...]
+    """`cohort/subject` of everyone the weights have learned from."""
+    validation_subjects: tuple[str, ...]
+    checkpoint: str
+    """SHA-256 of `checkpoint_final.pth`."""
+    parents: tuple[str, ...]
+    """Digests of the plan and of the recipe."""

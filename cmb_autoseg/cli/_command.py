@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from cmb_autoseg import __version__
 from cmb_autoseg.errors import CMBError, InputError
@@ -26,7 +26,9 @@ __all__ = [
     "add_workspace",
     "existing_path",
     "fold_list",
+    "positive_float",
     "positive_int",
+    "resolve_device",
     "run_command",
 ]
 
@@ -111,6 +113,34 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
     return value
+
+
+def positive_float(text: str) -> float:
+    """An argparse type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number above 0")
+    return value
+
+
+def resolve_device(chosen: str | None) -> Literal["cuda", "cpu"]:
+    """The device that the user chose, else cuda where there is one.
+
+    Raises:
+        InputError: cuda was asked for and there is none.
+    """
+    import torch
+
+    if chosen == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if chosen == "cuda":
+        raise InputError("-device cuda: torch finds no CUDA device; use -device cpu or check the driver")
+    return "cpu"
 
 
 def fold_list(values: Sequence[str], n_folds: int = 5) -> tuple[int, ...]:

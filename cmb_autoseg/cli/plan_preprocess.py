@@ -1,0 +1,82 @@
+"""`cmb_plan_preprocess`: from cards or a raw dataset to a plan, five folds and network inputs."""
+
+import argparse
+from collections.abc import Sequence
+
+from cmb_autoseg.cli._command import (
+    ExitCode,
+    Parser,
+    add_dataset,
+    add_device,
+    add_option,
+    add_seed,
+    add_workspace,
+    positive_float,
+    resolve_device,
+    run_command,
+)
+
+MEMORY_GB = {"cuda": 8.0, "cpu": 2.0}
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "cmb_plan_preprocess",
+        "Measure a dataset, choose channels, grid, patch and network for it, deal five folds, and preprocess it.",
+        "examples:\n"
+        "  cmb_plan_preprocess -d 501\n"
+        "  cmb_plan_preprocess -d 501 -c my_card.yaml valdo=/data/VALDO/Task2   (converts first)",
+    )
+    add_dataset(parser)
+    add_option(parser, "-c", nargs="+", metavar="CARD", help="convert these cards first (CARD or CARD=ROOT)")
+    add_option(
+        parser,
+        "--preset",
+        choices=("adaptive", "s0"),
+        default="adaptive",
+        help="adaptive: from the fingerprint, never loses a lesion (default); s0: 1 mm isotropic, 64^3 patches",
+    )
+    add_option(
+        parser,
+        "-gpu_memory_target",
+        type=positive_float,
+        metavar="GB",
+        help="accelerator memory that training may take (default: 8 with a GPU)",
+    )
+    add_option(parser, "--allow-lesion-loss", action="store_true", help="accept lesions that the grid loses or merges")
+    add_device(parser)
+    add_seed(parser)
+    add_workspace(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from cmb_autoseg.files import writable_folder
+    from cmb_autoseg.workspace import Workspace
+
+    workspace = Workspace.find(args.workspace)
+    code = ExitCode.DONE
+    if args.c:
+        from cmb_autoseg.cli.convert import convert_cards
+
+        folders, code = convert_cards(args.c, args.d, workspace)
+    else:
+        folders = workspace.dataset(args.d)
+    writable_folder(folders.preprocessed)
+    device = resolve_device(args.device)
+
+    from cmb_autoseg.pipeline import plan_preprocess
+    from cmb_autoseg.planners import PlanSettings
+
+    settings = PlanSettings(args.preset, device, args.gpu_memory_target or MEMORY_GB[device], args.allow_lesion_loss)
+    plan = plan_preprocess(folders, settings, args.seed)
+    print(f"{plan.dataset}, preset {plan.preset}: {plan.lesions_before} lesions before, {plan.lesions_after} after")
+    for reason in plan.reasons:
+        print(f"  {reason}")
+    print(f"plan: {folders.preprocessed / f'{plan.preset}_plan.json'}")
+    print(f"next: cmb_train -d {folders.number} -f all")
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), run, argv)

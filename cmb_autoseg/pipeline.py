@@ -1,0 +1,140 @@
+"""The stages in a row: what the commands run, each skipping what is there already."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmb_autoseg._nnunet import dataset_json, nnunet_environment, nnunet_plans, preprocessed_folder
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import read_json, write_json
+from cmb_autoseg.geometry import read_volume
+from cmb_autoseg.planners import PlanSettings, fingerprint, plan_dataset, split_folds
+from cmb_autoseg.progress import log, track
+from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
+from cmb_autoseg.records import Fingerprint, FoldModel, Plan
+from cmb_autoseg.trainers.recipe import Recipe
+from cmb_autoseg.trainers.train import train_fold
+from cmb_autoseg.workspace import DatasetFolders
+
+__all__ = ["model_folder", "plan_preprocess", "read_plan", "train"]
+
+
+def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int = 0) -> Plan:
+    """Fingerprint, plan, split and preprocess one raw dataset.
+
+    Writes `dataset_fingerprint.json`, `<preset>.json` (nnU-Net's plans), `<preset>_plan.json` (ours),
+    `splits_final.json` and the network inputs. Nothing is written before the plan is sound.
+    """
+    raw = read_raw_dataset(folders)
+    measured = _fingerprint(raw)
+    cases = {case.name: case for case in raw.cases}
+    plan = plan_dataset(measured, lambda name: _label(cases[name]), settings)
+    _split(raw, measured, seed)
+    base = folders.preprocessed
+    measured.write(base / "dataset_fingerprint.json")
+    _preprocess(raw, plan)
+    write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, {"plan_digest": plan.digest}))
+    write_json(base / "dataset.json", dataset_json(plan.channels, len(raw.training_cases()), plan.dataset))
+    plan.write(base / f"{plan.preset}_plan.json")
+    return plan
+
+
+def _fingerprint(raw: RawDataset) -> Fingerprint:
+    """The stored fingerprint when the raw dataset is still the one it measured, else a new one."""
+    path = raw.folders.preprocessed / "dataset_fingerprint.json"
+    if path.is_file():
+        try:
+            stored = Fingerprint.read(path)
+        except InputError:
+            log(f"{path}: made by another version; measured anew")
+        else:
+            if stored.parents == (raw.digest,):
+                return stored
+    return fingerprint(raw, lambda cases: track(cases, "Fingerprinting", len(raw.training_cases())))
+
+
+def _label(case: RawCase) -> Any:
+    return read_volume(case.label, dtype="uint8").data.transpose(2, 1, 0)
+
+
+def _split(raw: RawDataset, measured: Fingerprint, seed: int) -> None:
+    """Write the folds once; keep those that are there, since trained folds depend on them."""
+    path = raw.folders.raw / "splits_final.json"
+    labelled = {case.case for case in measured.cases if case.labelled}
+    if path.is_file():
+        splits = read_json(path)
+        if all(set(fold["train"]) | set(fold["val"]) == labelled for fold in splits):
+            write_json(raw.folders.preprocessed / "splits_final.json", splits)
+            return
+        log(f"{path}: names other cases than the dataset has; folds are dealt anew")
+    splits = split_folds(measured.cases, seed)
+    write_json(path, splits)
+    write_json(raw.folders.preprocessed / "splits_final.json", splits)
+
+
+def _preprocess(raw: RawDataset, plan: Plan) -> None:
+    """Write the network input of every training case, labelled or not; keep what this plan has made."""
+    folder = preprocessed_folder(raw.folders, plan.preset)
+    made_by = folder / "made_by.json"
+    if folder.is_dir() and (not made_by.is_file() or read_json(made_by) != {"plan": plan.digest}):
+        shutil.rmtree(folder)
+    write_json(made_by, {"plan": plan.digest})
+    todo = [case for case in raw.training_cases() if not (folder / f"{case.name}.b2nd").is_file()]
+    with nnunet_environment(raw.folders):
+        from cmb_autoseg.preprocessing.network_input import network_input, save_network_input, stack_channels
+
+        plans = nnunet_plans(plan, plan.preset, {})
+        content = dataset_json(plan.channels, len(raw.training_cases()), plan.dataset)
+        for case in track(todo, "Preprocessing"):
+            images = {
+                role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in plan.channels
+            }
+            data, spacing = stack_channels(images, plan.channels)
+            label = _label(case) if case.labelled else None
+            result = network_input(data, spacing, plans, content, label, plan.preserve_lesions)
+            unforeseen = [f"{case.name}#{n}" for n in result.lost if f"{case.name}#{n}" not in plan.lost_lesions]
+            if unforeseen:
+                raise InputError(f"{case.name}: lesions {', '.join(unforeseen)} vanish in preprocessing; plan again")
+            save_network_input(result, folder, case.name, plan.patch_shape)
+
+
+def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
+    """The plan of `preset`; without a name `adaptive` if there is one, else the only one.
+
+    Raises:
+        InputError: the dataset is not planned.
+    """
+    there = [name for name in ("adaptive", "s0") if (folders.preprocessed / f"{name}_plan.json").is_file()]
+    chosen = preset or (there[0] if there else "adaptive")
+    if chosen not in there:
+        raise InputError(
+            f"{folders.name}: not planned with preset {chosen}; run cmb_plan_preprocess -d {folders.number} "
+            f"--preset {chosen}"
+        )
+    return Plan.read(folders.preprocessed / f"{chosen}_plan.json")
+
+
+def model_folder(folders: DatasetFolders, recipe: str, preset: str) -> Path:
+    """Results of a recipe; a preset other than `adaptive` is part of the name."""
+    return folders.model(recipe if preset == "adaptive" else f"{recipe}_{preset}")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What the user chose for training."""
+
+    device: str
+    seed: int = 0
+    preset: str | None = None
+
+
+def train(
+    folders: DatasetFolders, recipe: Recipe, folds: Sequence[int], settings: TrainSettings
+) -> tuple[Path, list[FoldModel]]:
+    """Train folds one after the other; finished ones are left as they are."""
+    raw = read_raw_dataset(folders)
+    plan = read_plan(folders, settings.preset)
+    model = model_folder(folders, recipe.name, plan.preset)
+    return model, [train_fold(raw, plan, recipe, model, fold, settings.device, settings.seed) for fold in folds]

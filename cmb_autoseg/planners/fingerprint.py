@@ -1,0 +1,86 @@
+"""Measure a raw dataset: grids, brains, grey values and lesions, case by case."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.geometry import Volume, read_volume
+from cmb_autoseg.lesions import label_components
+from cmb_autoseg.raw_dataset import RawCase, RawDataset
+from cmb_autoseg.records import CaseFingerprint, Fingerprint, IntensityRange, LesionSize, Role, Triple
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(
+    raw: RawDataset, on_case: Callable[[Iterable[RawCase]], Iterable[RawCase]] = lambda cases: cases
+) -> Fingerprint:
+    """Measure every training case, labelled or not; declared test cases are never looked at.
+
+    Args:
+        raw: the dataset.
+        on_case: wraps the cases that are gone through, to show progress.
+    """
+    cases = tuple(_measure(case, raw.roles) for case in on_case(raw.training_cases()))
+    return Fingerprint(dataset=raw.folders.name, roles=raw.roles, cases=cases, parents=(raw.digest,))
+
+
+def _measure(case: RawCase, roles: tuple[Role, ...]) -> CaseFingerprint:
+    images = {role: read_volume(case.image(roles.index(role))) for role in case.sequences if role in roles}
+    reference = next(iter(images.values()))
+    brain = np.logical_or.reduce([volume.data != 0 for volume in images.values()])
+    label = read_volume(case.label, dtype=np.uint8) if case.labelled else None
+    inside = [np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    return CaseFingerprint(
+        case=case.name,
+        cohort=case.cohort,
+        subject=case.subject,
+        labelled=case.labelled,
+        sequences=tuple(images),
+        shape=_zyx(reference.shape),
+        spacing_mm=_zyx(tuple(round(size, 6) for size in reference.spacing_mm)),
+        box_start=_triple([int(i[0]) for i in inside]),
+        box_stop=_triple([int(i[-1]) + 1 for i in inside]),
+        brain_volume_ml=round(float(brain.sum()) * reference.voxel_volume_mm3 / 1000, 3),
+        field_strength_t=case.field_strength_t,
+        intensity={role: _intensity(volume.data, brain, label) for role, volume in images.items()},
+        lesions=_lesion_sizes(label) if label is not None else (),
+    )
+
+
+def _intensity(data: NDArray[np.float32], brain: NDArray[np.bool_], label: Volume | None) -> IntensityRange:
+    values = data[brain]
+    p01, p99 = np.percentile(values, (1, 99))
+    in_lesions = data[label.data > 0] if label is not None else np.empty(0)
+    return IntensityRange(
+        mean=float(values.mean()),
+        std=float(values.std()),
+        p01=float(p01),
+        p99=float(p99),
+        lesion_mean=float(in_lesions.mean()) if in_lesions.size else None,
+    )
+
+
+def _lesion_sizes(label: Volume) -> tuple[LesionSize, ...]:
+    counts = np.bincount(label_components(label.data > 0).ravel())[1:]
+    volumes_mm3 = counts * label.voxel_volume_mm3
+    return tuple(
+        LesionSize(
+            lesion=number,
+            voxels=int(count),
+            volume_mm3=round(float(volume), 4),
+            diameter_mm=round(float((6 * volume / np.pi) ** (1 / 3)), 4),
+        )
+        for number, (count, volume) in enumerate(zip(counts, volumes_mm3, strict=True), 1)
+    )
+
+
+def _zyx(values: tuple[int, ...] | tuple[float, ...]) -> Triple:  # type: ignore[type-arg]
+    i, j, k = values
+    return k, j, i
+
+
+def _triple(values: list[int]) -> Triple[int]:
+    z, y, x = values
+    return z, y, x
