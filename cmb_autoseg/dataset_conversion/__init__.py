@@ -1,0 +1,24 @@
+"""From a cohort's own files, described by a card, to one raw dataset."""
+
+from cmb_autoseg.dataset_conversion.card import card_json_schema, parse_card, shipped_cards
+from cmb_autoseg.dataset_conversion.convert import Conversion, ConversionRecord, convert, merge_cases, workspace_salt
+from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
+from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion, find_cases, read_card
+
+__all__ = [
+    "Cohort",
+    "Conversion",
+    "ConversionRecord",
+    "Exclusion",
+    "LabelResult",
+    "card_json_schema",
+    "convert",
+    "count_lesions",
+    "find_cases",
+    "merge_cases",
+    "parse_card",
+    "read_card",
+    "read_label",
+    "shipped_cards",
+    "workspace_salt",
+]

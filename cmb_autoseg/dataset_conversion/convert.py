@@ -1,0 +1,498 @@
+"""Conversion: the cases of one or more cohorts, prepared, in nnU-Net's raw layout.
+
+A case is written when it is wholly known to be good; `dataset.json` comes last, so that a folder
+without one is an unfinished conversion. Finished cases whose sources and settings have not changed
+are left as they are.
+"""
+
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from cmb_autoseg import __version__
+from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
+from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
+from cmb_autoseg.errors import CardError, CMBError, InputError, LeakageError, OutputError
+from cmb_autoseg.files import file_digest, read_tsv, text_digest, writable_folder, write_json, write_text, write_tsv
+from cmb_autoseg.geometry import Volume, read_grid, write_volume
+from cmb_autoseg.preprocessing import PreparedCase, prepare_case
+from cmb_autoseg.progress import log, track
+from cmb_autoseg.raw_dataset import RawDataset, read_raw_dataset
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, PrepSettings, Record, Role
+from cmb_autoseg.workspace import DatasetFolders, Workspace
+
+__all__ = ["Conversion", "ConversionRecord", "convert", "merge_cases", "reference_grid", "workspace_salt"]
+
+CHANNEL_ORDER = (*SUSCEPTIBILITY_ROLES, Role.T1, Role.T2, Role.FLAIR)
+"""Order of the channels; gre_phase serves preparation and is none."""
+CASE_COLUMNS = (
+    *("case", "cohort", "subject", "session", "site", "field_strength_t", "sequences", "split", "labelled"),
+    *("n_lesions", "source_files", "source_digests"),
+)
+EXCLUSION_COLUMNS = ("case", "cohort", "subject", "reason")
+IMAGE_FOLDERS = ("imagesTr", "imagesTs", "imagesUn")
+LABEL_FOLDERS = ("labelsTr", "labelsTs")
+
+
+class ConversionRecord(Record):
+    """What a raw dataset was made of; `dataset_record.json` beside `dataset.json`."""
+
+    dataset: str
+    roles: tuple[Role, ...]
+    """Of the channels 0000, 0001, ..."""
+    prep: dict[str, PrepSettings]
+    """How the scans of each cohort were prepared."""
+    parents: dict[str, str]
+    """Digest of each cohort's card."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished conversion."""
+
+    dataset: RawDataset
+    exclusions: tuple[Exclusion, ...]
+    n_unchanged: int
+    """Cases that an earlier run had finished."""
+
+    @property
+    def failures(self) -> tuple[Exclusion, ...]:
+        """Cases left out for a fault of their files, not by a rule of the card."""
+        return tuple(exclusion for exclusion in self.exclusions if not exclusion.by_rule)
+
+
+class SourceStamp(Record):
+    """A source file as it was when its case was converted."""
+
+    size: int
+    modified_ns: int
+    content: str
+    """SHA-256 of its bytes."""
+
+
+class CaseRecord(Record):
+    """A finished case; holds no path of the originals, because those may name people."""
+
+    case: str
+    part: str
+    """`Tr`, `Ts` or `Un`: where its images are."""
+    labelled: bool
+    settings: str
+    """Digest of everything but the files that decides what is written."""
+    sources: tuple[SourceStamp, ...]
+    sequences: tuple[Role, ...]
+    n_lesions: int | None
+    notes: tuple[str, ...] = ()
+
+
+def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int = 1) -> Conversion:
+    """Prepare and write all cases of the cohorts as one raw dataset.
+
+    Args:
+        cohorts: from `read_card`; their order does not matter.
+        folders: where to; cases of an earlier conversion that are no longer there are removed.
+        jobs: cases prepared at a time, each in a process of its own.
+
+    Raises:
+        InputError: no case is usable (nothing is written then), or the dataset belongs to others.
+        LeakageError: a subject has test and training cases.
+        CardError: two cards of one cohort name the same case.
+    """
+    cases = merge_cases(cohorts)
+    exclusions = [exclusion for cohort in cohorts for exclusion in cohort.exclusions]
+    of_name = {cohort.name: cohort for cohort in cohorts}
+    _check_ownership(folders, of_name)
+    if not cases:
+        raise InputError(_no_case_left(cohorts, exclusions))
+    writable_folder(folders.workspace)
+
+    roles = _roles(case.images for case in cases)
+    done, failed = _convert_cases(cases, folders, roles, jobs)
+    needed = _roles(record.sequences for record, _ in done.values())
+    while done and needed != roles:
+        # Every case with some sequence failed: that channel goes, and the others are numbered anew.
+        roles = needed
+        done, failed = _convert_cases([case for case in cases if case.name in done], folders, roles, jobs, failed)
+        needed = _roles(record.sequences for record, _ in done.values())
+    exclusions += [
+        Exclusion(
+            case=case.name, cohort=case.cohort, subject=case.subject,
+            reason=_disguise(of_name[case.cohort], failed[case.name]),
+        )
+        for case in cases
+        if case.name in failed
+    ]  # fmt: skip
+    if not done:
+        raise InputError(_no_case_left(cohorts, exclusions))
+    records = {name: record for name, (record, _) in done.items()}
+    kept = [case for case in cases if case.name in records]
+    _remove_departed(folders, records)
+    _drop_stale_folds(folders, kept, records)
+    _write_tables(folders, kept, records, of_name, exclusions, roles)
+    unchanged = sum(reused for _, reused in done.values())
+    return Conversion(read_raw_dataset(folders), tuple(exclusions), unchanged)
+
+
+def merge_cases(cohorts: Sequence[Cohort]) -> list[Case]:
+    """All cases under names that are unique, sorted; a name that two cohorts use gets the cohort's in front.
+
+    Cohorts of different names are taken to hold different people; cards on the same people must
+    have the same name.
+
+    Raises:
+        CardError: two cards with one cohort name have a case of the same name.
+        LeakageError: a subject has test and training cases.
+    """
+    cards = [cohort.card for cohort in cohorts]
+    cards_of: dict[tuple[str, str], str] = {}
+    for cohort in cohorts:
+        for case in cohort.cases:
+            first = cards_of.setdefault((case.cohort, case.name), cohort.card)
+            if first != cohort.card or cards.count(cohort.card) > 1:
+                raise CardError(
+                    f"{cohort.card}: case {case.name} of cohort {case.cohort} is also in {first}; "
+                    "give the cards different names, or take the case out of one"
+                )
+    uses = Counter(name for _, name in cards_of)
+    cases = [
+        case if uses[case.name] == 1 else case.model_copy(update={"name": f"{case.cohort}-{case.name}"})
+        for cohort in cohorts
+        for case in cohort.cases
+    ]
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    if twice:
+        raise CardError(f"case {twice[0]} exists in more than one cohort even with the cohort's name; rename a cohort")
+    _refuse_leaks(cases)
+    return sorted(cases, key=lambda case: case.name)
+
+
+def reference_grid(case: Case) -> Volume:
+    """The grid of the case's reference sequence as it came, with data of zeros.
+
+    Raises:
+        InputError: its header is unreadable.
+    """
+    source = case.images[case.reference_role]
+    shape, affine = read_grid(Path(source.path))
+    if source.copy_geometry_from is not None:
+        affine = read_grid(Path(case.images[source.copy_geometry_from].path))[1]
+    return Volume(np.broadcast_to(np.uint8(0), shape[:3]), affine, None, source.path)
+
+
+def workspace_salt(workspace: Workspace) -> str:
+    """The secret that pseudonyms of this workspace are made with; made at first use."""
+    path = workspace.root / "salt"
+    if not path.is_file():
+        write_text(path, secrets.token_hex(16) + "\n")
+        path.chmod(0o600)
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _refuse_leaks(cases: Sequence[Case]) -> None:
+    splits: dict[tuple[str, str], Case] = {}
+    for case in cases:
+        first = splits.setdefault((case.cohort, case.subject), case)
+        if first.split != case.split:
+            raise LeakageError(
+                f"subject {case.subject} of {case.cohort} is in {first.split} with {first.name} and in {case.split} "
+                f"with {case.name}; put all cases of a subject on one side with meta.split"
+            )
+
+
+def _roles(present: Iterable[Iterable[Role]]) -> tuple[Role, ...]:
+    there = {role for roles in present for role in roles}
+    return tuple(role for role in CHANNEL_ORDER if role in there)
+
+
+def _check_ownership(folders: DatasetFolders, cohorts: Mapping[str, Cohort]) -> None:
+    """Refuse to write over a dataset that other tools or entirely other cohorts made."""
+    if not (folders.raw / "dataset.json").is_file():
+        return
+    record_file = folders.raw / "dataset_record.json"
+    if not record_file.is_file():
+        raise InputError(f"{folders.raw}: not made by cmb_convert; choose another number with -d")
+    earlier = ConversionRecord.read(record_file).prep
+    if not set(earlier) & set(cohorts):
+        raise InputError(
+            f"{folders.raw}: holds {', '.join(earlier)}, none of which is given now; "
+            "choose another number with -d, or delete the folder"
+        )
+
+
+def _no_case_left(cohorts: Sequence[Cohort], exclusions: Sequence[Exclusion]) -> str:
+    names = ", ".join(cohort.card for cohort in cohorts)
+    if not exclusions:
+        return f"{names}: no case found; try cmb_cohort check"
+    first = exclusions[0]
+    others = f" (and {len(exclusions) - 1} more)" if len(exclusions) > 1 else ""
+    return f"{names}: no usable case; {first.case}: {first.reason}{others}; try cmb_cohort check"
+
+
+def _disguise(cohort: Cohort, text: str) -> str:
+    return cohort.disguise(text.replace(cohort.root + "/", ""))
+
+
+Done = dict[str, tuple[CaseRecord, bool]]
+
+
+def _convert_cases(
+    cases: Sequence[Case],
+    folders: DatasetFolders,
+    roles: tuple[Role, ...],
+    jobs: int,
+    failed: Mapping[str, str] | None = None,
+) -> tuple[Done, dict[str, str]]:
+    """Convert each case; returns records (and whether they were there before) and reasons of failure."""
+    done: Done = {}
+    reasons = dict(failed or {})
+    work = [_Job(case, folders.raw, roles) for case in cases]
+    for job, result in zip(work, track(_run_jobs(work, jobs), "Converting", len(work)), strict=True):
+        if isinstance(result, str):
+            reasons[job.case.name] = result
+        else:
+            done[job.case.name] = result
+    return done, reasons
+
+
+@dataclass(frozen=True)
+class _Job:
+    case: Case
+    raw: Path
+    roles: tuple[Role, ...]
+
+
+def _run_jobs(work: Sequence[_Job], jobs: int) -> Iterator[tuple[CaseRecord, bool] | str]:
+    if jobs <= 1 or len(work) <= 1:
+        yield from map(_attempt, work)
+        return
+    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_attempt, work)
+
+
+def _attempt(job: _Job) -> tuple[CaseRecord, bool] | str:
+    """One case, or the reason why it cannot be converted."""
+    try:
+        return _convert_case(job)
+    except OutputError:
+        raise
+    except (CMBError, ValueError, ArithmeticError, IndexError, MemoryError, EOFError) as error:
+        kind = "" if isinstance(error, CMBError) else f"{type(error).__name__}: "
+        return kind + " ".join(str(error).split())
+
+
+def _convert_case(job: _Job) -> tuple[CaseRecord, bool]:
+    case, raw = job.case, job.raw
+    record_file = raw / "records" / f"{case.name}.json"
+    earlier = _earlier_record(record_file)
+    sources = _stamps(case, earlier)
+    settings = _settings_digest(job)
+    part = "Ts" if case.split == "test" else "Tr" if case.label else "Un"
+    if earlier is not None and _is_finished(raw, earlier, part, settings, sources, len(job.roles)):
+        if earlier.sources != sources:
+            earlier = earlier.model_copy(update={"sources": sources})
+            earlier.write(record_file)
+        return earlier, True
+    label = None if case.label is None else read_label(case.label, reference_grid(case))
+    prepared = prepare_case(case, None if label is None else label.volume)
+    _check_lesions(case, label, prepared)
+    record = CaseRecord(
+        case=case.name,
+        part=part,
+        labelled=label is not None,
+        settings=settings,
+        sources=sources,
+        sequences=tuple(role for role in job.roles if role in prepared.volumes),
+        n_lesions=None if label is None else label.n_lesions,
+        notes=(*(label.notes if label else ()), *prepared.warnings),
+    )
+    (raw / "dataset.json").unlink(missing_ok=True)
+    record_file.unlink(missing_ok=True)
+    if earlier is not None:
+        _remove_files(raw, case.name)
+    _write_case(raw, record, prepared, job.roles)
+    record.write(record_file)
+    return record, False
+
+
+def _earlier_record(path: Path) -> CaseRecord | None:
+    try:
+        return CaseRecord.read(path) if path.is_file() else None
+    except InputError:  # of another version: the case is converted anew
+        return None
+
+
+def _source_paths(case: Case) -> list[Path]:
+    paths = [source.path for source in case.images.values()]
+    return [Path(path) for path in (*paths, *([case.label.path] if case.label else []))]
+
+
+def _stamps(case: Case, earlier: CaseRecord | None) -> tuple[SourceStamp, ...]:
+    """Size, time and digest of the sources; a file whose size and time are as before is not read again."""
+    known = {(stamp.size, stamp.modified_ns): stamp for stamp in earlier.sources} if earlier else {}
+    stamps: list[SourceStamp] = []
+    for path in _source_paths(case):
+        try:
+            status = path.stat()
+            same = known.get((status.st_size, status.st_mtime_ns))
+            content = same.content if same else file_digest(path)
+        except OSError as error:
+            raise InputError(f"{path}: not readable ({error.strerror}); restore the file") from None
+        stamps.append(SourceStamp(size=status.st_size, modified_ns=status.st_mtime_ns, content=content))
+    return tuple(stamps)
+
+
+def _is_finished(
+    raw: Path, earlier: CaseRecord, part: str, settings: str, sources: Sequence[SourceStamp], n_channels: int
+) -> bool:
+    """Whether an earlier run wrote this case from the same files with the same settings."""
+    return (
+        (earlier.part, earlier.settings) == (part, settings)
+        and [stamp.content for stamp in earlier.sources] == [stamp.content for stamp in sources]
+        and all(path.is_file() for path in _files(raw, earlier, n_channels))
+    )
+
+
+def _settings_digest(job: _Job) -> str:
+    """Of everything but file contents and columns that decides what is written for a case."""
+    case = job.case
+    content = {
+        "version": __version__,
+        "channels": list(job.roles),
+        "images": {role: source.model_dump(exclude={"path"}) for role, source in case.images.items()},
+        "label": case.label.model_dump(exclude={"path"}) if case.label else None,
+        "prep": case.prep.model_dump(),
+    }
+    return text_digest(json.dumps(content, sort_keys=True))
+
+
+def _check_lesions(case: Case, label: LabelResult | None, prepared: PreparedCase) -> None:
+    if label is None:
+        return
+    assert prepared.label is not None
+    left = count_lesions(prepared.label.data)
+    if left != label.n_lesions:
+        raise InputError(
+            f"{case.name}: {label.n_lesions} lesions before and {left} after preparation; "
+            "report this as a bug, the case is left out"
+        )
+
+
+def _write_case(raw: Path, record: CaseRecord, prepared: PreparedCase, roles: tuple[Role, ...]) -> None:
+    """Write images, all-zero where a sequence is missing, and the label."""
+    for role, path in zip(roles, _image_files(raw, record, len(roles)), strict=True):
+        volume = prepared.volumes.get(role)
+        if volume is None:
+            volume = prepared.brain.with_data(np.zeros(prepared.brain.shape, dtype=np.float32))
+        write_volume(path, volume, np.float32)
+    if prepared.label is not None:
+        write_volume(_label_file(raw, record), prepared.label, np.uint8)
+
+
+def _image_files(raw: Path, record: CaseRecord, n_channels: int) -> list[Path]:
+    return [raw / f"images{record.part}" / f"{record.case}_{channel:04d}.nii.gz" for channel in range(n_channels)]
+
+
+def _label_file(raw: Path, record: CaseRecord) -> Path:
+    return raw / f"labels{record.part}" / f"{record.case}.nii.gz"
+
+
+def _files(raw: Path, record: CaseRecord, n_channels: int) -> list[Path]:
+    images = _image_files(raw, record, n_channels)
+    return [*images, _label_file(raw, record)] if record.labelled else images
+
+
+def _remove_files(raw: Path, case: str) -> None:
+    name = re.compile(re.escape(case) + r"_\d{4}\.nii\.gz")
+    for folder in IMAGE_FOLDERS:
+        for path in (raw / folder).glob("*.nii.gz"):
+            if name.fullmatch(path.name):
+                path.unlink()
+    for folder in LABEL_FOLDERS:
+        (raw / folder / f"{case}.nii.gz").unlink(missing_ok=True)
+
+
+def _remove_departed(folders: DatasetFolders, records: Mapping[str, CaseRecord]) -> None:
+    """Remove cases of an earlier conversion that are no longer among the usable ones."""
+    departed = sorted(path for path in (folders.raw / "records").glob("*.json") if path.stem not in records)
+    for path in departed:
+        (folders.raw / "dataset.json").unlink(missing_ok=True)
+        _remove_files(folders.raw, path.stem)
+        path.unlink()
+    if departed:
+        log(f"{folders.name}: removed {len(departed)} cases that are no longer there ({departed[0].stem}, ...)")
+
+
+def _drop_stale_folds(folders: DatasetFolders, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> None:
+    """Remove the folds where they were made for other cases; the planner makes them anew."""
+    folds = folders.raw / "splits_final.json"
+    table = folders.raw / "cases.tsv"
+    if not folds.is_file():
+        return
+    columns = ("case", "cohort", "subject", "split", "labelled")
+    before = {tuple(row.get(column) for column in columns) for row in read_tsv(table)} if table.is_file() else set()
+    now = {(case.name, case.cohort, case.subject, case.split, str(int(records[case.name].labelled))) for case in cases}
+    if before != now:
+        folds.unlink()
+        log(f"{folds}: removed, because the cases changed; plan anew, and train all folds anew")
+
+
+def _write_tables(
+    folders: DatasetFolders,
+    cases: Sequence[Case],
+    records: Mapping[str, CaseRecord],
+    cohorts: Mapping[str, Cohort],
+    exclusions: Sequence[Exclusion],
+    roles: tuple[Role, ...],
+) -> None:
+    raw = folders.raw
+    free = dict.fromkeys(column for case in cases for column in case.meta if column not in CASE_COLUMNS)
+    rows = [_row(case, records[case.name], cohorts[case.cohort]) for case in cases]
+    write_tsv(raw / "cases.tsv", (*CASE_COLUMNS, *free), rows)
+    left_out = sorted(
+        (exclusion.model_dump() for exclusion in exclusions), key=lambda row: (row["cohort"], row["case"])
+    )
+    write_tsv(raw / "exclusions.tsv", EXCLUSION_COLUMNS, left_out)
+    notes = [
+        f"{case.name}: {_disguise(cohorts[case.cohort], note)}" for case in cases for note in records[case.name].notes
+    ]
+    write_text(raw / "conversion_log.txt", "".join(f"{note}\n" for note in notes))
+    ConversionRecord(
+        dataset=folders.name,
+        roles=roles,
+        prep={name: cohort.prep for name, cohort in sorted(cohorts.items())},
+        parents={name: cohort.card_digest for name, cohort in sorted(cohorts.items())},
+    ).write(raw / "dataset_record.json")
+    content = {
+        "name": folders.name,
+        "channel_names": {str(channel): role.value for channel, role in enumerate(roles)},
+        "labels": {"background": 0, "cmb": 1},
+        "numTraining": sum(record.part == "Tr" for record in records.values()),
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "NibabelIO",
+    }
+    write_json(raw / "dataset.json", content)
+
+
+def _row(case: Case, record: CaseRecord, cohort: Cohort) -> dict[str, object]:
+    sources = [cohort.disguise(path.relative_to(cohort.root).as_posix()) for path in _source_paths(case)]
+    return {
+        **case.meta,
+        "case": case.name,
+        "cohort": case.cohort,
+        "subject": case.subject,
+        "session": case.session,
+        "sequences": ",".join(record.sequences),
+        "split": case.split,
+        "labelled": int(record.labelled),
+        "n_lesions": record.n_lesions,
+        "source_files": ";".join(sources),
+        "source_digests": ";".join(stamp.content for stamp in record.sources),
+    }

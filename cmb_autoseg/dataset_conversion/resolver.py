@@ -1,0 +1,612 @@
+"""From a card to cases: which file is which sequence of whom.
+
+One walk of the cohort's folder, one regular expression per pattern; no image is opened.
+"""
+
+import csv
+import difflib
+import fnmatch
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import Field
+
+from cmb_autoseg.dataset_conversion.card import CORE_COLUMNS, Card, ImageCard, OpenCard, compiled_regex, parse_card
+from cmb_autoseg.geometry import NIFTI_SUFFIXES
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, LabelSource, PrepSettings, Record, Role
+
+__all__ = ["Cohort", "Exclusion", "Pattern", "compile_pattern", "find_cases", "list_files", "read_card", "safe_name"]
+
+UNKNOWN = "n/a"
+ENTITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+FILES_COMPARED = 2000
+"""At most so many files are compared with a pattern that matches nothing."""
+
+Entities = Mapping[str, str]
+
+
+class Exclusion(Record):
+    """A case that is left out, and why."""
+
+    case: str
+    cohort: str
+    subject: str
+    reason: str
+    by_rule: bool = False
+    """The card itself leaves it out (a required sequence is missing); not a fault of the files."""
+
+
+class Cohort(Record):
+    """The cases that a card describes."""
+
+    name: str
+    card: str
+    """The card's file."""
+    root: str
+    cases: tuple[Case, ...]
+    exclusions: tuple[Exclusion, ...] = ()
+    file_counts: dict[str, int]
+    """Files that each sequence (and the label) matched."""
+    unmatched: tuple[str, ...] = ()
+    """NIfTI files under the root that no pattern matched."""
+    warnings: tuple[str, ...] = ()
+    prep: PrepSettings = PrepSettings()
+    aliases: dict[str, str] = Field(default_factory=dict)
+    """With privacy.hash_ids: identifier to pseudonym. Never written."""
+    card_digest: str
+
+    def disguise(self, text: str) -> str:
+        """Replace the identifiers in a text by their pseudonyms, where the card asks for it."""
+        for identifier, pseudonym in self.aliases.items():
+            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(identifier)}(?![A-Za-z0-9])", pseudonym, text)
+        return text
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A path pattern of a card as one regular expression over relative paths."""
+
+    text: str
+    regex: re.Pattern[str]
+    entities: tuple[str, ...]
+
+    def match(self, path: str) -> dict[str, str] | None:
+        found = self.regex.fullmatch(path)
+        return None if found is None else {name: found[name] or "" for name in self.entities}
+
+
+def compile_pattern(text: str) -> Pattern:
+    r"""Compile `sub-{sub}/{ses:ses-\d{2}}_{sub}.nii.gz`.
+
+    `{entity}` matches `[^/_]+`; `{entity:regex}` the regex, which may hold braces; an entity that
+    comes again must match the same text.
+
+    Raises:
+        ValueError: unbalanced braces, a name that is no name, a regex that is none.
+    """
+    parts: list[str] = []
+    regex_of: dict[str, str | None] = {}
+    for literal, entity in _pieces(text):
+        parts.append(re.escape(literal))
+        if entity is None:
+            continue
+        name, colon, regex = entity.partition(":")
+        if not ENTITY_NAME.fullmatch(name):
+            raise ValueError(f"{{{entity}}} has no entity name; write {{sub}} or {{sub:regex}}")
+        if name in regex_of:
+            if colon and regex != regex_of[name]:
+                raise ValueError(f"{{{name}}} has two regexes; give it at the first place only, then write {{{name}}}")
+            parts.append(f"(?P={name})")
+            continue
+        regex_of[name] = regex if colon else None
+        if colon:
+            compiled_regex(regex)
+        parts.append(f"(?P<{name}>{regex if colon else '[^/_]+'})")
+    try:
+        return Pattern(text, compiled_regex("".join(parts)), tuple(regex_of))
+    except ValueError as error:
+        raise ValueError(f"{text!r} makes no regular expression ({str(error).rpartition('(')[2]}") from None
+
+
+def _pieces(text: str) -> Iterator[tuple[str, str | None]]:
+    """Pairs of literal text and the content of the braces that follow it (None at the end)."""
+    start = 0
+    while True:
+        opening = text.find("{", start)
+        literal = text[start:] if opening < 0 else text[start:opening]
+        if "}" in literal:
+            raise ValueError(f"a }} without its {{ in {text!r}")
+        if opening < 0:
+            yield literal, None
+            return
+        closing = _closing_brace(text, opening)
+        yield literal, text[opening + 1 : closing]
+        start = closing + 1
+
+
+def _closing_brace(text: str, opening: int) -> int:
+    depth, position = 0, opening
+    while position < len(text):
+        character = text[position]
+        if character == "\\":
+            position += 1
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return position
+        position += 1
+    raise ValueError(f"a {{ without its }} in {text!r}")
+
+
+def list_files(root: Path) -> list[str]:
+    """All files under `root` as sorted relative paths with `/`; hidden ones are left out.
+
+    Links are followed (as git-annex and DataLad need), but no folder is visited twice.
+    """
+    found: list[str] = []
+    visited: set[str] = {os.path.realpath(root)}
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                relative = folder + entry.name
+                if not entry.is_dir():
+                    found.append(relative)
+                elif not entry.is_symlink() or _is_new(entry.path, visited):
+                    waiting.append(relative + "/")
+    return sorted(found)
+
+
+def _is_new(path: str, visited: set[str]) -> bool:
+    real = os.path.realpath(path)
+    if real in visited:
+        return False
+    visited.add(real)
+    return True
+
+
+def safe_name(text: str) -> str:
+    """A case name that is safe as a file name and that nnU-Net cannot take for a channel.
+
+    Other characters than letters, digits, `_`, `-` and `.` become `-`; separators at the ends go;
+    a trailing `_2019` becomes `-2019`, because `_0000` is how nnU-Net numbers channels.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
+    plain = re.sub(r"_{2,}", "_", plain).strip("_-.")
+    return re.sub(r"_(\d{4})$", r"-\1", plain)
+
+
+def read_card(argument: str, salt: str | None = None, labels: bool = True) -> Cohort:
+    """Read a card given as `CARD` or `CARD=ROOT` and find its cases.
+
+    Args:
+        argument: path of a card or name of a shipped one, perhaps with `=ROOT`.
+        salt: of the pseudonyms that replace identifiers where the card says `privacy.hash_ids`;
+            None leaves them as they are (a dry run, a prediction in place).
+        labels: False where labels are of no use (prediction): none is needed, none is looked for.
+
+    Raises:
+        CardError: a mistake in the card, or it does not fit the files.
+    """
+    return find_cases(parse_card(argument), salt, labels)
+
+
+@dataclass(frozen=True)
+class _Match:
+    path: str
+    entities: Entities
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """The files of one sequence, or of the label, by the case entities that their pattern has."""
+
+    name: str
+    pattern: Pattern
+    key_entities: tuple[str, ...]
+    files: dict[tuple[str, ...], list[_Match]] = field(default_factory=dict)
+
+    def of(self, entities: Entities) -> list[_Match]:
+        return self.files.get(tuple(entities[name] for name in self.key_entities), [])
+
+
+def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -> Cohort:
+    """Match the files under the card's root; see `read_card`."""
+    card = opened.card
+    root = opened.root
+    patterns = _patterns(opened, labels)
+    template, case_entities = _case_template(opened, patterns)
+    paths = list_files(root)
+    sequences = {
+        name: _Sequence(name, pattern, tuple(entity for entity in case_entities if entity in pattern.entities))
+        for name, pattern in patterns.items()
+    }
+    unmatched = _assign(opened, paths, sequences)
+    warnings = list(_check_matches(opened, paths, sequences))
+    participants = _Participants.read(opened, root)
+    warnings += participants.warnings(card)
+    namer = _Namer(opened, template, salt if card.privacy.hash_ids else None)
+
+    cases: list[Case] = []
+    exclusions: list[Exclusion] = []
+    for entities in _case_keys(sequences.values(), case_entities):
+        found = {name: sequence.of(entities) for name, sequence in sequences.items()}
+        known = _all_entities(entities, found.values())
+        name, subject, session = namer.name(known)
+        reason, by_rule = _why_not(card, found, labels)
+        if reason:
+            exclusions.append(
+                Exclusion(case=name, cohort=card.name, subject=subject, reason=namer.disguise(reason), by_rule=by_rule)
+            )
+            continue
+        meta = _fill_columns(opened, name, known, participants)
+        split = meta.pop("split", "train")
+        if split not in ("train", "test"):
+            raise opened.error("meta.split", f"case {name}: found {split!r}, legal are train and test")
+        cases.append(
+            Case(
+                name=name,
+                cohort=card.name,
+                subject=subject,
+                session=session,
+                images=_images(card, root, found),
+                label=_label(card, root, found),
+                split="test" if split == "test" else "train",
+                prep=card.prep,
+                meta=meta,
+            )
+        )
+    namer.check_groups()
+    return Cohort(
+        name=card.name,
+        card=str(opened.path),
+        root=str(root),
+        cases=tuple(sorted(cases, key=lambda case: case.name)),
+        exclusions=tuple(sorted(exclusions, key=lambda exclusion: exclusion.case)),
+        file_counts={name: sum(map(len, sequence.files.values())) for name, sequence in sequences.items()},
+        unmatched=tuple(unmatched),
+        warnings=tuple(warnings),
+        prep=card.prep,
+        aliases=namer.aliases,
+        card_digest=opened.digest,
+    )
+
+
+LABEL = "labels.cmb"
+
+
+def _patterns(opened: OpenCard, labels: bool) -> dict[str, Pattern]:
+    """Compiled patterns by the field that holds them: `images.NAME` or `labels.cmb`."""
+    texts = {f"images.{name}": image.path for name, image in opened.card.images.items()}
+    if labels and opened.card.label is not None:
+        texts[LABEL] = opened.card.label.path
+    compiled: dict[str, Pattern] = {}
+    for name, text in texts.items():
+        try:
+            compiled[name] = compile_pattern(text)
+        except ValueError as error:
+            raise opened.error(f"{name}.path", str(error)) from None
+        suffix = re.search(r"\.[A-Za-z0-9.]+$", text)
+        nifti_needed = name != LABEL or (opened.card.label is not None and opened.card.label.kind == "mask")
+        if nifti_needed and suffix and not suffix[0].endswith(NIFTI_SUFFIXES):
+            raise opened.error(
+                f"{name}.path", f"ends in {suffix[0]}; only .nii and .nii.gz are read, convert the files"
+            )
+    return compiled
+
+
+def _case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[str, tuple[str, ...]]:
+    """The template of case names and the entities in it."""
+    there = {entity for name, pattern in patterns.items() if name != LABEL for entity in pattern.entities}
+    template = opened.card.case
+    if template is None:
+        if "sub" not in there:
+            raise opened.error("images", "no path has {sub}; call the part that names the subject {sub}, or set case")
+        template = "{sub}_{ses}" if "ses" in there else "{sub}"
+    try:
+        entities = tuple(dict.fromkeys(entity for _, entity in _pieces(template) if entity is not None))
+    except ValueError as error:
+        raise opened.error("case", str(error)) from None
+    listed = ", ".join(f"{{{entity}}}" for entity in sorted(there)) or "none"
+    if not entities:
+        raise opened.error("case", f"{template!r} names no entity; use those of the paths ({listed})")
+    for owner, names in (("case", entities), ("group_by", opened.card.group_by)):
+        for entity in names:
+            if entity not in there:
+                raise opened.error(owner, f"{{{entity}}} is in no image path (there: {listed})")
+    if LABEL in patterns:
+        lacking = [entity for entity in entities if entity not in patterns[LABEL].entities]
+        if lacking:
+            raise opened.error(
+                f"{LABEL}.path", f"lacks {{{lacking[0]}}}, so one label would serve several cases; add it to the path"
+            )
+    if not any(set(entities) <= set(pattern.entities) for name, pattern in patterns.items() if name != LABEL):
+        raise opened.error("case", f"no image path holds all of {template!r}; add the missing entity to one")
+    return template, entities
+
+
+def _assign(opened: OpenCard, paths: Sequence[str], sequences: Mapping[str, _Sequence]) -> list[str]:
+    """Put every file where it belongs; returns the NIfTI files that belong nowhere."""
+    unmatched: list[str] = []
+    for path in paths:
+        owners: list[str] = []
+        for name, sequence in sequences.items():
+            entities = sequence.pattern.match(path)
+            if entities is not None:
+                key = tuple(entities[entity] for entity in sequence.key_entities)
+                sequence.files.setdefault(key, []).append(_Match(path, entities))
+                owners.append(name)
+        if len(owners) > 1:
+            raise opened.error(owners[1], f"matches {path}, which {owners[0]} matches too; make the patterns distinct")
+        if not owners and path.endswith(NIFTI_SUFFIXES):
+            unmatched.append(path)
+    return [path for path in unmatched if not any(fnmatch.fnmatchcase(path, glob) for glob in opened.card.ignore)]
+
+
+def _check_matches(opened: OpenCard, paths: Sequence[str], sequences: Mapping[str, _Sequence]) -> Iterator[str]:
+    """Refuse a needed pattern that matches nothing; warn of an optional one."""
+    card = opened.card
+    if not paths:
+        raise opened.error("root", f"{opened.root} holds no files; say where they are with CARD=ROOT on the command")
+    nothing = {name for name, sequence in sequences.items() if not sequence.files}
+    if {name for name in sequences if name != LABEL} <= nothing:
+        name = next(iter(sequences))
+        raise opened.error(f"{name}.path", _matches_nothing(opened, sequences[name].pattern, paths))
+    for name in sorted(nothing):
+        optional = (
+            card.label is not None and card.label.optional
+            if name == LABEL
+            else card.images[name.removeprefix("images.")].optional
+        )
+        problem = _matches_nothing(opened, sequences[name].pattern, paths)
+        if not optional:
+            raise opened.error(f"{name}.path", problem)
+        yield f"{card.name}: {name}.path (optional): {problem}"
+
+
+def _matches_nothing(opened: OpenCard, pattern: Pattern, paths: Sequence[str]) -> str:
+    nearest = _nearest(pattern, paths)
+    return f"{pattern.text!r} matches nothing under {opened.root}; the nearest file is {nearest}"
+
+
+def _nearest(pattern: Pattern, paths: Sequence[str]) -> str:
+    """The file that looks most like the pattern with its entities cut out."""
+    candidates = [path for path in paths if path.endswith(NIFTI_SUFFIXES)] or list(paths)
+    step = max(1, len(candidates) // FILES_COMPARED)
+    literal = "".join(
+        text if entity is None else text + entity.partition(":")[0] for text, entity in _pieces(pattern.text)
+    )
+    return max(
+        candidates[::step], key=lambda path: difflib.SequenceMatcher(None, literal, path, autojunk=False).ratio()
+    )
+
+
+def _case_keys(sequences: Iterable[_Sequence], case_entities: tuple[str, ...]) -> list[dict[str, str]]:
+    """The distinct values of the case entities, sorted, from the patterns that hold all of them."""
+    keys = {key for sequence in sequences if sequence.key_entities == case_entities for key in sequence.files}
+    return [dict(zip(case_entities, key, strict=True)) for key in sorted(keys)]
+
+
+def _all_entities(entities: Entities, found: Iterable[Sequence[_Match]]) -> dict[str, str]:
+    """The case entities and what else the paths of the case say; the first sequence wins."""
+    known: dict[str, str] = {}
+    for matches in found:
+        for match in matches[:1]:
+            known = {**match.entities, **known}
+    return {**known, **entities}
+
+
+def _why_not(card: Card, found: Mapping[str, Sequence[_Match]], labels: bool) -> tuple[str, bool]:
+    """Why the case cannot be used ('' where it can), and whether that is a rule of the card."""
+    for name, matches in found.items():
+        if len(matches) > 1:
+            listed = " and ".join(match.path for match in matches)
+            return f"{len(matches)} files for {name}: {listed}; make the pattern match one of them", False
+    missing = [name for name, image in card.images.items() if not image.optional and not found[f"images.{name}"]]
+    if missing:
+        return f"no file for images.{missing[0]}, which the card requires; set optional: true to go without", True
+    if not any(found[f"images.{name}"] for name, image in card.images.items() if image.role in SUSCEPTIBILITY_ROLES):
+        return f"no sequence in which microbleeds are visible ({', '.join(SUSCEPTIBILITY_ROLES)})", True
+    if labels and card.label is not None and not card.label.optional and not found[LABEL]:
+        return f"no file for {LABEL}, which the card requires; set optional: true to use the case unlabelled", True
+    return "", False
+
+
+def _images(card: Card, root: Path, found: Mapping[str, Sequence[_Match]]) -> dict[Role, ImageSource]:
+    """The sequences of a case; of several with one role the first in the card is taken."""
+    chosen: dict[Role, tuple[ImageCard, str]] = {}
+    for name, image in card.images.items():
+        matches = found[f"images.{name}"]
+        if matches and image.role not in chosen:
+            chosen[image.role] = (image, matches[0].path)
+    return {
+        role: ImageSource(
+            path=str(root / path), echo=image.echo, copy_geometry_from=_geometry_role(card, image, chosen)
+        )
+        for role, (image, path) in chosen.items()
+    }
+
+
+def _geometry_role(card: Card, image: ImageCard, chosen: Mapping[Role, object]) -> Role | None:
+    if image.copy_geometry_from is None:
+        return None
+    role = card.images[image.copy_geometry_from].role
+    return role if role in chosen and role is not image.role else None
+
+
+def _label(card: Card, root: Path, found: Mapping[str, Sequence[_Match]]) -> LabelSource | None:
+    matches = found.get(LABEL)
+    if card.label is None or not matches:
+        return None
+    settings = card.label.model_dump(include=set(LabelSource.model_fields) - {"path"})
+    if card.label.kind == "mask" and not card.label.values:
+        settings["values"] = {"cmb": 1}
+    return LabelSource(**settings, path=str(root / matches[0].path))
+
+
+class _Namer:
+    """Names cases and subjects, with pseudonyms where the card asks for them."""
+
+    def __init__(self, opened: OpenCard, template: str, salt: str | None) -> None:
+        self.opened = opened
+        self.template = template
+        self.salt = salt
+        self.aliases: dict[str, str] = {}
+        self._taken: dict[str, Entities] = {}
+        self._groups: dict[str, str] = {}
+
+    def name(self, entities: Entities) -> tuple[str, str, str | None]:
+        """Case, subject and session; a session that the path leaves empty is None.
+
+        Raises:
+            CardError: two cases get one name, or one person two groups.
+        """
+        shown = dict(entities)
+        if self.salt is not None:
+            for entity in {"sub", *self.opened.card.group_by} & set(entities):
+                shown[entity] = self._alias(entities[entity])
+        name = safe_name("".join(text + shown.get(entity or "", "") for text, entity in _pieces(self.template)))
+        if not name or name in self._taken:
+            other = f", as {dict(self._taken[name])} does" if name else ""
+            raise self.opened.error(
+                "case", f"{self.template!r} gives {dict(entities)} the name {name!r}{other}; add an entity that differs"
+            )
+        self._taken[name] = entities
+        subject = "_".join(shown[entity] for entity in self.opened.card.group_by)
+        person = entities.get("sub")
+        if person is not None and self._groups.setdefault(person, subject) != subject:
+            raise self.opened.error(
+                "group_by",
+                f"sub {person} falls into {self._groups[person]} and {subject}, so it could stand on both sides "
+                "of a split; group by sub or by something coarser",
+            )
+        return name, subject, shown.get("ses") or None
+
+    def check_groups(self) -> None:
+        """Refuse groups without a name, which would lump strangers together."""
+        if "" in self._groups.values():
+            raise self.opened.error("group_by", "gives some cases an empty group; use an entity that every path has")
+
+    def disguise(self, text: str) -> str:
+        for identifier, pseudonym in self.aliases.items():
+            text = text.replace(identifier, pseudonym)
+        return text
+
+    def _alias(self, identifier: str) -> str:
+        digest = hashlib.sha256(f"{self.salt}:{identifier}".encode()).hexdigest()
+        return self.aliases.setdefault(identifier, f"anon{digest[:12]}")
+
+
+@dataclass(frozen=True)
+class _Participants:
+    """The participants table by subject; empty where the card names none."""
+
+    key: str
+    rows: dict[str, dict[str, str]]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def read(cls, opened: OpenCard, root: Path) -> "_Participants":
+        table = opened.card.meta.participants
+        if table is None:
+            return cls("sub", {}, ())
+        where = "meta.participants.path"
+        path = root / table.path
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            raise opened.error(where, f"no readable table {path}; correct the path or remove the key") from None
+        delimiter = "," if path.suffix.lower() == ".csv" else "\t"
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+        columns = tuple(rows[0]) if rows else ()
+        key_column = next((name for name in (table.key, "participant_id") if name in columns), None)
+        if rows and key_column is None:
+            raise opened.error(
+                "meta.participants.key",
+                f"{path} has neither a column {table.key} nor participant_id (it has {', '.join(columns)})",
+            )
+        by_subject: dict[str, dict[str, str]] = {}
+        for row in rows:
+            subject = _bare(row[key_column or ""] or "", table.key)
+            if subject in by_subject:
+                raise opened.error("meta.participants", f"{path}: {subject} has two rows; keep one")
+            by_subject[subject] = {name: value or UNKNOWN for name, value in row.items() if isinstance(name, str)}
+        return cls(table.key, by_subject, tuple(name for name in columns if name and name != key_column))
+
+    def row(self, entities: Entities) -> dict[str, str]:
+        row = self.rows.get(_bare(entities.get(self.key, ""), self.key), {})
+        return {name: _cell(row.get(name, UNKNOWN)) for name in self.columns}
+
+    def warnings(self, card: Card) -> list[str]:
+        if "split" in self.columns and "split" not in card.meta.rules:
+            return [
+                f"{card.name}: the participants' column split is not used; add meta.split: {{from: split}} to use it"
+            ]
+        return []
+
+
+def _bare(value: str, key: str) -> str:
+    """An identifier without its BIDS prefix, so that `01` and `sub-01` are one."""
+    return value.strip().removeprefix(f"{key}-")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()) or UNKNOWN
+
+
+def _fill_columns(opened: OpenCard, case: str, entities: Entities, participants: _Participants) -> dict[str, str]:
+    """The columns of one case: those of the participants table, then the rules of `meta` in order.
+
+    With privacy.hash_ids only the columns that a rule asks for are kept.
+    """
+    card = opened.card
+    row = participants.row(entities)
+    kept = {} if card.privacy.hash_ids else {name: value for name, value in row.items() if _is_free(name)}
+    for column, rule in card.meta.rules.items():
+        if rule.value is not None:
+            kept[column] = _cell(rule.value)
+            continue
+        assert rule.source is not None
+        value = next(
+            (
+                known[rule.source]
+                for known in (entities, {k: kept[k] for k in card.meta.rules if k in kept}, row)
+                if rule.source in known
+            ),
+            None,
+        )
+        if value is None:
+            there = ", ".join([*entities, *participants.columns])
+            raise opened.error(f"meta.{column}.from", f"nothing is called {rule.source} here (there: {there})")
+        kept[column] = _apply(opened, column, case, _cell(value))
+    return kept
+
+
+def _is_free(column: str) -> bool:
+    return column not in CORE_COLUMNS and column != "split"
+
+
+def _apply(opened: OpenCard, column: str, case: str, value: str) -> str:
+    rule = opened.card.meta.rules[column]
+    if rule.regex is not None and value != UNKNOWN:
+        found = compiled_regex(rule.regex).search(value)
+        value = UNKNOWN if found is None else _cell((found[1] if found.re.groups else found[0]) or "")
+    if rule.map is not None:
+        if value in rule.map:
+            return _cell(rule.map[value])
+        if value != UNKNOWN:
+            legal = ", ".join(rule.map)
+            raise opened.error(
+                f"meta.{column}.map", f"case {case}: has no entry for {value!r} (it has {legal}); add it"
+            )
+    return value
