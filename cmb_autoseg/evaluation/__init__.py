@@ -1,0 +1,1 @@
+"""Predictions against references: which lesions were found, and every figure that follows."""
