@@ -1,0 +1,177 @@
+"""One picture per case: where the tool sees microbleeds, with the scan still visible under the marks."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.files import atomic_path
+from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
+from cmb_autoseg.records import Lesion, LesionTable
+
+__all__ = ["write_overlay"]
+
+MAX_SLICES = 8
+SLICES_PER_ROW = 4
+TILE_INCHES = 3.0
+DOTS_PER_INCH = 100
+MIN_CIRCLE_MM = 4.0
+"""Radius of the smallest circle, so that a lesion lies inside it and not under it."""
+CIRCLE_MARGIN_MM = 2.5
+COLOUR = "#ffd400"
+OTHER_COLOUR = "#7fd7ff"
+
+
+def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions: LesionTable, title: str) -> None:
+    """Draw axial slices through the most probable lesions, each circled with number and probability.
+
+    Radiological convention: the person's right is on the left of the picture (marked R and L).
+    Slices are axial in the volume's own grid, from the most probable lesion on; without lesions
+    evenly spaced slices are shown. Other lesions within a circle's reach of a slice are circled too.
+
+    Args:
+        path: of the PNG; same input gives same bytes.
+        image: the scan on its own grid; NaN is drawn as 0.
+        mask: lesion voxels on the image's grid, outlined thinly; None for no outline.
+        lesions: with `x_mm`, `y_mm`, `z_mm` in RAS millimetres.
+        title: one line; keep names of persons out of it.
+
+    Raises:
+        GeometryError: the mask's shape is not the image's.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    upright = to_canonical(image.with_data(np.nan_to_num(image.data, posinf=0, neginf=0)))
+    outline = None if mask is None else to_canonical(image.with_data(np.asarray(mask) > 0))
+    if outline is not None:
+        check_same_grid(outline, upright, "give the mask on the image's grid")
+    planes = _planes(upright, lesions)
+    columns = min(len(planes), SLICES_PER_ROW)
+    rows = -(-len(planes) // columns)
+    figure = Figure(figsize=(TILE_INCHES * columns, TILE_INCHES * rows + 0.5), dpi=DOTS_PER_INCH, facecolor="black")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}: {_counted(lesions, len(planes))}", color="white", fontsize=9)
+    darkest, brightest = _window(upright.data)
+    for position, k in enumerate(planes):
+        axes = figure.add_subplot(rows, columns, position + 1)
+        _draw_slice(axes, upright, outline, k, darkest, brightest)
+        for lesion, centre in zip(lesions.lesions, _centres(upright, lesions), strict=True):
+            _draw_lesion(axes, upright, lesion, centre, k)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - 0.5 / (TILE_INCHES * rows + 0.5), wspace=0.03)
+    with atomic_path(path) as temporary:
+        # Software would name the matplotlib version, and with it change the bytes.
+        figure.savefig(temporary, format="png", facecolor="black", metadata={"Software": None})
+
+
+def _counted(lesions: LesionTable, shown: int) -> str:
+    count = len(lesions.lesions)
+    if count == 0:
+        return "no microbleed found"
+    found = "1 microbleed" if count == 1 else f"{count} microbleeds"
+    return f"{found}, {shown} slices through the most probable" if count > shown else found
+
+
+def _centres(upright: Volume, lesions: LesionTable) -> NDArray[np.float64]:
+    """Voxel positions of the lesions' centres on the upright grid, shape (n, 3)."""
+    points = np.array([(lesion.x_mm, lesion.y_mm, lesion.z_mm) for lesion in lesions.lesions], dtype=np.float64)
+    return upright.to_voxels(points.reshape(-1, 3))
+
+
+def _planes(upright: Volume, lesions: LesionTable) -> list[int]:
+    """Slices to show: through the most probable lesions, else evenly spaced through the middle."""
+    depth = upright.shape[2]
+    if not lesions.lesions:
+        share = np.linspace(0.25, 0.75, min(SLICES_PER_ROW, depth))
+        return sorted({round(float(part) * (depth - 1)) for part in share})
+    centres = _centres(upright, lesions)
+    order = sorted(
+        range(len(centres)), key=lambda index: (-lesions.lesions[index].prob_max, lesions.lesions[index].lesion)
+    )
+    nearest = [int(np.clip(np.rint(centres[index, 2]), 0, depth - 1)) for index in order]
+    return list(dict.fromkeys(nearest))[:MAX_SLICES]
+
+
+def _window(data: NDArray[np.float32]) -> tuple[float, float]:
+    """Grey range: from nothing (or the 1st percentile of signed maps) to the 99.5th of what is not background."""
+    values = data[data != 0]
+    if values.size == 0:
+        return 0.0, 1.0
+    lowest = float(np.percentile(values, 1))
+    highest = float(np.percentile(values, 99.5))
+    darkest = lowest if lowest < 0 else 0.0
+    return darkest, highest if highest > darkest else darkest + 1.0
+
+
+def _draw_slice(axes: Any, upright: Volume, outline: Volume | None, k: int, darkest: float, brightest: float) -> None:
+    """One axial slice with the person's right on the left."""
+    from matplotlib.patheffects import withStroke
+
+    width, height, _ = upright.shape
+    # Anisotropic pixels are drawn at their size; falling i is towards the right of the picture.
+    axes.imshow(
+        upright.data[:, :, k].T,
+        cmap="gray",
+        vmin=darkest,
+        vmax=brightest,
+        origin="lower",
+        interpolation="nearest",
+        aspect=upright.spacing_mm[1] / upright.spacing_mm[0],
+    )
+    if outline is not None and outline.data[:, :, k].any():
+        axes.contour(outline.data[:, :, k].T, levels=[0.5], colors=COLOUR, linewidths=0.5)
+    axes.set_xlim(width - 0.5, -0.5)
+    axes.set_ylim(-0.5, height - 0.5)
+    axes.set_axis_off()
+    shade = [withStroke(linewidth=2, foreground="black")]
+    for x, text in ((0.03, "R"), (0.97, "L")):
+        axes.text(
+            x,
+            0.5,
+            text,
+            transform=axes.transAxes,
+            color="white",
+            fontsize=8,
+            ha="center",
+            va="center",
+            path_effects=shade,
+        )
+    axes.text(0.03, 0.03, f"slice {k + 1}", transform=axes.transAxes, color="white", fontsize=7, path_effects=shade)
+
+
+def _draw_lesion(axes: Any, upright: Volume, lesion: Lesion, centre: NDArray[np.float64], k: int) -> None:
+    """A circle around the lesion, its number and probability beside it; thin if it is centred on another slice."""
+    from matplotlib.patches import Ellipse
+    from matplotlib.patheffects import withStroke
+
+    width_mm, height_mm, slice_mm = upright.spacing_mm
+    own_slice = int(np.rint(centre[2])) == k
+    if not own_slice and abs(centre[2] - k) * slice_mm > lesion.diameter_mm / 2:
+        return
+    radius_mm = max(MIN_CIRCLE_MM, lesion.diameter_mm / 2 + CIRCLE_MARGIN_MM)
+    shade = [withStroke(linewidth=2, foreground="black")]
+    colour = COLOUR if own_slice else OTHER_COLOUR
+    axes.add_patch(
+        Ellipse(
+            (centre[0], centre[1]),
+            2 * radius_mm / width_mm,
+            2 * radius_mm / height_mm,
+            fill=False,
+            edgecolor=colour,
+            linewidth=1.2 if own_slice else 0.8,
+            linestyle="-" if own_slice else ":",
+        )
+    )
+    # The text stands on the side of the circle where the picture has room.
+    left_half = centre[0] > upright.shape[0] / 2
+    axes.annotate(
+        f"{lesion.lesion}: {lesion.prob_max:.2f}",
+        (centre[0] + (-radius_mm if left_half else radius_mm) / width_mm, centre[1] + radius_mm / height_mm),
+        color=colour,
+        fontsize=8,
+        ha="left" if left_half else "right",
+        va="bottom" if centre[1] < upright.shape[1] * 0.85 else "top",
+        path_effects=shade,
+        annotation_clip=False,
+    )
