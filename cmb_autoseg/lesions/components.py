@@ -18,7 +18,8 @@ def label_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         An array of the same shape: 0 outside, 1 for the largest component, and so on by falling
         number of voxels; of equal ones, the one that comes first in the array has the lower number.
     """
-    labels, count = ndimage.label(mask, structure=CONNECTED_26, output=np.int32)
+    labels = np.empty(mask.shape, dtype=np.int32)
+    count = int(ndimage.label(mask, structure=CONNECTED_26, output=labels))
     sizes = np.bincount(labels[labels > 0], minlength=count + 1)[1:]
     # ndimage numbers components in the order of their first voxels, so a stable sort keeps that order in ties.
     order = np.argsort(-sizes, kind="stable")

@@ -1,0 +1,122 @@
+"""Score a folder of predictions, or cases in memory, against their references."""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from cmb_autoseg.errors import CMBError, InputError
+from cmb_autoseg.evaluation.protocols import Protocol
+from cmb_autoseg.evaluation.report import EvaluationReport, Failure
+from cmb_autoseg.evaluation.scores import CaseScore, score_case
+from cmb_autoseg.geometry import Volume, is_nifti, nifti_stem, read_volume
+
+__all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks"]
+
+MASK_PATTERNS = ("<case>.nii.gz", "<case>_mask.nii.gz", "<case>_dseg.nii.gz")
+MASK_ENDINGS = ("_mask", "_dseg")
+NO_MASK = re.compile(r".*(_prob|_\d{4})")
+"""Probability maps, and images in nnU-Net's naming, that lie beside masks."""
+
+
+def evaluate_cases(cases: Iterable[tuple[str, Volume, Volume]], protocol: Protocol) -> EvaluationReport:
+    """Score cases in memory, one at a time.
+
+    Args:
+        cases: name, prediction (mask or probability map) and reference mask of each case; a case
+            that cannot be scored becomes a failure of the report, the others go on.
+        protocol: one of `PROTOCOLS`.
+    """
+    return _collect(
+        ((name, partial(score_case, name, predicted, reference, protocol)) for name, predicted, reference in cases),
+        protocol,
+    )
+
+
+def evaluate_folder(
+    predicted: Path,
+    reference: Path,
+    protocol: Protocol,
+    on_cases: Callable[[list[str]], Iterable[str]] = iter,
+) -> EvaluationReport:
+    """Score every reference mask of one folder that has, or should have, a prediction in the other.
+
+    Args:
+        predicted: folder with masks in any of `MASK_PATTERNS`; `<case>_prob.nii.gz` beside a mask
+            gives its lesions their probabilities.
+        reference: folder with masks in any of `MASK_PATTERNS`.
+        protocol: one of `PROTOCOLS`.
+        on_cases: passes on the names of the cases and may show progress while doing so.
+
+    Returns:
+        The report; a reference without prediction and a case that cannot be scored are its failures.
+
+    Raises:
+        InputError: a folder holds no mask, no case is in both, or a case has two masks in one folder.
+    """
+    predictions, references = find_masks(predicted), find_masks(reference)
+    if not predictions.keys() & references.keys():
+        raise InputError(
+            f"no case is in both folders: {predicted} has {_listed(predictions)}, {reference} has "
+            f"{_listed(references)}; name the masks alike, as one of {', '.join(MASK_PATTERNS)}"
+        )
+
+    def score(name: str) -> CaseScore:
+        if name not in predictions:
+            raise InputError(f"{name}: no prediction in {predicted}; predict this case or remove its reference")
+        found = read_volume(predictions[name])
+        return score_case(name, found, read_volume(references[name]), protocol, _read_probability(predicted, name))
+
+    names = on_cases(sorted(references))
+    report = _collect(((name, partial(score, name)) for name in names), protocol)
+    alone = sorted(predictions.keys() - references.keys())
+    warnings = tuple(f"{name}: predicted, but without reference in {reference}; not scored" for name in alone)
+    return report.model_copy(update={"warnings": warnings})
+
+
+def find_masks(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by case name, sorted; see `MASK_PATTERNS`.
+
+    Raises:
+        InputError: there is none, or two of one case.
+    """
+    masks: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        stem = nifti_stem(path)
+        if not is_nifti(path) or path.name.startswith(".") or NO_MASK.fullmatch(stem):
+            continue
+        case = _case_of(stem)
+        if case in masks:
+            raise InputError(f"{folder}: {masks[case].name} and {path.name} are both masks of {case}; keep one")
+        masks[case] = path
+    if not masks:
+        raise InputError(f"{folder}: found no mask; expected files named {', '.join(MASK_PATTERNS)}")
+    return dict(sorted(masks.items()))
+
+
+def _case_of(stem: str) -> str:
+    for ending in MASK_ENDINGS:
+        if stem.endswith(ending):
+            return stem.removesuffix(ending)
+    return stem
+
+
+def _read_probability(folder: Path, case: str) -> Volume | None:
+    path = folder / f"{case}_prob.nii.gz"
+    return read_volume(path) if path.is_file() else None
+
+
+def _listed(masks: dict[str, Path]) -> str:
+    names = list(masks)
+    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
+
+
+def _collect(cases: Iterable[tuple[str, Callable[[], CaseScore]]], protocol: Protocol) -> EvaluationReport:
+    scores: list[CaseScore] = []
+    failures: list[Failure] = []
+    for name, score in cases:
+        try:
+            scores.append(score())
+        except CMBError as error:
+            failures.append(Failure(case=name, reason=" ".join(str(error).split())))
+    return EvaluationReport(protocol=protocol.name, cases=tuple(scores), failures=tuple(failures))

@@ -1,0 +1,278 @@
+"""Thresholds with a reason: chosen on out-of-fold predictions, named, and carried by the model."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.matching import match_components
+from cmb_autoseg.evaluation.protocols import Protocol
+from cmb_autoseg.geometry import Volume, check_same_grid
+from cmb_autoseg.lesions.components import find_components
+from cmb_autoseg.records import OperatingPoint
+
+__all__ = [
+    "SWEEP_COLUMNS",
+    "SWEEP_THRESHOLDS",
+    "ScoredCase",
+    "Sweep",
+    "choose_operating_points",
+    "points_of",
+    "resolve_operating_point",
+    "sweep_thresholds",
+]
+
+SWEEP_THRESHOLDS = (*(round(0.02 * step, 2) for step in range(1, 50)), 0.99)
+"""0.02 to 0.98 in steps of 0.02, and 0.99, where the probabilities of confident networks crowd."""
+
+SWEEP_COLUMNS = (
+    "threshold",
+    "sensitivity",
+    "precision",
+    "f1",
+    "fp_per_scan",
+    "voxel_sensitivity",
+    "voxel_specificity",
+)
+SCREENING_SENSITIVITY = 0.90
+FALLBACK = SWEEP_THRESHOLDS.index(0.5)
+TIE = 1e-12
+"""Differences of a figure below this are rounding."""
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """One case with the probabilities of a model that was not trained on it.
+
+    All three are on one grid; `brain` is None where voxels are to be counted in the whole image.
+    """
+
+    name: str
+    probability: Volume
+    reference: Volume
+    brain: NDArray[np.bool_] | None = None
+    """(i, j, k)."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Counts pooled over cases at each of `SWEEP_THRESHOLDS`; every array has one entry a threshold."""
+
+    n_cases: int
+    n_lesions: int
+    hits: NDArray[np.int64]
+    matched_predictions: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+    voxels_found: NDArray[np.int64]
+    """Reference voxels at or above the threshold."""
+    voxels_false: NDArray[np.int64]
+    """Other brain voxels at or above the threshold."""
+    n_voxels: int
+    """Reference voxels."""
+    n_other_voxels: int
+    """Brain voxels that are no reference voxels."""
+
+    @property
+    def sensitivity(self) -> NDArray[np.float64]:
+        """Of lesions."""
+        return self.hits / self.n_lesions
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Of predicted lesions; NaN where none is predicted."""
+        return _ratio(self.matched_predictions, self.matched_predictions + self.false_positives)
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """Harmonic mean of sensitivity and precision; 0 where nothing is found."""
+        precision = np.nan_to_num(self.precision)
+        return np.nan_to_num(_ratio(2 * self.sensitivity * precision, self.sensitivity + precision))
+
+    @property
+    def fp_per_scan(self) -> NDArray[np.float64]:
+        return self.false_positives / self.n_cases
+
+    @property
+    def voxel_sensitivity(self) -> NDArray[np.float64]:
+        return self.voxels_found / self.n_voxels
+
+    @property
+    def voxel_specificity(self) -> NDArray[np.float64]:
+        """Inside the brain; 1 where the brain is nothing but lesion."""
+        return 1 - np.nan_to_num(_ratio(self.voxels_false, np.full_like(self.voxels_false, self.n_other_voxels)))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a threshold, columns `SWEEP_COLUMNS`; an undefined precision is None."""
+        columns = {name: getattr(self, name) for name in SWEEP_COLUMNS if name != "threshold"}
+        return [
+            {
+                "threshold": threshold,
+                **{name: None if np.isnan(values[n]) else float(values[n]) for name, values in columns.items()},
+            }
+            for n, threshold in enumerate(SWEEP_THRESHOLDS)
+        ]
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    result = np.full(len(part), np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def choose_operating_points(cases: Iterable[ScoredCase], protocol: Protocol) -> tuple[OperatingPoint, ...]:
+    """Choose `counting`, `screening` and `youden` on out-of-fold predictions: `points_of` a sweep.
+
+    Raises:
+        InputError: there is no case, or no reference lesion in any case.
+    """
+    return points_of(sweep_thresholds(cases, protocol))
+
+
+def sweep_thresholds(cases: Iterable[ScoredCase], protocol: Protocol) -> Sweep:
+    """Count hits and false positives at every threshold; one case is in memory at a time.
+
+    Raises:
+        InputError: there is no case, or no reference lesion in any case.
+        GeometryError: probability and reference of a case are not on one grid.
+    """
+    n_cases = n_lesions = 0
+    # (threshold, what): hits, matched predictions, false positives; then voxels found, voxels false.
+    lesions = np.zeros((len(SWEEP_THRESHOLDS), 3), dtype=np.int64)
+    voxels = np.zeros((len(SWEEP_THRESHOLDS), 2), dtype=np.int64)
+    totals = np.zeros(2, dtype=np.int64)
+    for case in cases:
+        check_same_grid(case.probability, case.reference, "predict on the grid of the reference")
+        marked = case.reference.data > 0
+        n_cases += 1
+        n_lesions += _add_lesions(lesions, case.probability, marked, protocol)
+        brain = marked if case.brain is None else marked | case.brain
+        others = ~marked if case.brain is None else brain & ~marked
+        voxels[:, 0] += _count_at_thresholds(case.probability.data[marked])
+        voxels[:, 1] += _count_at_thresholds(case.probability.data[others])
+        totals += (np.count_nonzero(marked), np.count_nonzero(others))
+    if not n_lesions:
+        raise InputError(
+            f"operating points: no reference lesion in {n_cases} validation cases, so no threshold can be chosen; "
+            "add labelled cases with lesions"
+        )
+    return Sweep(n_cases, n_lesions, *lesions.T, *voxels.T, *(int(total) for total in totals))
+
+
+def _count_at_thresholds(values: NDArray[Any]) -> NDArray[np.int64]:
+    """How many of the values (n,) are at or above each threshold."""
+    # In the values' own type, so that 0.98 here is the 0.98 that a mask is cut at.
+    thresholds = np.asarray(SWEEP_THRESHOLDS, dtype=values.dtype)
+    passed = np.bincount(np.searchsorted(thresholds, values, side="right"), minlength=len(thresholds) + 1)
+    return passed[::-1].cumsum()[::-1][1:]
+
+
+def _add_lesions(counts: NDArray[np.int64], probability: Volume, marked: NDArray[np.bool_], protocol: Protocol) -> int:
+    """Add one case's hits, matched predictions and false positives to `counts`; return its lesions."""
+    window = _window((probability.data >= SWEEP_THRESHOLDS[0]) | marked)
+    if window is None:
+        return 0
+    values = probability.data[window]
+    grid = _cropped(probability, window)
+    reference = find_components(marked[window])
+    row, n_before = np.zeros(3, dtype=np.int64), 0
+    for n, threshold in enumerate(SWEEP_THRESHOLDS):
+        mask = values >= threshold
+        n_inside = int(np.count_nonzero(mask))
+        # Masks of rising thresholds are nested: as many voxels are the same voxels.
+        if n_inside != n_before:
+            predicted = find_components(mask)
+            pairs = match_components(predicted, reference, grid, protocol)
+            matched = len({pair.predicted for pair in pairs})
+            row = np.array([len({pair.reference for pair in pairs}), matched, len(predicted) - matched])
+            n_before = n_inside
+        counts[n] += row
+    return len(reference)
+
+
+def _window(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest box around a mask (i, j, k); None if it is empty."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    return tuple(found[0]) if found else None
+
+
+def _cropped(volume: Volume, window: tuple[slice, ...]) -> Volume:
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.to_ras_mm(np.array([[part.start for part in window]]))[0]
+    return Volume(volume.data[window], affine, None, volume.name)
+
+
+def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:
+    """The three named thresholds of a sweep, each with what was measured there.
+
+    `counting` has the best pooled lesion F1; of several, the middle of the longest run of
+    neighbouring thresholds that share it, since its surroundings are as good. `screening` is the
+    highest threshold with a lesion sensitivity of at least 0.90, or else with the best that is reached.
+    `youden` has the best sensitivity + specificity - 1 (Youden 1950) of voxels inside the brain:
+    specificity needs true negatives, and there is no countable "non-lesion".
+    A rule that no threshold serves, since nothing is found at any, gives 0.5.
+    """
+    reached = min(SCREENING_SENSITIVITY, float(sweep.sensitivity.max()))
+    youden = sweep.voxel_sensitivity + sweep.voxel_specificity - 1
+    chosen = {
+        "counting": (_middle_of_best(sweep.f1), "best pooled lesion F1"),
+        "screening": (
+            _last(sweep.sensitivity >= reached) if reached > 0 else FALLBACK,
+            f"highest threshold with lesion sensitivity >= {SCREENING_SENSITIVITY:.2f}"
+            if reached >= SCREENING_SENSITIVITY
+            else f"highest threshold with the best lesion sensitivity reached (below {SCREENING_SENSITIVITY:.2f})",
+        ),
+        "youden": (_middle_of_best(youden), "best voxel sensitivity + specificity - 1 inside the brain"),
+    }
+    return tuple(_point(name, index, rule, sweep) for name, (index, rule) in chosen.items())
+
+
+def _middle_of_best(values: NDArray[np.float64]) -> int:
+    best = float(values.max())
+    if best <= 0:
+        return FALLBACK
+    runs, count = ndimage.label(values >= best - TIE)
+    longest = max((np.flatnonzero(runs == run) for run in range(1, count + 1)), key=len)
+    return int(longest[len(longest) // 2])
+
+
+def _last(holds: NDArray[np.bool_]) -> int:
+    return int(np.flatnonzero(holds)[-1])
+
+
+def _point(name: str, index: int, rule: str, sweep: Sweep) -> OperatingPoint:
+    precision = float(sweep.precision[index])
+    return OperatingPoint(
+        name=name,
+        threshold=SWEEP_THRESHOLDS[index],
+        rule=f"{rule}, on out-of-fold predictions of {sweep.n_cases} cases",
+        sensitivity=float(sweep.sensitivity[index]),
+        precision=None if np.isnan(precision) else precision,
+        f1=float(sweep.f1[index]),
+        fp_per_scan=float(sweep.fp_per_scan[index]),
+    )
+
+
+def resolve_operating_point(points: Sequence[OperatingPoint], text: str) -> OperatingPoint:
+    """The operating point that `--operating-point` asks for: a name of the model's, or a threshold.
+
+    Raises:
+        InputError: neither; lists the names that the model has.
+    """
+    for point in points:
+        if point.name == text:
+            return point
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = float("nan")
+    if not 0 < threshold < 1:
+        legal = ", ".join(point.name for point in points)
+        either = f"one of {legal}, or " if legal else ""
+        raise InputError(
+            f"--operating-point: found {text!r}, expected {either}a threshold strictly between 0 and 1 such as 0.35"
+        )
+    return OperatingPoint(name=text, threshold=threshold, rule="threshold given by the user")
