@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
@@ -16,9 +17,11 @@ MAX_SLICES = 8
 SLICES_PER_ROW = 4
 TILE_INCHES = 3.0
 DOTS_PER_INCH = 100
-MIN_CIRCLE_MM = 4.0
+HEADING_INCHES = 0.35
+MIN_WIDTH_INCHES = 5.0
+MIN_CIRCLE_MM = 3.0
 """Radius of the smallest circle, so that a lesion lies inside it and not under it."""
-CIRCLE_MARGIN_MM = 2.5
+CIRCLE_MARGIN_MM = 1.5
 COLOUR = "#ffd400"
 OTHER_COLOUR = "#7fd7ff"
 
@@ -33,7 +36,7 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
     Args:
         path: of the PNG; same input gives same bytes.
         image: the scan on its own grid; NaN is drawn as 0.
-        mask: lesion voxels on the image's grid, outlined thinly; None for no outline.
+        mask: lesion voxels on the image's grid, outlined thinly at one voxel's distance; None for no outline.
         lesions: with `x_mm`, `y_mm`, `z_mm` in RAS millimetres.
         title: one line; keep names of persons out of it.
 
@@ -50,16 +53,21 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
     planes = _planes(upright, lesions)
     columns = min(len(planes), SLICES_PER_ROW)
     rows = -(-len(planes) // columns)
-    figure = Figure(figsize=(TILE_INCHES * columns, TILE_INCHES * rows + 0.5), dpi=DOTS_PER_INCH, facecolor="black")
+    width, height = max(TILE_INCHES * columns, MIN_WIDTH_INCHES), TILE_INCHES * rows + HEADING_INCHES
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="black")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}: {_counted(lesions, len(planes))}", color="white", fontsize=9)
+    figure.suptitle(
+        f"{title}: {_counted(lesions, len(planes))}", color="white", fontsize=9, y=1 - 0.06 / height, va="top"
+    )
     darkest, brightest = _window(upright.data)
     for position, k in enumerate(planes):
         axes = figure.add_subplot(rows, columns, position + 1)
         _draw_slice(axes, upright, outline, k, darkest, brightest)
         for lesion, centre in zip(lesions.lesions, _centres(upright, lesions), strict=True):
             _draw_lesion(axes, upright, lesion, centre, k)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - 0.5 / (TILE_INCHES * rows + 0.5), wspace=0.03)
+    figure.subplots_adjust(
+        left=0.01, right=0.99, bottom=0.01, top=1 - HEADING_INCHES / height, wspace=0.03, hspace=0.03
+    )
     with atomic_path(path) as temporary:
         # Software would name the matplotlib version, and with it change the bytes.
         figure.savefig(temporary, format="png", facecolor="black", metadata={"Software": None})
@@ -120,7 +128,9 @@ def _draw_slice(axes: Any, upright: Volume, outline: Volume | None, k: int, dark
         aspect=upright.spacing_mm[1] / upright.spacing_mm[0],
     )
     if outline is not None and outline.data[:, :, k].any():
-        axes.contour(outline.data[:, :, k].T, levels=[0.5], colors=COLOUR, linewidths=0.5)
+        # Around the next voxels, so that a lesion of three voxels is not hidden by its own outline.
+        around = ndimage.binary_dilation(outline.data[:, :, k])
+        axes.contour(around.T, levels=[0.5], colors=COLOUR, linewidths=0.5)
     axes.set_xlim(width - 0.5, -0.5)
     axes.set_ylim(-0.5, height - 0.5)
     axes.set_axis_off()
@@ -163,15 +173,21 @@ def _draw_lesion(axes: Any, upright: Volume, lesion: Lesion, centre: NDArray[np.
             linestyle="-" if own_slice else ":",
         )
     )
-    # The text stands on the side of the circle where the picture has room.
-    left_half = centre[0] > upright.shape[0] / 2
+    # Beside the circle, towards the middle of the picture, where there is room for the text.
+    width, height, _ = upright.shape
+    to_picture_right = centre[0] > width / 2
     axes.annotate(
         f"{lesion.lesion}: {lesion.prob_max:.2f}",
-        (centre[0] + (-radius_mm if left_half else radius_mm) / width_mm, centre[1] + radius_mm / height_mm),
+        (
+            centre[0] + (-radius_mm if to_picture_right else radius_mm) / width_mm,
+            np.clip(centre[1], 0.05 * height, 0.95 * height),
+        ),
+        xytext=(3 if to_picture_right else -3, 0),
+        textcoords="offset points",
         color=colour,
         fontsize=8,
-        ha="left" if left_half else "right",
-        va="bottom" if centre[1] < upright.shape[1] * 0.85 else "top",
+        ha="left" if to_picture_right else "right",
+        va="center",
         path_effects=shade,
         annotation_clip=False,
     )
