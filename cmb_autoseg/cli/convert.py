@@ -2,8 +2,12 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cmb_autoseg.cli._command import ExitCode, Parser, add_dataset, add_option, add_workspace, positive_int, run_command
+
+if TYPE_CHECKING:
+    from cmb_autoseg.workspace import DatasetFolders, Workspace
 
 EPILOG = """examples:
   cmb_convert my_card.yaml -d 501
@@ -23,24 +27,26 @@ def build_parser() -> Parser:
     return parser
 
 
-def run(args: Namespace) -> int:
+def convert_cards(
+    cards: Sequence[str], wanted: str, workspace: "Workspace", jobs: int = 1
+) -> "tuple[DatasetFolders, ExitCode]":
+    """Convert cards to the dataset that `-d` names; says on the terminal what was done.
+
+    Raises:
+        CMBError: see `read_card` and `convert`.
+    """
     from cmb_autoseg.dataset_conversion.card import parse_card
+    from cmb_autoseg.dataset_conversion.convert import convert, workspace_salt
     from cmb_autoseg.dataset_conversion.resolver import find_cases
     from cmb_autoseg.progress import log
-    from cmb_autoseg.workspace import Workspace
 
-    workspace = Workspace.find(args.workspace)
-    opened = [parse_card(card) for card in args.cards]
-    folders = workspace.new_dataset(args.d, "_".join(dict.fromkeys(each.card.name for each in opened)))
-
-    from cmb_autoseg.dataset_conversion.convert import convert, workspace_salt
-
-    private = any(each.card.privacy.hash_ids for each in opened)
-    salt = workspace_salt(workspace) if private else None
+    opened = [parse_card(card) for card in cards]
+    folders = workspace.new_dataset(wanted, "_".join(dict.fromkeys(each.card.name for each in opened)))
+    salt = workspace_salt(workspace) if any(each.card.privacy.hash_ids for each in opened) else None
     cohorts = [find_cases(each, salt) for each in opened]
     for warning in (warning for cohort in cohorts for warning in cohort.warnings):
         log(f"warning: {warning}")
-    conversion = convert(cohorts, folders, args.jobs)
+    conversion = convert(cohorts, folders, jobs)
     for exclusion in conversion.exclusions:
         log(f"left out: {exclusion.cohort} {exclusion.case}: {exclusion.reason}")
     cases = conversion.dataset.cases
@@ -49,7 +55,13 @@ def run(args: Namespace) -> int:
         f"{sum(case.split == 'test' for case in cases)} test, {conversion.n_unchanged} unchanged), "
         f"{len(conversion.exclusions)} left out; channels {', '.join(conversion.dataset.roles)}"
     )
-    return ExitCode.SOME_FAILED if conversion.failures else ExitCode.DONE
+    return folders, ExitCode.SOME_FAILED if conversion.failures else ExitCode.DONE
+
+
+def run(args: Namespace) -> int:
+    from cmb_autoseg.workspace import Workspace
+
+    return convert_cards(args.cards, args.d, Workspace.find(args.workspace), args.jobs)[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

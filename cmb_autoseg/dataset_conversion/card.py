@@ -20,8 +20,19 @@ from cmb_autoseg.errors import CardError
 from cmb_autoseg.files import text_digest
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, PrepSettings, Record, Role
 
-__all__ = ["Card", "ImageCard", "LabelCard", "MetaRule", "OpenCard", "card_json_schema", "parse_card", "shipped_cards"]
+__all__ = [
+    "LABEL_NAME",
+    "Card",
+    "ImageCard",
+    "LabelCard",
+    "MetaRule",
+    "OpenCard",
+    "card_json_schema",
+    "parse_card",
+    "shipped_cards",
+]
 
+LABEL_NAME = "labels.cmb"
 CARDS = Path(__file__).parent / "cards"
 CORE_COLUMNS = frozenset(
     ["case", "cohort", "subject", "session", "sequences", "labelled", "n_lesions", "source_files", "source_digests"]
@@ -336,23 +347,27 @@ def _with_parents(raw: dict[str, Any], path: Path, below: Sequence[Path]) -> dic
         raise CardError(f"{path}: an anchor refers to itself; write the values out") from None
 
 
-def _merged(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """Deep merge: null removes a key, an empty mapping replaces, a label of another kind replaces."""
+def _merged(parent: dict[str, Any], child: dict[str, Any], depth: int = 0, key: str = "") -> dict[str, Any]:
+    """Lay keys over keys: null removes one, an empty mapping replaces one.
+
+    The rules of `meta` and a label of another kind replace what they override as wholes, because
+    their keys exclude each other.
+    """
     result = dict(parent)
-    for key, value in child.items():
-        old = parent.get(key)
+    for name, value in child.items():
+        old = parent.get(name)
+        whole = depth == 1 and key == "meta"
         if value is None:
-            result.pop(key, None)
-        elif (
-            isinstance(old, dict)
-            and isinstance(value, dict)
-            and value
-            and old.get("kind") == value.get("kind", old.get("kind"))
-        ):
-            result[key] = _merged(old, value)
+            result.pop(name, None)
+        elif isinstance(old, dict) and isinstance(value, dict) and value and not whole and _same_kind(old, value):
+            result[name] = _merged(old, value, depth + 1, name)
         else:
-            result[key] = value
+            result[name] = value
     return result
+
+
+def _same_kind(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return bool(old.get("kind") == new.get("kind", old.get("kind")))
 
 
 def _refuse_what_is_to_come(raw: dict[str, Any], path: Path) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -292,8 +293,8 @@ def _convert_case(job: _Job) -> tuple[CaseRecord, bool]:
     case, raw = job.case, job.raw
     record_file = raw / "records" / f"{case.name}.json"
     earlier = _earlier_record(record_file)
-    sources = _stamps(case, earlier)
     settings = _settings_digest(job)
+    sources = _stamps(case, earlier.sources if earlier and earlier.settings == settings else ())
     part = "Ts" if case.split == "test" else "Tr" if case.label else "Un"
     if earlier is not None and _is_finished(raw, earlier, part, settings, sources, len(job.roles)):
         if earlier.sources != sources:
@@ -334,15 +335,14 @@ def _source_paths(case: Case) -> list[Path]:
     return [Path(path) for path in (*paths, *([case.label.path] if case.label else []))]
 
 
-def _stamps(case: Case, earlier: CaseRecord | None) -> tuple[SourceStamp, ...]:
+def _stamps(case: Case, earlier: Sequence[SourceStamp]) -> tuple[SourceStamp, ...]:
     """Size, time and digest of the sources; a file whose size and time are as before is not read again."""
-    known = {(stamp.size, stamp.modified_ns): stamp for stamp in earlier.sources} if earlier else {}
     stamps: list[SourceStamp] = []
-    for path in _source_paths(case):
+    for path, before in zip_longest(_source_paths(case), earlier):
         try:
             status = path.stat()
-            same = known.get((status.st_size, status.st_mtime_ns))
-            content = same.content if same else file_digest(path)
+            same = before is not None and (before.size, before.modified_ns) == (status.st_size, status.st_mtime_ns)
+            content = before.content if same else file_digest(path)
         except OSError as error:
             raise InputError(f"{path}: not readable ({error.strerror}); restore the file") from None
         stamps.append(SourceStamp(size=status.st_size, modified_ns=status.st_mtime_ns, content=content))

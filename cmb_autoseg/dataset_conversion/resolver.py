@@ -16,7 +16,15 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cmb_autoseg.dataset_conversion.card import CORE_COLUMNS, Card, ImageCard, OpenCard, compiled_regex, parse_card
+from cmb_autoseg.dataset_conversion.card import (
+    CORE_COLUMNS,
+    LABEL_NAME,
+    Card,
+    ImageCard,
+    OpenCard,
+    compiled_regex,
+    parse_card,
+)
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, LabelSource, PrepSettings, Record, Role
 
@@ -282,14 +290,11 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -
     )
 
 
-LABEL = "labels.cmb"
-
-
 def _patterns(opened: OpenCard, labels: bool) -> dict[str, Pattern]:
     """Compiled patterns by the field that holds them: `images.NAME` or `labels.cmb`."""
     texts = {f"images.{name}": image.path for name, image in opened.card.images.items()}
     if labels and opened.card.label is not None:
-        texts[LABEL] = opened.card.label.path
+        texts[LABEL_NAME] = opened.card.label.path
     compiled: dict[str, Pattern] = {}
     for name, text in texts.items():
         try:
@@ -297,7 +302,7 @@ def _patterns(opened: OpenCard, labels: bool) -> dict[str, Pattern]:
         except ValueError as error:
             raise opened.error(f"{name}.path", str(error)) from None
         suffix = re.search(r"\.[A-Za-z0-9.]+$", text)
-        nifti_needed = name != LABEL or (opened.card.label is not None and opened.card.label.kind == "mask")
+        nifti_needed = name != LABEL_NAME or (opened.card.label is not None and opened.card.label.kind == "mask")
         if nifti_needed and suffix and not suffix[0].endswith(NIFTI_SUFFIXES):
             raise opened.error(
                 f"{name}.path", f"ends in {suffix[0]}; only .nii and .nii.gz are read, convert the files"
@@ -307,7 +312,7 @@ def _patterns(opened: OpenCard, labels: bool) -> dict[str, Pattern]:
 
 def _case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[str, tuple[str, ...]]:
     """The template of case names and the entities in it."""
-    there = {entity for name, pattern in patterns.items() if name != LABEL for entity in pattern.entities}
+    there = {entity for name, pattern in patterns.items() if name != LABEL_NAME for entity in pattern.entities}
     template = opened.card.case
     if template is None:
         if "sub" not in there:
@@ -324,13 +329,14 @@ def _case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[s
         for entity in names:
             if entity not in there:
                 raise opened.error(owner, f"{{{entity}}} is in no image path (there: {listed})")
-    if LABEL in patterns:
-        lacking = [entity for entity in entities if entity not in patterns[LABEL].entities]
+    if LABEL_NAME in patterns:
+        lacking = [entity for entity in entities if entity not in patterns[LABEL_NAME].entities]
         if lacking:
             raise opened.error(
-                f"{LABEL}.path", f"lacks {{{lacking[0]}}}, so one label would serve several cases; add it to the path"
+                f"{LABEL_NAME}.path",
+                f"lacks {{{lacking[0]}}}, so one label would serve several cases; add it",
             )
-    if not any(set(entities) <= set(pattern.entities) for name, pattern in patterns.items() if name != LABEL):
+    if not any(set(entities) <= set(pattern.entities) for name, pattern in patterns.items() if name != LABEL_NAME):
         raise opened.error("case", f"no image path holds all of {template!r}; add the missing entity to one")
     return template, entities
 
@@ -359,13 +365,13 @@ def _check_matches(opened: OpenCard, paths: Sequence[str], sequences: Mapping[st
     if not paths:
         raise opened.error("root", f"{opened.root} holds no files; say where they are with CARD=ROOT on the command")
     nothing = {name for name, sequence in sequences.items() if not sequence.files}
-    if {name for name in sequences if name != LABEL} <= nothing:
+    if {name for name in sequences if name != LABEL_NAME} <= nothing:
         name = next(iter(sequences))
         raise opened.error(f"{name}.path", _matches_nothing(opened, sequences[name].pattern, paths))
     for name in sorted(nothing):
         optional = (
             card.label is not None and card.label.optional
-            if name == LABEL
+            if name == LABEL_NAME
             else card.images[name.removeprefix("images.")].optional
         )
         problem = _matches_nothing(opened, sequences[name].pattern, paths)
@@ -417,8 +423,8 @@ def _why_not(card: Card, found: Mapping[str, Sequence[_Match]], labels: bool) ->
         return f"no file for images.{missing[0]}, which the card requires; set optional: true to go without", True
     if not any(found[f"images.{name}"] for name, image in card.images.items() if image.role in SUSCEPTIBILITY_ROLES):
         return f"no sequence in which microbleeds are visible ({', '.join(SUSCEPTIBILITY_ROLES)})", True
-    if labels and card.label is not None and not card.label.optional and not found[LABEL]:
-        return f"no file for {LABEL}, which the card requires; set optional: true to use the case unlabelled", True
+    if labels and card.label is not None and not card.label.optional and not found[LABEL_NAME]:
+        return f"no file for {LABEL_NAME}, which the card requires; set optional: true to use the case unlabelled", True
     return "", False
 
 
@@ -445,7 +451,7 @@ def _geometry_role(card: Card, image: ImageCard, chosen: Mapping[Role, object]) 
 
 
 def _label(card: Card, root: Path, found: Mapping[str, Sequence[_Match]]) -> LabelSource | None:
-    matches = found.get(LABEL)
+    matches = found.get(LABEL_NAME)
     if card.label is None or not matches:
         return None
     settings = card.label.model_dump(include=set(LabelSource.model_fields) - {"path"})

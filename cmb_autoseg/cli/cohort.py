@@ -1,0 +1,93 @@
+"""`cmb_cohort`: drafts a card, dry-runs cards, lists those that come with the tool."""
+
+from argparse import SUPPRESS, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from cmb_autoseg.cli._command import ExitCode, Parser, add_option, existing_path, run_command
+
+EPILOG = """examples:
+  cmb_cohort init /data/my_cohort -o my_card.yaml
+  cmb_cohort check my_card.yaml --count-lesions
+  cmb_cohort check valdo=/data/VALDO/Task2
+  cmb_cohort list
+"""
+
+
+def build_parser() -> Parser:
+    parser = Parser("cmb_cohort", "Write and check cards: the YAML files that describe cohorts.", EPILOG)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="init|check|list", parser_class=_Action)
+    init = actions.add_parser("init", description="Draft a card from the names of a folder's files.")
+    init.add_argument("folder", type=Path, metavar="DIR", help="the cohort's folder")
+    add_option(init, "-o", type=Path, metavar="FILE", help="where to write the card (default: the terminal)")
+    check = actions.add_parser("check", description="Dry-run cards: what they match, and what would go wrong.")
+    check.add_argument("cards", nargs="+", metavar="CARD[=ROOT]", help="path of a card or name of a shipped one")
+    add_option(check, "--count-lesions", action="store_true", help="read the labels and count their lesions")
+    actions.add_parser("list", description="List the cards that come with the tool.")
+    return parser
+
+
+class _Action(Parser):
+    """The parser of one action; `--debug` may stand before or after the action's name."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog, description)
+        self.set_defaults(debug=SUPPRESS)
+
+
+def run(args: Namespace) -> int:
+    if args.action == "init":
+        return _init(args.folder, args.o)
+    return _check(args.cards, args.count_lesions) if args.action == "check" else _list()
+
+
+def _init(folder: Path, out: Path | None) -> int:
+    existing_path(folder, "DIR")
+    from cmb_autoseg.dataset_conversion.draft import draft_card
+    from cmb_autoseg.errors import InputError, OutputError
+    from cmb_autoseg.files import write_text
+
+    if not folder.is_dir():
+        raise InputError(f"DIR {folder}: a file, the cohort's folder is needed")
+    if out is not None and out.exists():
+        raise OutputError(f"-o {out}: exists already; choose another name or remove it")
+    text = draft_card(folder)
+    if out is None:
+        print(text, end="")
+        return ExitCode.DONE
+    write_text(out, text)
+    print(f"{out}: a draft; read it through, then: cmb_cohort check {out}")
+    return ExitCode.DONE
+
+
+def _check(cards: Sequence[str], count_lesions: bool) -> int:
+    from cmb_autoseg.dataset_conversion.card import parse_card
+    from cmb_autoseg.dataset_conversion.resolver import find_cases
+    from cmb_autoseg.progress import log
+
+    cohorts = [find_cases(opened) for opened in [parse_card(card) for card in cards]]
+
+    from cmb_autoseg.dataset_conversion.check import check_cohorts
+
+    for warning in (warning for cohort in cohorts for warning in cohort.warnings):
+        log(f"warning: {warning}")
+    checks = check_cohorts(cohorts, count_lesions)
+    print("\n".join(check.table() for check in checks))
+    if all(check.is_usable for check in checks):
+        return ExitCode.DONE
+    log("cmb_cohort check: some cases cannot be used; mend the files or the card where the table says so")
+    return ExitCode.BAD_INPUT
+
+
+def _list() -> int:
+    from cmb_autoseg.dataset_conversion.card import parse_card, shipped_cards
+
+    for name in shipped_cards():
+        card = parse_card(name).card
+        licence = card.licence.id if card.licence else "-"
+        print(f"{name}\t{card.name}\t{card.status}\tlicence {licence}\t{', '.join(card.images)}")
+    return ExitCode.DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), run, argv)
