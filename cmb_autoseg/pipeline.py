@@ -1,24 +1,28 @@
 """The stages in a row: what the commands run, each skipping what is there already."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cmb_autoseg._nnunet import dataset_json, nnunet_environment, nnunet_plans, preprocessed_folder
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import read_json, write_json
-from cmb_autoseg.geometry import read_volume
-from cmb_autoseg.planners import PlanSettings, fingerprint, plan_dataset, split_folds
-from cmb_autoseg.progress import log, track
+from cmb_autoseg.evaluation import PROTOCOLS, evaluate_cases
+from cmb_autoseg.files import read_json, write_json, write_tsv
+from cmb_autoseg.geometry import Volume, read_volume, write_volume
+from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.operating_points import ScoredCase, choose_operating_points, resolve_operating_point
+from cmb_autoseg.lesions import lesion_mask
+from cmb_autoseg.planners import N_FOLDS, PlanSettings, fingerprint, plan_dataset, split_folds
+from cmb_autoseg.progress import Meter, log, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
-from cmb_autoseg.records import Fingerprint, FoldModel, Plan
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Fingerprint, FoldModel, Model, Plan, Role
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.trainers.train import train_fold
 from cmb_autoseg.workspace import DatasetFolders
 
-__all__ = ["model_folder", "plan_preprocess", "read_plan", "train"]
+__all__ = ["TrainSettings", "finalize", "model_folder", "plan_preprocess", "read_plan", "train"]
 
 
 def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int = 0) -> Plan:
@@ -35,7 +39,7 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
     base = folders.preprocessed
     measured.write(base / "dataset_fingerprint.json")
     _preprocess(raw, plan)
-    write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, {"plan_digest": plan.digest}))
+    write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, {"plan": plan.model_dump(mode="json")}))
     write_json(base / "dataset.json", dataset_json(plan.channels, len(raw.training_cases()), plan.dataset))
     plan.write(base / f"{plan.preset}_plan.json")
     return plan
@@ -138,3 +142,92 @@ def train(
     plan = read_plan(folders, settings.preset)
     model = model_folder(folders, recipe.name, plan.preset)
     return model, [train_fold(raw, plan, recipe, model, fold, settings.device, settings.seed) for fold in folds]
+
+
+def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
+    """Judge a model by the cases that each fold has not seen, and make it ready for use.
+
+    Writes `crossvalidation/` (out-of-fold probabilities, metrics, threshold sweep),
+    `operating_points.json` and, last, `model.json`.
+
+    Returns:
+        The cross-validation's table, as text.
+
+    Raises:
+        InputError: a fold is not trained.
+    """
+    raw = read_raw_dataset(folders)
+    records = _fold_records(folders, model)
+    outcome = choose_operating_points(lambda: _out_of_fold(raw, records, model, device))
+    folder = model / "crossvalidation"
+    write_tsv(folder / "thresholds.tsv", tuple(outcome.rows[0]), outcome.rows)
+    write_json(model / "operating_points.json", [point.model_dump(mode="json") for point in outcome.points])
+    counting = resolve_operating_point(outcome.points, "counting")
+    report = evaluate_cases(
+        ((c.case, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in
+         _out_of_fold(raw, records, model, device)),
+        PROTOCOLS["valdo"],
+    )
+    report.write(folder)
+    _model_card(raw, records, model).write(model / "model.json")
+    lines = [f"{point.name}: threshold {point.threshold:.2f} ({point.rule})" for point in outcome.points]
+    return "\n".join(("cross-validation at the operating point counting", report.table(), *lines, f"model: {model}"))
+
+
+def _fold_records(folders: DatasetFolders, model: Path) -> list[FoldModel]:
+    absent = [fold for fold in range(N_FOLDS) if not (model / f"fold_{fold}" / "fold.json").is_file()]
+    if absent:
+        raise InputError(
+            f"{model}: folds {', '.join(map(str, absent))} are not trained; run cmb_train -d {folders.number} "
+            f"-r {model.name.split('__')[1]} -f {' '.join(map(str, absent))}"
+        )
+    return [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(N_FOLDS)]
+
+
+def _out_of_fold(raw: RawDataset, records: Sequence[FoldModel], model: Path, device: str) -> Iterator[ScoredCase]:
+    """Every labelled training case with the probability of the fold that has not seen it.
+
+    Maps are kept in `crossvalidation/` and predicted again only when the fold was trained anew.
+    """
+    cases = {case.name: case for case in raw.cases}
+    total = sum(len(record.validation_cases) for record in records)
+    made_by_path = model / "crossvalidation" / "made_by.json"
+    made_by = read_json(made_by_path) if made_by_path.is_file() else {}
+    with Meter("Out-of-fold prediction", total) as meter:
+        for record in records:
+            ensemble: Ensemble | None = None
+            for name in record.validation_cases:
+                path = model / "crossvalidation" / f"{name}_prob.nii.gz"
+                if made_by.get(name) != record.checkpoint or not path.is_file():
+                    ensemble = ensemble or Ensemble(model, (record.fold,), device)
+                    write_volume(path, ensemble.probability(_images(cases[name], raw, ensemble.channels)), "float32")
+                    made_by[name] = record.checkpoint
+                    write_json(made_by_path, made_by)
+                reference = read_volume(cases[name].label, dtype="uint8")
+                yield ScoredCase(name, read_volume(path), reference, _brain(cases[name], raw))
+                meter.advance()
+
+
+def _images(case: RawCase, raw: RawDataset, channels: Sequence[Role]) -> dict[Role, Volume]:
+    return {role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in channels}
+
+
+def _brain(case: RawCase, raw: RawDataset) -> Volume:
+    image = next(iter(_images(case, raw, SUSCEPTIBILITY_ROLES).values()))
+    return image.with_data((image.data != 0).astype("uint8"))
+
+
+def _model_card(raw: RawDataset, records: Sequence[FoldModel], model: Path) -> Model:
+    plan = Plan.model_validate(read_json(model / "plans.json")["cmb_autoseg"]["plan"])
+    return Model(
+        dataset=plan.dataset,
+        recipe=records[0].recipe,
+        channels=plan.channels,
+        folds={record.fold: record.checkpoint for record in records},
+        seed=records[0].seed,
+        n_cases=sum(len(record.validation_cases) for record in records),
+        n_subjects=len({subject for record in records for subject in record.validation_subjects}),
+        n_lesions=plan.lesions_before,
+        training_range=plan.training_range,
+        parents=records[0].parents,
+    )

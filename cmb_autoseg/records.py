@@ -26,6 +26,7 @@ __all__ = [
     "Lesion",
     "LesionSize",
     "LesionTable",
+    "Model",
     "OperatingPoint",
     "Plan",
     "PrepSettings",
@@ -301,5 +302,23 @@ class FoldModel(Record):
     validation_subjects: tuple[str, ...]
     checkpoint: str
     """SHA-256 of `checkpoint_final.pth`."""
+    parents: tuple[str, ...]
+    """Digests of the plan and of the recipe."""
+
+
+class Model(Record):
+    """The finished folds of one recipe on one dataset: the model card, in `model.json`."""
+
+    dataset: str
+    recipe: str
+    channels: tuple[Role, ...]
+    folds: dict[int, str]
+    """Digest of each fold's checkpoint."""
+    seed: int
+    n_cases: int
+    n_subjects: int
+    n_lesions: int
+    training_range: TrainingRange
+    intended_use: str = "Research use. Not a medical device; not for diagnosis or treatment decisions."
     parents: tuple[str, ...]
     """Digests of the plan and of the recipe."""

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     model, _ = train(folders, recipe, folds, TrainSettings(device, args.seed, args.preset))
     print(f"trained folds {', '.join(map(str, folds))}: {model}")
     if args.f == ["all"]:
-        print(finalize(model, device))
+        print(finalize(folders, model, device))
     return ExitCode.DONE
 
 

@@ -40,8 +40,7 @@ def train_fold(
     settings: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,
-        "plan_digest": plan.digest,
-        "recipe_digest": recipe.digest,
+        "plan": plan.model_dump(mode="json"),
     }
     _refuse_mixture(model, settings)
     folder = fold_folder(model, fold)
@@ -77,7 +76,7 @@ def _refuse_mixture(model: Path, settings: dict[str, object]) -> None:
     if not (model / "plans.json").is_file():
         return
     trained = read_json(model / "plans.json")["cmb_autoseg"]
-    for key, name in (("plan_digest", "plan"), ("recipe_digest", "recipe or schedule"), ("seed", "seed")):
+    for key, name in (("plan", "plan"), ("recipe", "recipe or schedule"), ("seed", "seed")):
         if trained[key] != settings[key]:
             raise InputError(
                 f"{model}: holds folds trained with another {name}; folds of one model must share it: "

@@ -1,0 +1,169 @@
+"""A trained model folder, loaded once, and the probability map of one prepared case.
+
+The folds' logits are averaged, as nnU-Net does; its own sliding window and resampling are used, so
+that plain nnU-Net on the same folder and prepared inputs gives the same probabilities.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmb_autoseg._nnunet import CONFIGURATION, nnunet_environment
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import file_digest, read_json, text_digest
+from cmb_autoseg.geometry import Volume
+from cmb_autoseg.records import Plan, Role
+
+__all__ = ["Ensemble", "available_folds"]
+
+CHECKPOINT = "checkpoint_final.pth"
+TRUSTED_NETWORKS = ("cmb_autoseg.", "dynamic_network_architectures.")
+
+
+def available_folds(folder: Path) -> tuple[int, ...]:
+    """Folds of a model folder whose training has finished, sorted."""
+    found = (path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{CHECKPOINT}"))
+    return tuple(sorted(int(name) for name in found if name.isdecimal()))
+
+
+class Ensemble:
+    """The folds of one model.
+
+    Args:
+        folder: `results/DatasetNNN_NAME/CMBTrainer__<recipe>__3d` or a copy of it.
+        folds: which ones; None for all that are finished.
+        device: `cuda` or `cpu`.
+        trust_model: load pickled objects and foreign network classes as well.
+
+    Raises:
+        InputError: no such folder, no finished fold, or one that needs `trust_model`.
+    """
+
+    def __init__(self, folder: Path, folds: Sequence[int] | None, device: str, trust_model: bool = False) -> None:
+        self.folder = folder
+        self.plans, self.dataset_json = _read_folder(folder)
+        there = available_folds(folder)
+        self.folds = tuple(folds) if folds is not None else there
+        absent = sorted(set(self.folds) - set(there))
+        if absent or not there:
+            raise InputError(
+                f"{folder}: found {f'finished folds {list(there)}' if there else 'no checkpoint'}, "
+                f"needed {absent or f'fold_0/{CHECKPOINT} at least'}; train with cmb_train or choose others with -f"
+            )
+        settings = self.plans.get("cmb_autoseg", {})
+        if "plan" not in settings:
+            raise InputError(f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train")
+        self.plan = Plan.model_validate(settings["plan"])
+        self.tile_step = float(settings["recipe"]["inference"]["tile_step"])
+        self.digests = {fold: file_digest(_checkpoint(folder, fold)) for fold in self.folds}
+        self.digest = text_digest(repr(sorted(self.digests.items())) + self.plan.digest)
+        self._predictor = self._load(device, trust_model)
+
+    @property
+    def channels(self) -> tuple[Role, ...]:
+        return self.plan.channels
+
+    def _load(self, device: str, trust_model: bool) -> Any:
+        network_class = self.plans["configurations"][CONFIGURATION]["architecture"]["network_class_name"]
+        if not network_class.startswith(TRUSTED_NETWORKS) and not trust_model:
+            raise InputError(
+                f"{self.folder}/plans.json: network class {network_class} is foreign code; "
+                "give --trust-model if you know where the model comes from"
+            )
+        with nnunet_environment():
+            import torch
+            from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+            from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+            from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+            checkpoints = [_load_checkpoint(self.folder, fold, trust_model) for fold in self.folds]
+            manager = PlansManager(self.plans)
+            configuration = manager.get_configuration(CONFIGURATION)
+            network = get_network_from_plans(
+                configuration.network_arch_class_name,
+                configuration.network_arch_init_kwargs,
+                configuration.network_arch_init_kwargs_req_import,
+                len(self.channels),
+                manager.get_label_manager(self.dataset_json).num_segmentation_heads,
+                allow_init=False,
+                deep_supervision=False,
+            )
+            if device == "cpu":
+                network = network.to(memory_format=torch.channels_last_3d)
+            mirror = checkpoints[0]["inference_allowed_mirroring_axes"]
+            predictor = nnUNetPredictor(
+                tile_step_size=self.tile_step,
+                use_mirroring=mirror is not None,
+                device=torch.device(device),
+                allow_tqdm=False,
+            )
+            predictor.manual_initialization(
+                network,
+                manager,
+                configuration,
+                [checkpoint["network_weights"] for checkpoint in checkpoints],
+                self.dataset_json,
+                "CMBTrainer",
+                mirror,
+            )
+        return predictor
+
+    def probability(self, volumes: Mapping[Role, Volume]) -> Volume:
+        """Probability of a microbleed at every voxel, on the grid of the prepared volumes.
+
+        Args:
+            volumes: canonical, one grid, zero outside the brain; sequences that the model does not
+                know are left out, planned ones that are missing are blank channels.
+        """
+        with nnunet_environment():
+            import torch
+            from nnunetv2.inference.export_prediction import (
+                convert_predicted_logits_to_segmentation_with_correct_shape,
+            )
+
+            from cmb_autoseg.preprocessing.network_input import network_input, stack_channels
+
+            data, spacing = stack_channels(volumes, self.channels)
+            inputs = network_input(data, spacing, self.plans, self.dataset_json)
+            logits = self._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(inputs.data)).cpu()
+            _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
+                logits,
+                self._predictor.plans_manager,
+                self._predictor.configuration_manager,
+                self._predictor.label_manager,
+                inputs.properties,
+                return_probabilities=True,
+            )
+        foreground = np.clip(np.asarray(probabilities[1], dtype=np.float32), 0, 1)
+        some = next(iter(volumes.values()))
+        return Volume(np.ascontiguousarray(foreground.transpose(2, 1, 0)), some.affine, None, some.name)
+
+
+def _checkpoint(folder: Path, fold: int) -> Path:
+    return folder / f"fold_{fold}" / CHECKPOINT
+
+
+def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    for name in ("plans.json", "dataset.json"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: no {name}, so this is no model folder; train with cmb_train or check -m")
+    return read_json(folder / "plans.json"), read_json(folder / "dataset.json")
+
+
+def _load_checkpoint(folder: Path, fold: int, trust_model: bool) -> dict[str, Any]:
+    import pickle
+
+    import torch
+
+    path = _checkpoint(folder, fold)
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not trust_model)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: needs more than plain tensors to load; give --trust-model if you know where it comes from"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({str(error).splitlines()[0]}); copy it again or train the fold anew") from None
+    return content

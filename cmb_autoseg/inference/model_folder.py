@@ -1,0 +1,66 @@
+"""Find a trained model and read what it says of itself, without loading weights."""
+
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import read_json
+from cmb_autoseg.inference.operating_points import resolve_operating_point
+from cmb_autoseg.records import OperatingPoint, Plan, Role
+from cmb_autoseg.workspace import Workspace
+
+__all__ = ["find_model", "operating_point", "planned_channels"]
+
+
+def find_model(
+    folder: Path | None, dataset: str | None, recipe: str, preset: str | None, workspace: Path | None
+) -> Path:
+    """The model folder that the user means: `-m`, or `-d` with a recipe.
+
+    Raises:
+        InputError: neither or both are given, or there is no such model.
+    """
+    if folder is not None and dataset is not None:
+        raise InputError("-m and -d: found both; name the model folder or the dataset, not both")
+    if folder is not None:
+        if not (folder / "plans.json").is_file():
+            there = "no such folder" if not folder.is_dir() else "no plans.json, so this is no model folder"
+            raise InputError(f"-m {folder}: {there}; give a folder like .../results/Dataset501_NAME/CMBTrainer__RECIPE__3d")
+        return folder
+    if dataset is None:
+        raise InputError("no model given; name one with -m MODEL_DIR, or with -d DATASET and -r RECIPE")
+    folders = Workspace.find(workspace).dataset(dataset)
+    found = folders.model(recipe if preset in (None, "adaptive") else f"{recipe}_{preset}")
+    if not (found / "plans.json").is_file():
+        there = sorted(path.name.split("__")[1] for path in folders.results.glob("CMBTrainer__*__3d"))
+        raise InputError(
+            f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
+            f"run cmb_train -d {folders.number} -r {recipe} -f all"
+        )
+    return found
+
+
+def planned_channels(folder: Path) -> tuple[Role, ...]:
+    """The sequences that the model takes, in the order of its channels."""
+    settings = read_json(folder / "plans.json").get("cmb_autoseg", {})
+    if "plan" not in settings:
+        raise InputError(f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train")
+    return Plan.model_validate(settings["plan"]).channels
+
+
+def operating_point(folder: Path, wanted: str) -> OperatingPoint:
+    """An operating point of the model by name, or a threshold given as a number.
+
+    Raises:
+        InputError: no such point, or a name while the model is not finalized.
+    """
+    path = folder / "operating_points.json"
+    if path.is_file():
+        points = tuple(OperatingPoint.model_validate(content) for content in read_json(path))
+        return resolve_operating_point(points, wanted)
+    try:
+        return resolve_operating_point((), wanted)
+    except InputError:
+        raise InputError(
+            f"--operating-point {wanted}: {folder} has no operating points yet; run cmb_finalize, "
+            "or give a probability like 0.5"
+        ) from None

@@ -1,0 +1,88 @@
+import math
+
+import numpy as np
+import pytest
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.planners import PlanSettings, plan_dataset
+from cmb_autoseg.records import Role
+
+
+def ball_label(shape, centres):
+    label = np.zeros(shape, dtype=np.uint8)
+    for z, y, x in centres:
+        label[z, y - 1 : y + 2, x - 1 : x + 2] = 1
+    return label
+
+
+def test_a_uniform_dataset_keeps_its_native_grid(measured, make_case):
+    fingerprint = measured(*(make_case(f"c{i}", diameters=(4.0,)) for i in range(5)))
+    plan = plan_dataset(fingerprint, lambda _: ball_label((20, 64, 64), [(9, 30, 30)]), PlanSettings())
+    assert plan.spacing_mm == (2.0, 1.0, 1.0)
+    assert (plan.lesions_before, plan.lesions_after, plan.lost_lesions) == (5, 5, ())
+    assert plan.topology.kernel_sizes[0] == (1, 3, 3)
+    assert plan.topology.features_per_stage == (16, 32, 64, 128)
+    assert math.prod(plan.patch_shape) <= 2**16
+
+
+def test_small_lesions_ask_for_fine_voxels_where_the_native_grid_has_them(measured, make_case):
+    cases = [make_case(f"a{i}", spacing=(1.0, 0.5, 0.5), diameters=(1.8,)) for i in range(2)]
+    cases += [make_case(f"b{i}", spacing=(4.0, 1.0, 1.0), diameters=(1.8,)) for i in range(3)]
+    label = ball_label((20, 64, 64), [(9, 30, 30)])
+    plan = plan_dataset(measured(*cases), lambda _: label, PlanSettings())
+    # A third of 1.8 mm in-plane; slices as thin as the thinnest native ones.
+    assert plan.spacing_mm == (1.0, 0.6, 0.6)
+    large = [case.model_copy(update={"lesions": make_case("x", diameters=(9.0,)).lesions}) for case in cases]
+    assert plan_dataset(measured(*large), lambda _: label, PlanSettings()).spacing_mm == (1.0, 1.0, 1.0)
+
+
+def test_s0_names_the_lesions_that_one_millimetre_would_merge(measured, make_case):
+    spacing, shape = (1.0, 0.4, 0.4), (20, 64, 64)
+    label = np.zeros(shape, dtype=np.uint8)
+    label[8:10, 20:25, 19:24] = 1
+    label[8:10, 20:25, 25:30] = 1  # 0.4 mm apart
+    fingerprint = measured(*(make_case(f"c{i}", spacing=spacing, diameters=(2.0, 2.0)) for i in range(5)))
+    with pytest.raises(InputError, match=r"5 of 10 lesions vanish or merge at 1 x 1 x 1 mm \(c0#.*--allow-lesion-loss"):
+        plan_dataset(fingerprint, lambda _: label, PlanSettings(preset="s0"))
+    allowed = plan_dataset(fingerprint, lambda _: label, PlanSettings(preset="s0", allow_lesion_loss=True))
+    assert (allowed.patch_shape, allowed.spacing_mm) == ((64, 64, 64), (1.0, 1.0, 1.0))
+    assert len(allowed.lost_lesions) == 5
+    adaptive = plan_dataset(fingerprint, lambda _: label, PlanSettings())
+    assert adaptive.lesions_after == adaptive.lesions_before == 10
+
+
+def test_memory_sizes_patch_and_network(measured, make_case):
+    fingerprint = measured(*(make_case(f"c{i}", spacing=(1.0, 0.5, 0.5), shape=(160, 400, 400)) for i in range(5)))
+    plans = [
+        plan_dataset(fingerprint, lambda _: np.zeros((1, 1, 1)), PlanSettings(device="cuda", memory_gb=gb))
+        for gb in (0.5, 2, 8, 40)
+    ]
+    assert [plan.memory_gb <= gb for plan, gb in zip(plans, (0.5, 2, 8, 40), strict=True)] == [True] * 4
+    voxels = [math.prod(plan.patch_shape) for plan in plans]
+    features = [plan.topology.features_per_stage[0] for plan in plans]
+    assert sorted(voxels) == voxels
+    assert voxels[0] < voxels[-1]
+    assert sorted(features) == features
+    assert features[-1] == 32
+    with pytest.raises(InputError, match=r"gpu_memory_target 0\.001"):
+        plan_dataset(fingerprint, lambda _: np.zeros((1, 1, 1)), PlanSettings(device="cuda", memory_gb=0.001))
+
+
+def test_a_rare_sequence_is_no_channel_and_no_susceptibility_sequence_is_refused(measured, make_case):
+    cases = [make_case(f"c{i}") for i in range(19)] + [make_case("d", roles=(Role.SWI, Role.T1))]
+    plan = plan_dataset(measured(*cases, roles=(Role.SWI, Role.T1)), lambda _: np.zeros((1, 1, 1)), PlanSettings())
+    assert plan.channels == (Role.SWI,)
+    assert any("t1 is no channel" in reason for reason in plan.reasons)
+    only_t1 = measured(*(make_case(f"c{i}", roles=(Role.T1,)) for i in range(5)), roles=(Role.T1,))
+    with pytest.raises(InputError, match="no susceptibility sequence"):
+        plan_dataset(only_t1, lambda _: np.zeros((1, 1, 1)), PlanSettings())
+
+
+def test_the_axis_of_thick_slices_comes_first(measured, make_case):
+    coronal = [make_case(f"c{i}", spacing=(1.0, 3.0, 1.0), shape=(64, 20, 64), diameters=(4.0,)) for i in range(5)]
+    label = np.zeros((64, 20, 64), dtype=np.uint8)
+    label[30:33, 9, 30:33] = 1
+    plan = plan_dataset(measured(*coronal), lambda _: label, PlanSettings())
+    assert plan.transpose_forward == (1, 0, 2)
+    assert plan.spacing_mm == (3.0, 1.0, 1.0)
+    assert plan.lesions_after == 5

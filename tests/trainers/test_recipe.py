@@ -1,0 +1,32 @@
+import pytest
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.trainers.recipe import list_recipes, read_recipe
+
+
+def test_shipped_recipes_are_named_like_their_files():
+    assert {"supervised", "demo"} <= set(list_recipes())
+    for name in list_recipes():
+        assert read_recipe(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\ndescription: b\nepochs: 0\nsteps_per_epoch: 1\n", "epochs: Input should be greater than 0"),
+        ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nlerning_rate: 1\n", "lerning_rate: Extra inputs"),
+        ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nsampling: {lesion: 0.9}\n", "must sum to 1"),
+        ("name: [", "not readable as YAML"),
+    ],
+)
+def test_bad_recipes_name_file_and_field(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read_recipe(str(path))
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(InputError, match="choose demo, supervised"):
+        read_recipe("nothing")
