@@ -6,13 +6,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cmb_autoseg._nnunet import dataset_json, nnunet_environment, nnunet_plans, preprocessed_folder
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation import PROTOCOLS, evaluate_cases
+from cmb_autoseg.evaluation.evaluate import evaluate_cases
+from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import read_json, write_json, write_tsv
 from cmb_autoseg.geometry import Volume, read_volume, write_volume
 from cmb_autoseg.inference.ensemble import Ensemble
-from cmb_autoseg.inference.operating_points import ScoredCase, choose_operating_points, resolve_operating_point
+from cmb_autoseg.inference.operating_points import (
+    SWEEP_COLUMNS,
+    ScoredCase,
+    points_of,
+    resolve_operating_point,
+    sweep_thresholds,
+)
 from cmb_autoseg.lesions import lesion_mask
 from cmb_autoseg.planners import N_FOLDS, PlanSettings, fingerprint, plan_dataset, split_folds
 from cmb_autoseg.progress import Meter, log, track
@@ -158,19 +168,18 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
     """
     raw = read_raw_dataset(folders)
     records = _fold_records(folders, model)
-    outcome = choose_operating_points(lambda: _out_of_fold(raw, records, model, device))
+    sweep = sweep_thresholds(_out_of_fold(raw, records, model, device), PROTOCOLS["valdo"])
+    points = points_of(sweep)
     folder = model / "crossvalidation"
-    write_tsv(folder / "thresholds.tsv", tuple(outcome.rows[0]), outcome.rows)
-    write_json(model / "operating_points.json", [point.model_dump(mode="json") for point in outcome.points])
-    counting = resolve_operating_point(outcome.points, "counting")
-    report = evaluate_cases(
-        ((c.case, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in
-         _out_of_fold(raw, records, model, device)),
-        PROTOCOLS["valdo"],
-    )
+    write_tsv(folder / "thresholds.tsv", SWEEP_COLUMNS, sweep.rows())
+    write_json(model / "operating_points.json", [point.model_dump(mode="json") for point in points])
+    counting = resolve_operating_point(points, "counting")
+    scored = _out_of_fold(raw, records, model, device)
+    masks = ((c.name, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in scored)
+    report = evaluate_cases(masks, PROTOCOLS["valdo"])
     report.write(folder)
-    _model_card(raw, records, model).write(model / "model.json")
-    lines = [f"{point.name}: threshold {point.threshold:.2f} ({point.rule})" for point in outcome.points]
+    _model_card(records, model).write(model / "model.json")
+    lines = [f"{point.name}: threshold {point.threshold:.2f} ({point.rule})" for point in points]
     return "\n".join(("cross-validation at the operating point counting", report.table(), *lines, f"model: {model}"))
 
 
@@ -212,12 +221,12 @@ def _images(case: RawCase, raw: RawDataset, channels: Sequence[Role]) -> dict[Ro
     return {role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in channels}
 
 
-def _brain(case: RawCase, raw: RawDataset) -> Volume:
+def _brain(case: RawCase, raw: RawDataset) -> NDArray[np.bool_]:
     image = next(iter(_images(case, raw, SUSCEPTIBILITY_ROLES).values()))
-    return image.with_data((image.data != 0).astype("uint8"))
+    return np.asarray(image.data != 0)
 
 
-def _model_card(raw: RawDataset, records: Sequence[FoldModel], model: Path) -> Model:
+def _model_card(records: Sequence[FoldModel], model: Path) -> Model:
     plan = Plan.model_validate(read_json(model / "plans.json")["cmb_autoseg"]["plan"])
     return Model(
         dataset=plan.dataset,
