@@ -45,10 +45,13 @@ def run(args: Namespace) -> int:
 
     from functools import partial
 
-    from cmb_autoseg.evaluation.evaluate import evaluate_folder  # numpy and scipy from here on
+    from cmb_autoseg.evaluation.evaluate import evaluate_folder, pair_masks  # numpy and scipy from here on
     from cmb_autoseg.evaluation.protocols import PROTOCOLS
+    from cmb_autoseg.files import writable_folder
     from cmb_autoseg.progress import log, track
 
+    pair_masks(predicted, reference)  # so that wrong folders leave no empty OUT behind
+    writable_folder(args.o)
     report = evaluate_folder(predicted, reference, PROTOCOLS[args.protocol], partial(track, title="Scoring"))
     report.write(args.o)
     for warning in report.warnings:

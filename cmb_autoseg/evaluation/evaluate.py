@@ -11,7 +11,7 @@ from cmb_autoseg.evaluation.report import EvaluationReport, Failure
 from cmb_autoseg.evaluation.scores import CaseScore, score_case
 from cmb_autoseg.geometry import Volume, is_nifti, nifti_stem, read_volume
 
-__all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks"]
+__all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks", "pair_masks"]
 
 MASK_PATTERNS = ("<case>.nii.gz", "<case>_mask.nii.gz", "<case>_dseg.nii.gz")
 MASK_ENDINGS = ("_mask", "_dseg")
@@ -54,12 +54,7 @@ def evaluate_folder(
     Raises:
         InputError: a folder holds no mask, no case is in both, or a case has two masks in one folder.
     """
-    predictions, references = find_masks(predicted), find_masks(reference)
-    if not predictions.keys() & references.keys():
-        raise InputError(
-            f"no case is in both folders: {predicted} has {_listed(predictions)}, {reference} has "
-            f"{_listed(references)}; name the masks alike, as one of {', '.join(MASK_PATTERNS)}"
-        )
+    predictions, references = pair_masks(predicted, reference)
 
     def score(name: str) -> CaseScore:
         if name not in predictions:
@@ -72,6 +67,21 @@ def evaluate_folder(
     alone = sorted(predictions.keys() - references.keys())
     warnings = tuple(f"{name}: predicted, but without reference in {reference}; not scored" for name in alone)
     return report.model_copy(update={"warnings": warnings})
+
+
+def pair_masks(predicted: Path, reference: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The masks of both folders by case name; reads no scan.
+
+    Raises:
+        InputError: as `evaluate_folder`.
+    """
+    predictions, references = find_masks(predicted), find_masks(reference)
+    if not predictions.keys() & references.keys():
+        raise InputError(
+            f"no case is in both folders: {predicted} has {_listed(predictions)}, {reference} has "
+            f"{_listed(references)}; name the masks alike, as one of {', '.join(MASK_PATTERNS)}"
+        )
+    return predictions, references
 
 
 def find_masks(folder: Path) -> dict[str, Path]:

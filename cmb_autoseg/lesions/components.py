@@ -18,15 +18,7 @@ def label_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
         An array of the same shape: 0 outside, 1 for the largest component, and so on by falling
         number of voxels; of equal ones, the one that comes first in the array has the lower number.
     """
-    labels = np.empty(mask.shape, dtype=np.int32)
-    count = int(ndimage.label(mask, structure=CONNECTED_26, output=labels))
-    sizes = np.bincount(labels[labels > 0], minlength=count + 1)[1:]
-    # ndimage numbers components in the order of their first voxels, so a stable sort keeps that order in ties.
-    order = np.argsort(-sizes, kind="stable")
-    rank = np.zeros(count + 1, dtype=np.int32)
-    rank[order + 1] = np.arange(1, count + 1)
-    numbered: NDArray[np.int32] = rank[labels]
-    return numbered
+    return find_components(mask).labels
 
 
 @dataclass(frozen=True)
@@ -46,12 +38,19 @@ class Components:
 
 def find_components(mask: NDArray[np.bool_], min_voxels: float = 0.0) -> Components:
     """Find the components of a mask (i, j, k) that have at least `min_voxels` voxels."""
-    labels = label_components(mask)
-    voxels = np.nonzero(labels)
-    numbers = labels[voxels]
-    sizes = np.bincount(numbers)[1:]
-    # Components come by falling size, so those that are large enough are the first ones.
-    kept = int(np.count_nonzero(sizes >= min_voxels))
-    sums = [np.bincount(numbers, weights=axis, minlength=len(sizes) + 1)[1:] for axis in voxels]
-    centres = np.stack(sums, axis=1)[:kept] / sizes[:kept, None]
-    return Components(np.where(labels <= kept, labels, np.int32(0)), sizes[:kept], centres)
+    labels = np.empty(mask.shape, dtype=np.int32)
+    count = int(ndimage.label(mask, structure=CONNECTED_26, output=labels))
+    # Lesions fill a tiny part of an image: everything after the labelling looks at their voxels only.
+    inside = np.flatnonzero(mask)
+    flat = labels.reshape(-1)
+    found = flat[inside]
+    sizes = np.bincount(found, minlength=count + 1)[1:]
+    # ndimage numbers components in the order of their first voxels, so a stable sort keeps that order in ties.
+    order = np.argsort(-sizes, kind="stable")
+    order = order[sizes[order] >= min_voxels]
+    number = np.zeros(count + 1, dtype=np.int32)
+    number[order + 1] = np.arange(1, len(order) + 1)
+    flat[inside] = number[found]
+    axes = np.unravel_index(inside, mask.shape)
+    sums = [np.bincount(found, weights=axis, minlength=count + 1)[1:] for axis in axes]
+    return Components(labels, sizes[order], np.stack(sums, axis=1)[order] / sizes[order, None])
