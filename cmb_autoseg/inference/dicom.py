@@ -134,7 +134,7 @@ ROLE_PATTERNS = (
     (Role.QSM, r"qsm|chi-?map"),
     (Role.GRE_PHASE, r"pha|phase"),
     (Role.GRE_MAG, r"mag|magnitude|t2-?star|t2-?starw|t2\*|t2\*w|t2s|me-?gre|gre|hemo"),
-    (Role.SWI, r"swi[a-z0-9]{0,3}|swan"),
+    (Role.SWI, r"swi(?:[23]d)?|swan"),
     (Role.FLAIR, r"flair"),
     (Role.T1, r"t1w?|mp2?rage|bravo"),
     (Role.T2, r"t2w?"),

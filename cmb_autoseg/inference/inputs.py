@@ -165,10 +165,10 @@ def _cases_of_folder(
 
 
 def _is_bids(folder: Path) -> bool:
+    subjects = [path for path in folder.glob("sub-*") if path.is_dir()]
+    sessions = [session for subject in subjects for session in (subject, *subject.glob("ses-*"))]
     return (folder / "dataset_description.json").is_file() or any(
-        path.is_dir()
-        and any((path / part).is_dir() for part in ("anat", "swi") for path in (path, *path.glob("ses-*")))
-        for path in folder.glob("sub-*")
+        (session / part).is_dir() for session in sessions for part in ("anat", "swi")
     )
 
 

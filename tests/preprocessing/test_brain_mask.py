@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cmb_autoseg.geometry import Volume
+from cmb_autoseg.preprocessing.brain_mask import classical_mask, dilate_mm, find_brain, looks_stripped, support_mask
+from cmb_autoseg.records import Role
+
+SPACING_MM = 3.0
+SHAPE = (80, 88, 64)
+
+
+def depth_mm(radii_mm: tuple[float, float, float]) -> np.ndarray:
+    """Distance below the surface of a centred ellipsoid, negative outside; shape SHAPE."""
+    i, j, k = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * SPACING_MM for n in SHAPE], indexing="ij")
+    inside = (i / radii_mm[0]) ** 2 + (j / radii_mm[1]) ** 2 + (k / radii_mm[2]) ** 2 < 1
+    inward = ndimage.distance_transform_edt(inside, sampling=SPACING_MM)
+    outward = ndimage.distance_transform_edt(~inside, sampling=SPACING_MM)
+    return np.where(inside, inward, -outward)
+
+
+DEPTH = depth_mm((85.0, 105.0, 80.0))
+"""Below the scalp: 0-6 mm scalp, 6-13 mm skull, then brain."""
+BRAIN = DEPTH > 13
+ANATOMY = np.select([DEPTH > 13, DEPTH > 6, DEPTH > 0], [100.0, 6.0, 70.0], 0.0)
+
+
+def noisy(signal: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+    """Magnitude of the signal with complex noise."""
+    rng = np.random.default_rng(seed)
+    return np.hypot(signal + rng.normal(0, sigma, SHAPE), rng.normal(0, sigma, SHAPE)).astype(np.float32)
+
+
+def volume(data: np.ndarray) -> Volume:
+    return Volume(data.astype(np.float32), np.diag([SPACING_MM] * 3 + [1.0]))
+
+
+HEAD = noisy(ANATOMY, 4)
+PADDED = HEAD * (np.abs(np.arange(SHAPE[0]) - 39.5) < 30)[:, None, None]
+
+NOT_STRIPPED = {
+    "noise in air": HEAD,
+    "noise rounded to whole numbers": np.round(HEAD * 0.15),
+    "air set to zero, skull still there": np.where(DEPTH > 0, HEAD, 0),
+    "field of view padded with zeros": PADDED,
+}
+
+
+@pytest.mark.parametrize("kind", NOT_STRIPPED)
+def test_a_head_is_not_taken_for_a_stripped_brain(kind):
+    assert not looks_stripped(volume(NOT_STRIPPED[kind]))
+
+
+@pytest.mark.parametrize("background", [0.0, -1.0])
+def test_a_stripped_brain_is_recognised_and_its_holes_filled(background):
+    data = np.where(BRAIN, HEAD, background)
+    hole = (40, 44, 32)
+    data[hole] = background
+    assert looks_stripped(volume(data))
+    np.testing.assert_array_equal(support_mask(volume(data)), BRAIN)
+
+
+def test_a_stripped_brain_cropped_to_its_box_is_recognised():
+    box = tuple(slice(int(where.min()), int(where.max()) + 1) for where in np.nonzero(BRAIN))
+    assert looks_stripped(volume(np.where(BRAIN, HEAD, 0)[box]))
+
+
+@pytest.mark.parametrize("kind", NOT_STRIPPED)
+def test_the_classical_mask_holds_the_brain_and_leaves_the_air(kind):
+    mask = classical_mask(volume(NOT_STRIPPED[kind]))
+    seen = BRAIN & (NOT_STRIPPED[kind] > 0) if kind == "field of view padded with zeros" else BRAIN
+    assert mask[seen].all()
+    assert not mask[DEPTH < -15].any()
+
+
+def test_dark_tissue_far_from_the_coils_stays_in_the_classical_mask():
+    shading = 1 - 0.65 * np.exp(-((np.maximum(100 - DEPTH, 0) / 60) ** 2))
+    assert classical_mask(volume(HEAD * shading))[BRAIN].all()
+
+
+def test_a_tight_crop_without_air_is_brain_all_over():
+    rng = np.random.default_rng(0)
+    crop = rng.normal(100, 10, (30, 30, 20))
+    crop[12:15, :, :] = 30  # a vein
+    assert classical_mask(volume(crop)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e4])
+def test_the_classical_mask_does_not_depend_on_the_intensity_scale(scale):
+    np.testing.assert_array_equal(classical_mask(volume(HEAD * scale)), classical_mask(volume(HEAD)))
+
+
+def test_the_mask_is_never_empty():
+    speck = np.zeros((20, 20, 20))
+    speck[10, 10, 10] = 1
+    for how in ("auto", "already_masked", "classical", "none"):
+        brain, _ = find_brain({Role.SWI: volume(speck)}, Role.SWI, how)
+        assert brain.data.any()
+
+
+def test_auto_warns_of_the_classical_mask_and_keeps_quiet_about_a_stripped_scan():
+    brain, warnings = find_brain({Role.SWI: volume(HEAD)}, Role.SWI, "auto")
+    assert BRAIN.mean() < brain.data.mean() < 1.6 * BRAIN.mean()
+    assert len(warnings) == 1
+    assert "swi is not skull-stripped; classical mask used" in warnings[0]
+    assert find_brain({Role.SWI: volume(HEAD * BRAIN)}, Role.SWI, "auto")[1] == ()
+
+
+def test_none_keeps_the_whole_volume_and_already_masked_its_support():
+    whole, _ = find_brain({Role.SWI: volume(HEAD * BRAIN)}, Role.SWI, "none")
+    assert whole.data.all()
+    head, warnings = find_brain({Role.SWI: volume(np.where(DEPTH > 0, HEAD, 0))}, Role.SWI, "already_masked")
+    np.testing.assert_array_equal(head.data > 0, DEPTH > 0)
+    assert warnings == ()
+
+
+def test_an_unmasked_susceptibility_map_takes_the_mask_of_a_magnitude_beside_it():
+    qsm = volume(np.random.default_rng(0).normal(0, 0.1, SHAPE))
+    alone, warnings = find_brain({Role.QSM: qsm}, Role.QSM, "auto")
+    assert alone.data.all()
+    assert "none found in qsm" in warnings[0]
+    beside, _ = find_brain({Role.QSM: qsm, Role.T1: volume(HEAD)}, Role.QSM, "auto")
+    np.testing.assert_array_equal(beside.data > 0, classical_mask(volume(HEAD)))
+
+
+def test_dilation_is_measured_in_millimetres():
+    mask = np.zeros((9, 9, 9), dtype=bool)
+    mask[4, 4, 4] = True
+    grown = dilate_mm(mask, 2.0, (0.5, 1.0, 4.0))
+    assert sorted(set(np.argwhere(grown)[:, 0])) == list(range(9))  # 4 voxels of 0.5 mm each way
+    assert sorted(set(np.argwhere(grown)[:, 1])) == [2, 3, 4, 5, 6]
+    assert sorted(set(np.argwhere(grown)[:, 2])) == [4]
+    assert not dilate_mm(np.zeros((3, 3, 3), dtype=bool), 2.0, (1, 1, 1)).any()
