@@ -176,7 +176,8 @@ def _add_lesions(counts: NDArray[np.int64], probability: Volume, marked: NDArray
     if window is None:
         return 0
     values = probability.data[window]
-    grid = _cropped(probability, window)
+    # The box keeps the image's affine: both sides are shifted alike, and only distances matter.
+    grid = Volume(values, probability.affine)
     reference = find_components(marked[window])
     row, n_before = np.zeros(3, dtype=np.int64), 0
     for n, threshold in enumerate(SWEEP_THRESHOLDS):
@@ -197,12 +198,6 @@ def _window(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     """The smallest box around a mask (i, j, k); None if it is empty."""
     found = ndimage.find_objects(mask.astype(np.uint8))
     return tuple(found[0]) if found else None
-
-
-def _cropped(volume: Volume, window: tuple[slice, ...]) -> Volume:
-    affine = volume.affine.copy()
-    affine[:3, 3] = volume.to_ras_mm(np.array([[part.start for part in window]]))[0]
-    return Volume(volume.data[window], affine, None, volume.name)
 
 
 def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:

@@ -103,6 +103,15 @@ def test_a_bad_case_fails_with_its_reason_and_the_others_go_on(phantom, cohort):
     assert "shape (5, 5, 5) differs" in report.failures[0].reason
 
 
+def test_voxels_of_a_small_image(phantom):
+    shape = (2, 3, 4)
+    predicted, reference = phantom(np.s_[0, 0, :3], shape=shape), phantom(np.s_[0, 0, 2:], shape=shape)
+
+    voxels = score_case("a", predicted, reference, VALDO).voxels
+
+    assert voxels.model_dump() == {"true_positive": 1, "false_positive": 2, "false_negative": 1, "true_negative": 20}
+
+
 def test_reference_values_other_than_0_and_1_are_named(phantom):
     with pytest.raises(InputError, match=r"a: reference phantom holds 2, but only 0 and 1"):
         score_case("a", phantom(), phantom(np.s_[1, 1, 1], value=2), VALDO)
