@@ -36,7 +36,7 @@ def convert_cards(
         CMBError: see `read_card` and `convert`.
     """
     from cmb_autoseg.dataset_conversion.card import parse_card
-    from cmb_autoseg.dataset_conversion.convert import convert, workspace_salt
+    from cmb_autoseg.dataset_conversion.conversion import convert, workspace_salt
     from cmb_autoseg.dataset_conversion.resolver import find_cases
     from cmb_autoseg.progress import log
 

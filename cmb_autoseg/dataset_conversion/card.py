@@ -7,7 +7,7 @@ card is one line that names the file, the line, the field and the legal values.
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -217,7 +217,7 @@ class OpenCard:
                     "root", f"${unset[1]} is not set; set it, or say where the files are with CARD=ROOT on the command"
                 )
             root = self.path.parent / Path(text).expanduser()
-        if not root.is_dir():
+        if not _there(root, Path.is_dir):
             raise self.error("root", f"no folder {root}; correct it, or say CARD=ROOT on the command")
         return root.absolute()
 
@@ -288,9 +288,16 @@ def _split_argument(argument: str) -> tuple[Path, Path | None]:
 
 def _find_card(text: str) -> Path | None:
     path = Path(text).expanduser()
-    if path.is_file():
+    if _there(path, Path.is_file):
         return path
     return shipped_cards().get(text)
+
+
+def _there(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except (OSError, ValueError):  # a name that is too long, or with a null byte
+        return False
 
 
 def _read_text(path: Path) -> str:
@@ -336,7 +343,7 @@ def _with_parents(raw: dict[str, Any], path: Path, below: Sequence[Path]) -> dic
     if not isinstance(wanted, str):
         raise CardError(f"{path}: extends: found {_kind(wanted)}, expected the name of a shipped card or a path")
     beside = path.parent / wanted
-    parent = beside if beside.is_file() else shipped_cards().get(wanted)
+    parent = beside if _there(beside, Path.is_file) else shipped_cards().get(wanted)
     if parent is None:
         raise CardError(f"{path}: extends: no card {wanted}; shipped are {', '.join(shipped_cards())}")
     if parent.resolve() in {card.resolve() for card in (path, *below)}:

@@ -530,7 +530,7 @@ class _Participants:
         path = root / table.path
         try:
             text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError):
+        except (OSError, ValueError):
             raise opened.error(where, f"no readable table {path}; correct the path or remove the key") from None
         delimiter = "," if path.suffix.lower() == ".csv" else "\t"
         rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))

@@ -1,0 +1,103 @@
+import re
+
+import pytest
+
+from cmb_autoseg.cli.cohort import main
+from cmb_autoseg.dataset_conversion import read_card
+from cmb_autoseg.records import Role
+
+from .conftest import CARD, affine_of, ball_mask, save, scan
+
+
+def test_check_counts_and_is_content(tiny_cohort, write_card, capsys):
+    assert main(["check", write_card(), "--count-lesions"]) == 0
+    out = capsys.readouterr().out
+    for line in ("usable cases: 3 of 3 subjects", "labelled for training: 2", "unlabelled for pretraining: 1",
+                 "lesions: 2 in 2 labelled cases", "sub-101: 2"):  # fmt: skip
+        assert line in out
+
+
+def test_check_is_content_with_exclusion_by_rule(tiny_cohort, write_card, capsys):
+    (tiny_cohort / "sub-102/sub-102_T2S.nii.gz").unlink()
+    assert main(["check", write_card()]) == 0
+    assert "left out by rule: 1" in capsys.readouterr().out
+
+
+def test_check_finds_geometry_from_headers(tiny_cohort, write_card, capsys):
+    card = CARD.replace(", copy_geometry_from: T2S", "")
+    assert main(["check", write_card(card)]) == 2
+    out = capsys.readouterr().out
+    assert re.search(r"unusable: 1\n    sub-101: .*T1.nii.gz: affine is .* mm off", out)
+
+
+def test_check_finds_mask_geometry_and_4d_and_ambiguity(tiny_cohort, write_card, capsys):
+    import numpy as np
+
+    save(tiny_cohort / "sub-101/sub-101_CMB.nii.gz", ball_mask(()), affine_of(origin_mm=(1, 1, 1)))
+    save(tiny_cohort / "sub-102/sub-102_T2S.nii.gz", np.stack([scan(1)] * 2, axis=-1))
+    save(tiny_cohort / "sub-103/sub-103_b_T2S.nii.gz", scan(1))
+    assert main(["check", write_card(CARD.replace("{sub}_T2S", "{sub}{any:.*}_T2S"))]) == 2
+    out = capsys.readouterr().out
+    assert "labels.cmb.resample: nearest" in out
+    assert "a 4D file with 2 volumes" in out
+    assert "ambiguous: 1\n    sub-103: 2 files for images.T2S" in out
+
+
+def test_list_names_the_shipped_cards(capsys):
+    assert main(["list"]) == 0
+    assert re.search(r"^valdo\tVALDO\tunverified\tlicence CC-BY-NC-SA-4.0", capsys.readouterr().out, re.MULTILINE)
+
+
+LAYOUTS = {
+    "folders": ["sub-{n}/sub-{n}_T2S.nii.gz", "sub-{n}/sub-{n}_T1.nii.gz", "sub-{n}/sub-{n}_CMB.nii.gz"],
+    "valdo": ["sub-{n}/sub-{n}_space-T2S_desc-masked_T2S.nii.gz", "sub-{n}/sub-{n}_space-T2S_CMB.nii.gz"],
+    "flat": ["{n}_swi.nii", "{n}_mask.nii"],
+    "role_first": ["swi_{n}.nii", "lesions_{n}.nii"],
+    "by_type": ["images_qsm/p{n}.nii.gz", "labels/p{n}.nii.gz"],
+    "named_by_folder": ["P_{n}/SWI/SWI.nii.gz", "P_{n}/microbleeds.nii.gz"],
+    "sessions": ["sub-{n}/ses-01/anat/sub-{n}_ses-01_swi.nii", "sub-{n}/ses-01/anat/sub-{n}_ses-01_desc-cmb_mask.nii"],
+    "visits": ["people/{n}/visit1/gre.nii", "people/{n}/visit2/gre.nii", "people/{n}/visit1/cmb.nii"],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_drafted_card_passes_its_check(layout, tmp_path, capsys):
+    for number in (101, 102, 103):
+        for template in LAYOUTS[layout]:
+            is_label = any(word in template.lower() for word in ("cmb", "mask", "lesion", "label", "bleeds"))
+            save(tmp_path / "c" / template.format(n=number), ball_mask([((9, 9, 7), 1)]) if is_label else scan(number))
+    card = tmp_path / "card.yaml"
+    assert main(["init", str(tmp_path / "c"), "-o", str(card)]) == 0
+    assert main(["check", str(card)]) == 0
+    cohort = read_card(str(card))
+    assert cohort.unmatched == ()
+    assert sum(case.label is not None for case in cohort.cases) == 3
+    assert len({case.subject for case in cohort.cases}) == 3
+    assert "GUESS" not in card.read_text()
+
+
+def test_draft_finds_points_sessions_and_optional_sequences(tmp_path):
+    for number in (1, 2):
+        save(tmp_path / f"c/{number}/swi.nii", scan(number))
+    save(tmp_path / "c/1/flair.nii", scan(1))
+    (tmp_path / "c/1/cmb.csv").write_text("x_mm,y_mm,z_mm\n0,0,0\n")
+    (tmp_path / "c/participants.tsv").write_text("participant_id\tage\n1\t70\n")
+    main(["init", str(tmp_path / "c"), "-o", str(tmp_path / "card.yaml")])
+    one, two = read_card(str(tmp_path / "card.yaml")).cases
+    assert set(one.images) == {Role.SWI, Role.FLAIR}
+    assert (one.label.kind, one.label.columns["x"]) == ("points", "x_mm")
+    assert (one.meta["age"], two.label) == ("70", None)
+
+
+def test_init_refuses_empty_folders_and_existing_files(tiny_cohort, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["init", str(tmp_path / "empty")]) == 2
+    assert "no NIfTI files" in capsys.readouterr().err
+    (tmp_path / "card.yaml").write_text("mine")
+    assert main(["init", str(tiny_cohort), "-o", str(tmp_path / "card.yaml")]) == 2
+    assert (tmp_path / "card.yaml").read_text() == "mine"
+
+
+def test_init_prints_a_card(tiny_cohort, capsys):
+    assert main(["init", str(tiny_cohort)]) == 0
+    assert "role: gre_mag" in capsys.readouterr().out
