@@ -91,7 +91,8 @@ def _split(raw: RawDataset, measured: Fingerprint, seed: int) -> None:
 def _preprocess(raw: RawDataset, plan: Plan) -> None:
     """Write the network input of every training case, labelled or not; keep what this plan has made."""
     folder = preprocessed_folder(raw.folders, plan.preset)
-    made_by = folder / "made_by.json"
+    # Beside the folder, since nnU-Net takes every kind of file in it for a kind of data.
+    made_by = folder.with_name(f"{folder.name}_made_by.json")
     if folder.is_dir() and (not made_by.is_file() or read_json(made_by) != {"plan": plan.digest}):
         shutil.rmtree(folder)
     write_json(made_by, {"plan": plan.digest})

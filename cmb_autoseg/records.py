@@ -5,6 +5,7 @@ Distances are millimetres. Points and affines are RAS. Arrays that nnU-Net sees 
 """
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -245,6 +246,16 @@ class Topology(Record):
     kernel_sizes: tuple[Triple[int], ...]
     strides: tuple[Triple[int], ...]
     n_blocks_per_stage: tuple[int, ...]
+
+    def with_features(self, features: Sequence[int]) -> "Topology":
+        """The same levels with other numbers of features; fewer numbers make fewer levels."""
+        levels = min(len(features), len(self.strides))
+        return Topology(
+            features_per_stage=tuple(features[:levels]),
+            kernel_sizes=self.kernel_sizes[:levels],
+            strides=self.strides[:levels],
+            n_blocks_per_stage=self.n_blocks_per_stage[:levels],
+        )
 
 
 class TrainingRange(Record):

@@ -275,10 +275,11 @@ def _patch_reasons(
     if settings.preset == "s0":
         limit = "the publication's"
     in_plane = sum(kernel[0] == 1 for kernel in topology.kernel_sizes)
-    kernels = f"the first {in_plane} convolve in-plane only, as slices are thick" if in_plane else "all convolve in 3D"
+    first = "the first" if in_plane == 1 else f"the first {in_plane}"
+    kernels = f"{first} convolving in-plane only, as slices are thick" if in_plane else "all convolving in 3D"
     return [
         f"patch {' x '.join(map(str, patch))} voxels ({extent} mm): {limit}",
-        f"network of {len(topology.strides)} levels with {', '.join(map(str, topology.features_per_stage))} features; "
+        f"network of {len(topology.strides)} levels with {', '.join(map(str, topology.features_per_stage))} features, "
         f"{kernels}",
     ]
 

@@ -16,6 +16,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Plane = Literal["axial", "coronal", "sagittal"]
 
 
+class NetworkSettings(Record):
+    """What the recipe changes in the planned network."""
+
+    features: tuple[PositiveInt, ...] | None = None
+    """Features of each level, finest first; None: what the plan says."""
+
+
 class OptimizerSettings(Record):
     """Adam with a polynomially falling learning rate."""
 
@@ -69,7 +76,7 @@ class InferenceSettings(Record):
 
 
 class Recipe(Record):
-    """One training run: schedule, optimiser, loss, sampling, augmentation, inference."""
+    """One training run: schedule, network, optimiser, loss, sampling, augmentation, inference."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -79,6 +86,7 @@ class Recipe(Record):
     validation_steps: PositiveInt = 10
     batch_size: PositiveInt | None = None
     """None: what the plan says."""
+    network: NetworkSettings = NetworkSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     loss: LossSettings = LossSettings()
     sampling: SamplingSettings = SamplingSettings()

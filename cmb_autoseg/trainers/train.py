@@ -49,6 +49,8 @@ def train_fold(
         log(f"fold {fold}: finished already, left as it is")
         return FoldModel.read(record_path)
     split = read_json(raw.folders.raw / "splits_final.json")[fold]
+    if recipe.network.features is not None:
+        plan = plan.model_copy(update={"topology": plan.topology.with_features(recipe.network.features)})
     plans = nnunet_plans(plan, model.name.split("__")[1], settings)
     if recipe.batch_size is not None:
         plans["configurations"][CONFIGURATION]["batch_size"] = recipe.batch_size  # type: ignore[index]
