@@ -126,6 +126,8 @@ def build_anatomy(template: Template, person: Person, grid: Grid, device: torch.
     rim = (depth * 3).clamp(max=1)
     fluid = (torch.maximum(brain, rim) - tissue).clamp(min=0)
     nuclei, iron_ppm = _nuclei(person, mni_mm, grid)
+    # The template calls the pallidum and the dentate white matter; a nucleus is grey.
+    grey, white = grey + nuclei * white, white * (1 - nuclei)
     return Anatomy(grid, mni_mm, grey, white, fluid, brain, depth, iron_ppm * tissue, nuclei * tissue)
 
 

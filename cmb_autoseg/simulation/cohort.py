@@ -61,7 +61,7 @@ PEOPLE_COLUMNS = [
     "seed",
     "person",
 ]
-PARTICIPANT_COLUMNS = ["participant_id", "age", "sex", "group", "site", "field_strength_t", "echo_time_ms"]
+PARTICIPANT_COLUMNS = ["participant_id", "age", "sex", "group", "site", "protocol", "field_strength_t", "echo_time_ms"]
 
 Row = Mapping[str, Any]
 
@@ -202,9 +202,10 @@ class _Tables:
         self.mimics.extend(_mimic_rows(subject, scan))
         shared = {
             "group": group,
-            "site": protocol.name,
+            "site": protocol.site,
             "age": scan.person.age,
             "sex": scan.person.sex,
+            "protocol": protocol.name,
             "field_strength_t": protocol.field_strength_t,
             "echo_time_ms": protocol.echo_time_ms,
         }
@@ -213,7 +214,6 @@ class _Tables:
             {
                 "subject": subject,
                 **shared,
-                "protocol": protocol.name,
                 "snr": protocol.snr,
                 "n_lesions": len(lesions),
                 "n_visible": sum(row["visible"] for row in lesions),

@@ -40,6 +40,6 @@ _PROTOCOLS = (
 )
 
 PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
-"""Protocols by name. The VALDO sites follow the spacings of the challenge's cohorts."""
+"""Protocols by name. `valdo_*` have the spacings of the challenge's three sites; the rest is typical of them."""
 
 DEFAULT_PROTOCOL = "small"

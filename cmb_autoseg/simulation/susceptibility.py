@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.simulation.anatomy import Anatomy
 from cmb_autoseg.simulation.grids import Grid
 
@@ -151,7 +152,9 @@ def _regions(mni_mm: Tensor, nuclei: Tensor) -> dict[Region, Tensor]:
 def draw_microbleeds(rng: np.random.Generator, around: Surroundings, apart_mm: float) -> list[Sphere]:
     """Draw 1 to 8 microbleeds in brain tissue, at least `apart_mm` from each other."""
     count = 1 + int(rng.choice(len(COUNT_WEIGHTS), p=COUNT_WEIGHTS))
-    weights = {region: REGION_WEIGHTS[region] for region, voxels in around.homes.items() if len(voxels) > 200}
+    weights = {region: REGION_WEIGHTS[region] for region, voxels in around.homes.items() if len(voxels) >= 200}
+    if not weights:
+        raise InputError("protocol: its field of view holds no brain tissue; move centre_mm or enlarge matrix")
     spheres: list[Sphere] = []
     for _ in range(20 * count):
         if len(spheres) == count:
@@ -226,7 +229,7 @@ def _sulcal_veins(rng: np.random.Generator, around: Surroundings, count: int) ->
     ventricles = (x < 34) & (y > -48) & (y < 36) & (z > -12) & (z < 32)
     sulci = np.argwhere((around.fluid > 0.35) & around.inside & ~ventricles)
     courses: list[Course] = []
-    for _ in range(count):
+    for _ in range(count if len(sulci) else 0):
         start = around.grid.to_mm(sulci[int(rng.integers(len(sulci)))])
         points = _walk_in_fluid(rng, around, start, steps=int(rng.integers(6, 20)))
         if len(points) >= 4:

@@ -72,9 +72,9 @@ def _region(dark: NDArray[np.bool_], loss: NDArray[np.float32], sphere: Sphere, 
     centre = np.array(sphere.centre_mm)
     spacing = np.array(grid.spacing_mm)
     near = _voxels_within(grid, centre, REACH_MM + spacing.max())
-    near = near[dark[tuple(near.T)]]
+    near = np.compress(dark[tuple(near.T)], near, axis=0)
     distance = np.abs(grid.to_mm(near) - centre)
-    seeds = near[np.all(distance <= 1.0 * spacing + sphere.radius_mm, axis=1)]
+    seeds = near[np.all(distance <= spacing + sphere.radius_mm, axis=1)]
     if not len(seeds):
         return near[:0]
     seed = seeds[int(loss[tuple(seeds.T)].argmax())]

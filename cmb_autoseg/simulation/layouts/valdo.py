@@ -12,9 +12,7 @@ from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.person import SimulatedScan
 from cmb_autoseg.simulation.protocols import Protocol
 
-__all__ = ["COHORT_FILES", "max_people", "subject_name", "write_card", "write_scan"]
-
-COHORT_FILES = ("card.yaml",)
+__all__ = ["max_people", "subject_name", "write_card", "write_scan"]
 
 
 def max_people(protocol: Protocol) -> int:
@@ -41,7 +39,7 @@ def write_scan(out: Path, subject: str, scan: SimulatedScan) -> None:
 
 def write_card(out: Path, protocol: Protocol) -> None:
     """Write the card, last of all: a folder with a card is a complete cohort."""
-    write_text(out / "card.yaml", CARD.format(site=protocol.name, tesla=protocol.field_strength_t))
+    write_text(out / "card.yaml", CARD.format(tesla=protocol.field_strength_t))
 
 
 CARD = """\
@@ -56,7 +54,6 @@ images:
   SWI: {{role: swi, optional: true, path: "{{sub:sub-\\\\d{{3}}}}/{{sub}}_space-T2S_desc-masked_SWI.nii.gz"}}
 meta:
   participants: {{path: participants.tsv, key: sub}}
-  site: {{value: {site}}}
   field_strength_t: {{value: {tesla}}}
   split: {{from: group}}
 """

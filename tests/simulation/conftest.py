@@ -1,0 +1,36 @@
+"""A small ellipsoidal brain and a protocol that scans it in under a second."""
+
+import numpy as np
+import pytest
+import torch
+
+from cmb_autoseg.simulation.anatomy import Template
+from cmb_autoseg.simulation.grids import Grid
+from cmb_autoseg.simulation.protocols import PROTOCOLS, Protocol
+
+TINY = Protocol("tiny", 3.0, 20.0, (1.0, 1.0, 2.0), (64, 68, 18), (0.0, -18.0, 10.0), snr=30.0)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Protocol:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def phantom_template() -> Template:
+    """Grey shell about white matter about a ventricle, semi-axes 28 x 30 x 18 mm."""
+    grid = Grid((45, 45, 45), (2.0, 2.0, 2.0), (-44.0, -62.0, -34.0))
+    x, y, z = np.meshgrid(*[axis.numpy() for axis in grid.axes_mm(torch.device("cpu"))], indexing="ij")
+    radius = np.sqrt((x / 28) ** 2 + ((y + 18) / 30) ** 2 + ((z - 10) / 18) ** 2)
+    brain = radius < 1
+    ventricle = radius < 0.2
+    white = (radius < 0.7) & ~ventricle
+    grey = brain & ~white & ~ventricle
+    return Template(torch.from_numpy(np.stack([grey, white, brain]).astype(np.float32)), grid)
+
+
+@pytest.fixture
+def tiny_command(monkeypatch: pytest.MonkeyPatch, phantom_template: Template) -> None:
+    """`cmb_simulate --protocol tiny` with the phantom instead of MNI152."""
+    monkeypatch.setattr("cmb_autoseg.simulation.template.load_mni152", lambda: phantom_template)
+    monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
