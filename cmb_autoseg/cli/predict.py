@@ -40,6 +40,7 @@ def build_parser() -> Parser:
     add_option(parser, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")
     add_option(parser, "--echo", type=positive_int, metavar="N", help="which echo of multi-echo scans, from 1")
     add_option(parser, "--role", choices=ROLES, help="what single scans are, where their names do not say it")
+    add_option(parser, "--split", choices=("train", "test"), help="of a card, predict only these cases")
     add_option(
         parser,
         "--operating-point",
@@ -55,6 +56,7 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
+    from cmb_autoseg.geometry import is_nifti
     from cmb_autoseg.inference.inputs import find_cases
     from cmb_autoseg.inference.model_folder import find_model, operating_point, planned_channels
     from cmb_autoseg.records import Role
@@ -66,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
         role = Role(args.role) if args.role else None
         cases, failures = find_cases(Path(args.i), planned_channels(folder), args.echo, role, Path(scratch))
+        if args.split is not None:
+            cases = [case for case in cases if case.split == args.split]
         if not cases:
             raise InputError(f"-i {args.i}: no usable case ({'; '.join(failure.reason for failure in failures)})")
         from cmb_autoseg.files import writable_folder
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             from cmb_autoseg.progress import track
 
             ensemble = Ensemble(folder, folds, resolve_device(args.device), args.trust_model)
-            if Path(args.i).is_file() and len(cases) == 1:
+            if Path(args.i).is_file() and is_nifti(Path(args.i)):
                 # A single bad file is bad input, not a cohort with a failure.
                 predict_case(cases[0], ensemble, point, args.o)
             results, failed = predict_cases(

@@ -71,7 +71,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.curves: list[dict[str, float]] = []
         self._losses: list[float] = []
 
-    def print_to_log_file(self, *args: object, also_print_to_console: bool = False, add_timestamp: bool = True) -> None:
+    def print_to_log_file(self, *args: object, also_print_to_console: bool = False, add_timestamp: bool = True) -> None:  # noqa: ARG002 - nnU-Net's signature
         """Into nnU-Net's log file, never onto the terminal."""
         super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
 

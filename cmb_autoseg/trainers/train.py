@@ -49,11 +49,7 @@ def train_fold(
         log(f"fold {fold}: finished already, left as it is")
         return FoldModel.read(record_path)
     split = read_json(raw.folders.raw / "splits_final.json")[fold]
-    if recipe.network.features is not None:
-        plan = plan.model_copy(update={"topology": plan.topology.with_features(recipe.network.features)})
-    plans = nnunet_plans(plan, model.name.split("__")[1], settings)
-    if recipe.batch_size is not None:
-        plans["configurations"][CONFIGURATION]["batch_size"] = recipe.batch_size  # type: ignore[index]
+    plans = nnunet_plans(_with_recipe(plan, recipe), model.name.split("__")[1], settings)
     content = dataset_json(plan.channels, len(split["train"]) + len(split["val"]), plan.dataset)
     _run(raw, plan, plans, content, folder, fold, device)
     record = FoldModel(
@@ -72,6 +68,14 @@ def train_fold(
     )
     record.write(record_path)
     return record
+
+
+def _with_recipe(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan with the batch size and the features that the recipe insists on."""
+    topology = plan.topology
+    if recipe.network.features is not None:
+        topology = topology.with_features(recipe.network.features)
+    return plan.model_copy(update={"topology": topology, "batch_size": recipe.batch_size or plan.batch_size})
 
 
 def _refuse_mixture(model: Path, settings: dict[str, object]) -> None:
