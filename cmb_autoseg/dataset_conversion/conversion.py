@@ -420,7 +420,10 @@ def _remove_files(raw: Path, case: str) -> None:
 
 
 def _remove_departed(folders: DatasetFolders, records: Mapping[str, CaseRecord]) -> None:
-    """Remove cases of an earlier conversion that are no longer among the usable ones."""
+    """Remove cases of an earlier conversion that are no longer usable, and what a killed run left half written."""
+    for folder in (*IMAGE_FOLDERS, *LABEL_FOLDERS):
+        for half_written in (folders.raw / folder).glob(".tmp*"):
+            half_written.unlink()
     departed = sorted(path for path in (folders.raw / "records").glob("*.json") if path.stem not in records)
     for path in departed:
         (folders.raw / "dataset.json").unlink(missing_ok=True)

@@ -70,9 +70,13 @@ class Cohort(Record):
 
     def disguise(self, text: str) -> str:
         """Replace the identifiers in a text by their pseudonyms, where the card asks for it."""
-        for identifier, pseudonym in self.aliases.items():
-            text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(identifier)}(?![A-Za-z0-9])", pseudonym, text)
-        return text
+        return _disguise(text, self.aliases)
+
+
+def _disguise(text: str, aliases: Mapping[str, str]) -> str:
+    for identifier, pseudonym in aliases.items():
+        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(identifier)}(?![A-Za-z0-9])", pseudonym, text)
+    return text
 
 
 @dataclass(frozen=True)
@@ -254,7 +258,13 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -
         reason, by_rule = _why_not(card, found, labels)
         if reason:
             exclusions.append(
-                Exclusion(case=name, cohort=card.name, subject=subject, reason=namer.disguise(reason), by_rule=by_rule)
+                Exclusion(
+                    case=name,
+                    cohort=card.name,
+                    subject=subject,
+                    reason=_disguise(reason, namer.aliases),
+                    by_rule=by_rule,
+                )
             )
             continue
         meta = _fill_columns(opened, name, known, participants)
@@ -502,11 +512,6 @@ class _Namer:
         """Refuse groups without a name, which would lump strangers together."""
         if "" in self._groups.values():
             raise self.opened.error("group_by", "gives some cases an empty group; use an entity that every path has")
-
-    def disguise(self, text: str) -> str:
-        for identifier, pseudonym in self.aliases.items():
-            text = text.replace(identifier, pseudonym)
-        return text
 
     def _alias(self, identifier: str) -> str:
         digest = hashlib.sha256(f"{self.salt}:{identifier}".encode()).hexdigest()

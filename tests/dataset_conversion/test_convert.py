@@ -327,3 +327,9 @@ def test_processes_give_the_same_dataset(tiny_cohort, write_card, tmp_path):
     for path in (tmp_path / "one").rglob("*.*"):
         if path.is_file():
             assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
+
+
+def test_workspace_that_cannot_be_written_is_refused(tiny_cohort, write_card, tmp_path, capsys):
+    (tmp_path / "w").write_text("a file")
+    assert convert(write_card(), workspace=tmp_path / "w") == 2
+    assert "choose another folder with -o or --workspace" in capsys.readouterr().err
