@@ -122,11 +122,11 @@ def _assumed_role(spoken: Role | None, roles: tuple[Role, ...], where: str) -> t
     """
     usable = _susceptibility(roles)
     if spoken is None:
-        return usable[0], (f"{where} does not say which sequence it is; taken as {usable[0]}",)
+        return usable[0], (f"{where} does not say which sequence it is; taken as {usable[0]} (--role says otherwise)",)
     if spoken not in SUSCEPTIBILITY_ROLES:
         raise InputError(
             f"{where} says {spoken}, which alone does not show microbleeds; "
-            f"if it is {' or '.join(usable)}, rename it to CASE_{roles.index(usable[0]):04d}.nii.gz"
+            f"if it is {' or '.join(usable)} all the same, say so with --role"
         )
     if spoken not in usable:
         return usable[0], (f"{where} says {spoken}, which the model does not know; taken as {usable[0]}",)

@@ -23,8 +23,6 @@ MAGNITUDE_ROLES = (Role.SWI, Role.GRE_MAG, Role.T2, Role.FLAIR, Role.T1)
 
 MIN_BACKGROUND = 0.2
 """A stripped scan has at least this share of constant background."""
-MIN_SMOOTH_SUPPORT = 0.85
-"""Share of the foreground that survives an opening by one voxel; speckle (rounded noise) does not."""
 SHELL_MM = 15.0
 """Scalp and skull together are thinner than this."""
 DARK = 0.25
@@ -86,17 +84,15 @@ def _as_volume(volume: Volume, mask: BoolArray) -> Volume:
 def looks_stripped(volume: Volume, signed: bool = False) -> bool:
     """Tell a skull-stripped scan from a head whose air happens to be constant.
 
-    Stripped: at least 20 % of the volume is one constant value connected to the border, the rest
-    is no speckle (magnitude noise rounded to 0 here and there), is no larger than a brain, and has
-    no dark layer in its outer 15 mm, where a head has its skull and a zero-padded scan its air.
-    The last two are not asked of signed maps (QSM, phase), which exist only inside a brain mask.
+    Stripped: at least 20 % of the volume is one constant value connected to the border, and the
+    rest is no larger than a brain and has no dark layer in its outer 15 mm, where a head has its
+    skull and a zero-padded scan or one with noise rounded to 0 its air. The last two are not asked
+    of signed maps (QSM, phase): they have a constant background only where somebody masked them.
     """
     background = _constant_background(volume.data)
     if background.mean() < MIN_BACKGROUND:
         return False
     foreground = ~background
-    if _smooth_share(foreground) < MIN_SMOOTH_SUPPORT:
-        return False
     if signed:
         return True
     if foreground.sum() * volume.voxel_volume_mm3 / 1000 > MAX_BRAIN_CM3:
@@ -116,13 +112,6 @@ def _constant_background(data: NDArray[np.float32]) -> BoolArray:
     labels, _ = ndimage.label(np.pad(constant, 1, constant_values=True))
     outside: BoolArray = (labels == labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
     return outside
-
-
-def _smooth_share(foreground: BoolArray) -> float:
-    if not foreground.any():
-        return 0.0
-    opened = ndimage.binary_opening(np.pad(foreground, 1, mode="edge"))[1:-1, 1:-1, 1:-1]
-    return float(opened.sum() / foreground.sum())
 
 
 def _dark_shell(volume: Volume, foreground: BoolArray) -> float:

@@ -102,6 +102,7 @@ def test_dicom_is_known_by_its_magic_wherever_it_lies(tmp_path):
         (["ORIGINAL", "PRIMARY", "P", "ND"], "Pha_Images", "t2_swi3d_tra", "GR", Role.GRE_PHASE),
         (["DERIVED", "PRIMARY", "M", "SWI", "ND"], "SWI_Images", "t2_swi3d_tra", "GR", Role.SWI),
         (["DERIVED", "PRIMARY", "MPR", "MNIP", "M"], "mIP_Images(SW)", "t2_swi3d_tra", "GR", None),
+        (["DERIVED", "SECONDARY", "M"], "SWI_minIP", "swi", "GR", None),
         (["ORIGINAL", "PRIMARY", "OTHER"], "Ax SWAN", "Ax SWAN", "GR", Role.SWI),
         (["ORIGINAL", "PRIMARY", "M", "ND"], "t2_fl2d_tra_hemo", "", "GR", Role.GRE_MAG),
         (["ORIGINAL", "PRIMARY", "M", "ND"], "ep2d_bold", "", "EP\\GR", None),

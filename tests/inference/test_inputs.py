@@ -65,7 +65,7 @@ def test_the_chosen_role_goes_before_the_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["a_phase", "a_T1w", "t2_flair"])
 def test_a_single_file_that_shows_no_microbleeds_is_refused(tmp_path, name):
-    with pytest.raises(InputError, match=rf"{name}.*does not show microbleeds.*rename it to CASE_0000"):
+    with pytest.raises(InputError, match=rf"{name}.*does not show microbleeds.*say so with --role"):
         find_cases(save(tmp_path / f"{name}.nii.gz"), ROLES)
 
 

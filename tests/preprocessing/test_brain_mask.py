@@ -51,6 +51,14 @@ def test_a_head_is_not_taken_for_a_stripped_brain(kind):
     assert not looks_stripped(volume(NOT_STRIPPED[kind]))
 
 
+def test_a_slab_of_a_head_is_not_taken_for_a_stripped_brain_and_a_slab_of_brain_is():
+    slab = slice(26, 38)
+    head, brain = (np.where(where, HEAD, 0)[:, :, slab] for where in (DEPTH > 0, BRAIN))
+    assert head.astype(bool).sum() * SPACING_MM**3 / 1000 < 1000  # by its size it could be a brain
+    assert not looks_stripped(volume(head))
+    assert looks_stripped(volume(brain))
+
+
 @pytest.mark.parametrize("background", [0.0, -1.0])
 def test_a_stripped_brain_is_recognised_and_its_holes_filled(background):
     data = np.where(BRAIN, HEAD, background)
@@ -76,6 +84,14 @@ def test_the_classical_mask_holds_the_brain_and_leaves_the_air(kind):
 def test_dark_tissue_far_from_the_coils_stays_in_the_classical_mask():
     shading = 1 - 0.65 * np.exp(-((np.maximum(100 - DEPTH, 0) / 60) ** 2))
     assert classical_mask(volume(HEAD * shading))[BRAIN].all()
+
+
+@pytest.mark.parametrize("slices", [slice(None), slice(26, 38)])
+def test_a_large_old_bleed_stays_in_the_classical_mask(slices):
+    i, j, k = np.indices(SHAPE)
+    bleed = ((i - 40) ** 2 + (j - 52) ** 2 + (k - 32) ** 2) * SPACING_MM**2 < 25**2
+    data = np.where(bleed, HEAD * 0.04, HEAD)[:, :, slices]
+    assert classical_mask(volume(data))[BRAIN[:, :, slices]].all()
 
 
 def test_a_tight_crop_without_air_is_brain_all_over():
