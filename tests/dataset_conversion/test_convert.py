@@ -279,6 +279,12 @@ def test_interrupted_conversion_has_no_dataset_json_and_goes_on(tiny_cohort, wri
     assert convert(write_card(), workspace=tmp_path / "w") == 0
     assert "2 unchanged" in capsys.readouterr().out
 
+    for number in (101, 103):
+        save(tiny_cohort / f"sub-{number}/sub-{number}_T2S.nii.gz", scan(50 + number))
+    monkeypatch.setattr(module, "prepare_case", stop_at_103)
+    assert convert(write_card(), workspace=tmp_path / "w") == 130
+    assert not (tmp_path / "w" / RAW / "dataset.json").exists()
+
 
 def test_two_cards_become_one_dataset(tiny_cohort, write_card, tmp_path):
     other = tmp_path / "other"

@@ -73,12 +73,12 @@ def test_nearest_refuses_to_merge_lesions(tmp_path):
 
 @pytest.mark.parametrize(
     ("space", "triple"),
-    [("ras_mm", (0.0, -2.0, -4.0)), ("lps_mm", (0.0, 2.0, -4.0)), ("voxel0", (10, 10, 5)), ("voxel1", (11, 11, 6))],
+    [("ras_mm", (1.8, -2.0, -4.0)), ("lps_mm", (-1.8, 2.0, -4.0)), ("voxel0", (12, 10, 5)), ("voxel1", (13, 11, 6))],
 )
 def test_spaces_mean_the_same_voxel(space, triple, tmp_path):
     result = read_label(points(tmp_path, "x\ty\tz\n" + "\t".join(map(str, triple)), space=space), REFERENCE)
     assert result.n_lesions == 1
-    np.testing.assert_allclose(centres(result.volume)[0], (10, 10, 5), atol=0.01)
+    np.testing.assert_allclose(centres(result.volume)[0], (12, 10, 5), atol=0.01)
 
 
 @pytest.mark.parametrize(
