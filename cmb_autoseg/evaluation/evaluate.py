@@ -9,7 +9,7 @@ from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.evaluation.protocols import Protocol
 from cmb_autoseg.evaluation.report import EvaluationReport, Failure
 from cmb_autoseg.evaluation.scores import CaseScore, score_case
-from cmb_autoseg.geometry import Volume, is_nifti, nifti_stem, read_volume
+from cmb_autoseg.geometry import Volume, is_nifti, nifti_stem, read_volume, to_canonical
 
 __all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks", "pair_masks"]
 
@@ -59,8 +59,9 @@ def evaluate_folder(
     def score(name: str) -> CaseScore:
         if name not in predictions:
             raise InputError(f"{name}: no prediction in {predicted}; predict this case or remove its reference")
-        found = read_volume(predictions[name])
-        return score_case(name, found, read_volume(references[name]), protocol, _read_probability(predicted, name))
+        # Both are turned to canonical axes, which is lossless, so that a stored flip is no mismatch.
+        found, marked = (to_canonical(read_volume(masks[name])) for masks in (predictions, references))
+        return score_case(name, found, marked, protocol, _read_probability(predicted, name))
 
     names = on_cases(sorted(references))
     report = _collect(((name, partial(score, name)) for name in names), protocol)
@@ -113,7 +114,7 @@ def _case_of(stem: str) -> str:
 
 def _read_probability(folder: Path, case: str) -> Volume | None:
     path = folder / f"{case}_prob.nii.gz"
-    return read_volume(path) if path.is_file() else None
+    return to_canonical(read_volume(path)) if path.is_file() else None
 
 
 def _listed(masks: dict[str, Path]) -> str:

@@ -88,7 +88,7 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, out: Pat
             f"{case.name}: has {', '.join(case.images) or 'no sequence'}, but the model needs at least one of "
             f"{', '.join(role for role in ensemble.channels if role in SUSCEPTIBILITY_ROLES)}"
         )
-    prepared = prepare_case(case.model_copy(update={"images": {role: case.images[role] for role in usable}}))
+    prepared = prepare_case(case)
     clock.stop("prepare")
     canonical = ensemble.probability(prepared.volumes)
     clock.stop("network")
