@@ -392,7 +392,7 @@ def _check_matches(opened: OpenCard, paths: Sequence[str], sequences: Mapping[st
 
 def _matches_nothing(opened: OpenCard, pattern: Pattern, paths: Sequence[str]) -> str:
     nearest = _nearest(pattern, paths)
-    return f"{pattern.text!r} matches nothing under {opened.root}; the nearest file is {nearest}"
+    return f"'{pattern.text}' matches nothing under {opened.root}; the nearest file is {nearest}"
 
 
 def _nearest(pattern: Pattern, paths: Sequence[str]) -> str:
