@@ -161,8 +161,8 @@ def draw_microbleeds(rng: np.random.Generator, around: Surroundings, apart_mm: f
             break
         region = list(weights)[int(rng.choice(len(weights), p=_normalised(list(weights.values()))))]
         centre = _jittered(rng, around, around.homes[region])
-        radius = _log_normal(rng, 0.6, 0.22, CORE_RADIUS_MM)
-        chi = _log_normal(rng, 1.1, 0.5, CHI_PPM)
+        radius = _log_normal(rng, 0.66, 0.2, CORE_RADIUS_MM)
+        chi = _log_normal(rng, 1.2, 0.5, CHI_PPM)
         if _far_from(centre, spheres, apart_mm):
             spheres.append(Sphere(centre, radius, chi, region))
     return spheres
