@@ -100,6 +100,8 @@ def test_same_seed_same_bytes_and_a_person_does_not_hang_on_the_number_of_people
     fewer = digests(tmp_path / "fewer")
     assert digests(tmp_path / "again") == fewer
     assert {name: digest for name, digest in fewer.items() if name.startswith("sub-")}.items() <= expected.items()
+    magnitudes = [digest for name, digest in expected.items() if name.endswith("T2S.nii.gz")]
+    assert len(set(magnitudes)) == len(magnitudes)
     other = digests(tmp_path / "other")
     assert all(other[name] != expected[name] for name in other if name.startswith("sub-"))
 
