@@ -27,9 +27,11 @@ def test_conversion_keeps_every_lesion_of_every_session(trained):
         image = nib.load(trained.raw / "labelsTr" / f"{case}.nii.gz")
         labels, count = ndimage.label(image.get_fdata(), np.ones((3, 3, 3)))
         assert count == len(centres) == int(rows[case]["n_lesions"])
+        if not count:
+            continue
         found = nib.affines.apply_affine(image.affine, ndimage.center_of_mass(labels > 0, labels, range(1, count + 1)))
         for centre in centres:
-            assert np.linalg.norm(np.reshape(found, (-1, 3)) - centre, axis=1).min() < 0.5
+            assert np.linalg.norm(found - centre, axis=1).min() < 0.5
 
 
 def test_plan_and_inputs_lose_no_lesion_and_folds_share_no_subject(trained):
@@ -137,8 +139,8 @@ def test_our_probabilities_are_plain_nnunets(trained, tmp_path):
 
         predictor = nnUNetPredictor(tile_step_size=1.0, device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(trained.model), (0, 1, 2, 3, 4))
-        files = [str(trained.raw / "imagesTr" / f"p2_1_000{channel}.nii.gz") for channel in (0, 1)]
-        images, properties = NibabelIO().read_images(files)
+        files = [trained.raw / "imagesTr" / f"p2_1_000{channel}.nii.gz" for channel in (0, 1)]
+        images, properties = NibabelIO().read_images(list(map(str, files)))
         _, theirs = predictor.predict_single_npy_array(images, properties, None, None, True)
     volumes = {role: read_volume(files[index]) for index, role in enumerate((Role.SWI, Role.GRE_MAG))}
     ours = Ensemble(trained.model, None, "cpu").probability(volumes)

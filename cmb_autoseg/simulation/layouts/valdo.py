@@ -51,6 +51,8 @@ extends: valdo
 root: .
 licence: {{id: CC0-1.0, redistribute: true}}
 images:
+  T1: null
+  T2: null
   SWI: {{role: swi, optional: true, path: "{{sub:sub-\\\\d{{3}}}}/{{sub}}_space-T2S_desc-masked_SWI.nii.gz"}}
 meta:
   participants: {{path: participants.tsv, key: sub}}
