@@ -54,7 +54,9 @@ class Ensemble:
             )
         settings = self.plans.get("cmb_autoseg", {})
         if "plan" not in settings:
-            raise InputError(f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train")
+            raise InputError(
+                f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train"
+            )
         self.plan = Plan.model_validate(settings["plan"])
         self.tile_step = float(settings["recipe"]["inference"]["tile_step"])
         self.digests = {fold: file_digest(_checkpoint(folder, fold)) for fold in self.folds}
@@ -74,9 +76,10 @@ class Ensemble:
             )
         with nnunet_environment():
             import torch
-            from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
             from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
             from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+            from cmb_autoseg.inference.sliding_window import BatchedPredictor
 
             checkpoints = [_load_checkpoint(self.folder, fold, trust_model) for fold in self.folds]
             manager = PlansManager(self.plans)
@@ -93,7 +96,7 @@ class Ensemble:
             if device == "cpu":
                 network = network.to(memory_format=torch.channels_last_3d)
             mirror = checkpoints[0]["inference_allowed_mirroring_axes"]
-            predictor = nnUNetPredictor(
+            predictor = BatchedPredictor(
                 tile_step_size=self.tile_step,
                 use_mirroring=mirror is not None,
                 device=torch.device(device),
@@ -165,5 +168,7 @@ def _load_checkpoint(folder: Path, fold: int, trust_model: bool) -> dict[str, An
             f"{path}: needs more than plain tensors to load; give --trust-model if you know where it comes from"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({str(error).splitlines()[0]}); copy it again or train the fold anew") from None
+        raise InputError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); copy it again or train the fold anew"
+        ) from None
     return content

@@ -24,7 +24,9 @@ def find_model(
     if folder is not None:
         if not (folder / "plans.json").is_file():
             there = "no such folder" if not folder.is_dir() else "no plans.json, so this is no model folder"
-            raise InputError(f"-m {folder}: {there}; give a folder like .../results/Dataset501_NAME/CMBTrainer__RECIPE__3d")
+            raise InputError(
+                f"-m {folder}: {there}; give a folder like .../results/Dataset501_NAME/CMBTrainer__RECIPE__3d"
+            )
         return folder
     if dataset is None:
         raise InputError("no model given; name one with -m MODEL_DIR, or with -d DATASET and -r RECIPE")

@@ -206,7 +206,9 @@ def _write_run(
     ]
     counts += [{"case": failure.case, "status": "failed"} for failure in failed]
     write_tsv(out / "counts.tsv", COUNT_COLUMNS, counts)
-    write_tsv(out / "lesions.tsv", ("case", *LESION_COLUMNS), [row for result in results for row in result.table.rows()])
+    write_tsv(
+        out / "lesions.tsv", ("case", *LESION_COLUMNS), [row for result in results for row in result.table.rows()]
+    )
     write_tsv(out / "failures.tsv", ("case", "reason"), [vars(failure) for failure in failed])
     write_json(
         out / "run.json",

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 __all__ = ["ResidualEncoder", "ResidualUNet"]
 
 Shape = Sequence[int]
+BACKGROUND_LOGIT = 4.0
+"""First logit of background over microbleed: a prior of 2 %, so that training does not begin by
+unlearning a brain full of microbleeds."""
 
 
 def _same_padding(kernel: Shape) -> list[int]:
@@ -100,6 +103,13 @@ class ResidualEncoder(nn.Module):
         return features
 
 
+class Head(nn.Conv3d):
+    """Features to logits; starts with background far more likely than a microbleed (Lin et al. 2017)."""
+
+    def __init__(self, n_in: int, num_classes: int) -> None:
+        super().__init__(n_in, num_classes, 1)
+
+
 class UNetDecoder(nn.Module):
     """Transposed convolutions, skip concatenation, one convolution block a level, a head a level."""
 
@@ -119,7 +129,7 @@ class UNetDecoder(nn.Module):
             stride = tuple(strides[stage])
             ups.append(nn.ConvTranspose3d(n_deep, n_skip, stride, stride))  # type: ignore[arg-type]
             blocks.append(ConvBlock(2 * n_skip, n_skip, kernel_sizes[stage - 1]))
-            heads.append(nn.Conv3d(n_skip, num_classes, 1))
+            heads.append(Head(n_skip, num_classes))
         self.ups, self.blocks, self.heads = nn.ModuleList(ups), nn.ModuleList(blocks), nn.ModuleList(heads)
 
     def forward(self, features: list[Tensor]) -> Tensor | list[Tensor]:
@@ -174,7 +184,12 @@ class ResidualUNet(nn.Module):
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """He initialisation of the convolutions; nnU-Net applies it to every module."""
-        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+        if isinstance(module, Head):
+            assert module.bias is not None
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+            module.bias.data[0] = BACKGROUND_LOGIT
+        elif isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             nn.init.kaiming_normal_(module.weight, a=0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
