@@ -32,7 +32,7 @@ from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.trainers.train import train_fold
 from cmb_autoseg.workspace import DatasetFolders
 
-__all__ = ["TrainSettings", "finalize", "model_folder", "plan_preprocess", "read_plan", "train"]
+__all__ = ["TrainSettings", "finalize", "plan_preprocess", "read_plan", "train"]
 
 
 def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int = 0) -> Plan:
@@ -131,11 +131,6 @@ def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
     return Plan.read(folders.preprocessed / f"{chosen}_plan.json")
 
 
-def model_folder(folders: DatasetFolders, recipe: str, preset: str) -> Path:
-    """Results of a recipe; a preset other than `adaptive` is part of the name."""
-    return folders.model(recipe if preset == "adaptive" else f"{recipe}_{preset}")
-
-
 @dataclass(frozen=True)
 class TrainSettings:
     """What the user chose for training."""
@@ -151,7 +146,7 @@ def train(
     """Train folds one after the other; finished ones are left as they are."""
     raw = read_raw_dataset(folders)
     plan = read_plan(folders, settings.preset)
-    model = model_folder(folders, recipe.name, plan.preset)
+    model = folders.model(recipe.name, plan.preset)
     return model, [train_fold(raw, plan, recipe, model, fold, settings.device, settings.seed) for fold in folds]
 
 

@@ -38,9 +38,10 @@ class DatasetFolders:
     def results(self) -> Path:
         return self.workspace / "results" / self.name
 
-    def model(self, recipe: str) -> Path:
-        """The folder of the model that `recipe` trains on this dataset."""
-        return self.results / f"CMBTrainer__{recipe}__3d"
+    def model(self, recipe: str, preset: str = "adaptive") -> Path:
+        """The folder of the model that `recipe` trains; a preset other than `adaptive` is part of its name."""
+        name = recipe if preset == "adaptive" else f"{recipe}_{preset}"
+        return self.results / f"CMBTrainer__{name}__3d"
 
 
 @dataclass(frozen=True)

@@ -23,22 +23,22 @@ def find_model(
         raise InputError("-m and -d: found both; name the model folder or the dataset, not both")
     if folder is not None:
         if not (folder / "plans.json").is_file():
-            there = "no such folder" if not folder.is_dir() else "no plans.json, so this is no model folder"
+            found = "no such folder" if not folder.is_dir() else "no plans.json, so this is no model folder"
             raise InputError(
-                f"-m {folder}: {there}; give a folder like .../results/Dataset501_NAME/CMBTrainer__RECIPE__3d"
+                f"-m {folder}: {found}; give a folder like .../results/Dataset501_NAME/CMBTrainer__RECIPE__3d"
             )
         return folder
     if dataset is None:
         raise InputError("no model given; name one with -m MODEL_DIR, or with -d DATASET and -r RECIPE")
     folders = Workspace.find(workspace).dataset(dataset)
-    found = folders.model(recipe if preset in (None, "adaptive") else f"{recipe}_{preset}")
-    if not (found / "plans.json").is_file():
+    model = folders.model(recipe, preset or "adaptive")
+    if not (model / "plans.json").is_file():
         there = sorted(path.name.split("__")[1] for path in folders.results.glob("CMBTrainer__*__3d"))
         raise InputError(
             f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
             f"run cmb_train -d {folders.number} -r {recipe} -f all"
         )
-    return found
+    return model
 
 
 def planned_channels(folder: Path) -> tuple[Role, ...]:

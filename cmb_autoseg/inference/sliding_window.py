@@ -26,8 +26,8 @@ class BatchedPredictor(nnUNetPredictor):  # type: ignore[misc]
         mirrored = [subset for size in range(len(axes) + 1) for subset in combinations(axes, size)]
         batch = torch.cat([torch.flip(x, subset) for subset in mirrored])
         if self.device.type == "cpu" and len(batch) == 1:
-            return self.network(batch.expand(2, -1, -1, -1, -1))[:1]
+            doubled: Tensor = self.network(batch.expand(2, -1, -1, -1, -1))
+            return doubled[:1]
         logits = self.network(batch)
-        return torch.stack(
-            [torch.flip(one, [axis - 1 for axis in subset]) for one, subset in zip(logits, mirrored, strict=True)]
-        ).mean(dim=0, keepdim=True)
+        upright = [torch.flip(one, [axis - 1 for axis in axes]) for one, axes in zip(logits, mirrored, strict=True)]
+        return torch.stack(upright).mean(dim=0, keepdim=True)

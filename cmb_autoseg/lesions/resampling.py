@@ -110,7 +110,7 @@ def _lost(result: NDArray[np.int32], n_before: int) -> tuple[int, ...]:
     """Components with no voxel left, and all but the first of those that share a component."""
     merged, n_after = ndimage.label(result > 0, CONNECTED_26)
     kept: dict[int, int] = {}
-    pairs = np.unique(np.stack((merged[result > 0], result[result > 0])), axis=1).T if n_after else []
-    for component, number in pairs:
-        kept.setdefault(int(component), int(number))
+    if n_after:
+        for component, number in np.unique(np.stack((merged[result > 0], result[result > 0])), axis=1).T:
+            kept.setdefault(int(component), int(number))
     return tuple(number for number in range(1, n_before + 1) if number not in set(kept.values()))

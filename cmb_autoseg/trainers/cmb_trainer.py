@@ -50,6 +50,8 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
     the signature is nnU-Net's. `on_step` may be set to watch the progress.
     """
 
+    network: Any
+
     def __init__(
         self,
         plans: dict[str, Any],

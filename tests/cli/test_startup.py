@@ -1,0 +1,49 @@
+"""Help, version and wrong arguments answer without the heavy libraries."""
+
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+COMMANDS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["scripts"]
+HEAVY = ("torch", "nnunetv2", "numpy", "nibabel", "pydantic", "matplotlib", "scipy")
+
+PROBE = """
+import sys
+from importlib import import_module
+module, _, heavy = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
+for arguments in (["--help"], ["--version"], ["--no-such-option"]):
+    try:
+        import_module(module).main(arguments)
+    except SystemExit as end:
+        print(arguments[0], end.code)
+print("imported", [name for name in heavy if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_version_and_errors_import_nothing_heavy(command):
+    module = COMMANDS[command].partition(":")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, module, command, ",".join(HEAVY)], capture_output=True, text=True, check=True
+    )
+    assert "--help 0\n" in done.stdout
+    assert "--version 0\n" in done.stdout
+    assert "--no-such-option 2\n" in done.stdout
+    assert done.stdout.endswith("imported []\n")
+    errors = done.stderr.strip().splitlines()
+    assert len(errors) == 1
+    assert errors[0].startswith(f"{command}: error:")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_long_options_have_both_spellings(command):
+    parser = importlib.import_module(COMMANDS[command].partition(":")[0]).build_parser()
+    for action in parser._actions:
+        for option in action.option_strings:
+            if option.startswith("--") and "-" in option[2:]:
+                assert "--" + option[2:].replace("-", "_") in action.option_strings
