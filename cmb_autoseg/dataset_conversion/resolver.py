@@ -3,11 +3,9 @@
 One walk of the cohort's folder, one regular expression per pattern; no image is opened.
 """
 
-import csv
 import difflib
 import fnmatch
 import hashlib
-import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,22 +14,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cmb_autoseg.dataset_conversion.card import (
-    CORE_COLUMNS,
-    LABEL_NAME,
-    Card,
-    ImageCard,
-    OpenCard,
-    compiled_regex,
-    parse_card,
-)
+from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, ImageCard, OpenCard, parse_card
+from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
+from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, LabelSource, PrepSettings, Record, Role
 
-__all__ = ["Cohort", "Exclusion", "Pattern", "compile_pattern", "find_cases", "list_files", "read_card", "safe_name"]
+__all__ = ["Cohort", "Exclusion", "find_cases", "list_files", "read_card", "safe_name"]
 
-UNKNOWN = "n/a"
-ENTITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 FILES_COMPARED = 2000
 """At most so many files are compared with a pattern that matches nothing."""
 
@@ -77,84 +67,6 @@ def _disguise(text: str, aliases: Mapping[str, str]) -> str:
     for identifier, pseudonym in aliases.items():
         text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(identifier)}(?![A-Za-z0-9])", pseudonym, text)
     return text
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """A path pattern of a card as one regular expression over relative paths."""
-
-    text: str
-    regex: re.Pattern[str]
-    entities: tuple[str, ...]
-
-    def match(self, path: str) -> dict[str, str] | None:
-        found = self.regex.fullmatch(path)
-        return None if found is None else {name: found[name] or "" for name in self.entities}
-
-
-def compile_pattern(text: str) -> Pattern:
-    r"""Compile `sub-{sub}/{ses:ses-\d{2}}_{sub}.nii.gz`.
-
-    `{entity}` matches `[^/_]+`; `{entity:regex}` the regex, which may hold braces; an entity that
-    comes again must match the same text.
-
-    Raises:
-        ValueError: unbalanced braces, a name that is no name, a regex that is none.
-    """
-    parts: list[str] = []
-    regex_of: dict[str, str | None] = {}
-    for literal, entity in _pieces(text):
-        parts.append(re.escape(literal))
-        if entity is None:
-            continue
-        name, colon, regex = entity.partition(":")
-        if not ENTITY_NAME.fullmatch(name):
-            raise ValueError(f"{{{entity}}} has no entity name; write {{sub}} or {{sub:regex}}")
-        if name in regex_of:
-            if colon and regex != regex_of[name]:
-                raise ValueError(f"{{{name}}} has two regexes; give it at the first place only, then write {{{name}}}")
-            parts.append(f"(?P={name})")
-            continue
-        regex_of[name] = regex if colon else None
-        if colon:
-            compiled_regex(regex)
-        parts.append(f"(?P<{name}>{regex if colon else '[^/_]+'})")
-    try:
-        return Pattern(text, compiled_regex("".join(parts)), tuple(regex_of))
-    except ValueError as error:
-        raise ValueError(f"{text!r} makes no regular expression ({str(error).rpartition('(')[2]}") from None
-
-
-def _pieces(text: str) -> Iterator[tuple[str, str | None]]:
-    """Pairs of literal text and the content of the braces that follow it (None at the end)."""
-    start = 0
-    while True:
-        opening = text.find("{", start)
-        literal = text[start:] if opening < 0 else text[start:opening]
-        if "}" in literal:
-            raise ValueError(f"a }} without its {{ in {text!r}")
-        if opening < 0:
-            yield literal, None
-            return
-        closing = _closing_brace(text, opening)
-        yield literal, text[opening + 1 : closing]
-        start = closing + 1
-
-
-def _closing_brace(text: str, opening: int) -> int:
-    depth, position = 0, opening
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return position
-        position += 1
-    raise ValueError(f"a {{ without its }} in {text!r}")
 
 
 def list_files(root: Path) -> list[str]:
@@ -245,7 +157,7 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -
     }
     unmatched = _assign(opened, paths, sequences)
     warnings = list(_check_matches(opened, paths, sequences))
-    participants = _Participants.read(opened, root)
+    participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
     namer = _Namer(opened, template, salt if card.privacy.hash_ids else None)
 
@@ -267,7 +179,7 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -
                 )
             )
             continue
-        meta = _fill_columns(opened, name, known, participants)
+        meta = fill_columns(opened, name, known, participants)
         split = meta.pop("split", "train")
         if split not in ("train", "test"):
             raise opened.error("meta.split", f"case {name}: found {split!r}, legal are train and test")
@@ -329,7 +241,7 @@ def _case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[s
             raise opened.error("images", "no path has {sub}; call the part that names the subject {sub}, or set case")
         template = "{sub}_{ses}" if "ses" in there else "{sub}"
     try:
-        entities = tuple(dict.fromkeys(entity for _, entity in _pieces(template) if entity is not None))
+        entities = tuple(dict.fromkeys(entity for _, entity in pieces(template) if entity is not None))
     except ValueError as error:
         raise opened.error("case", str(error)) from None
     listed = ", ".join(f"{{{entity}}}" for entity in sorted(there)) or "none"
@@ -400,7 +312,7 @@ def _nearest(pattern: Pattern, paths: Sequence[str]) -> str:
     candidates = [path for path in paths if path.endswith(NIFTI_SUFFIXES)] or list(paths)
     step = max(1, len(candidates) // FILES_COMPARED)
     literal = "".join(
-        text if entity is None else text + entity.partition(":")[0] for text, entity in _pieces(pattern.text)
+        text if entity is None else text + entity.partition(":")[0] for text, entity in pieces(pattern.text)
     )
     return max(
         candidates[::step], key=lambda path: difflib.SequenceMatcher(None, literal, path, autojunk=False).ratio()
@@ -491,7 +403,7 @@ class _Namer:
         if self.salt is not None:
             for entity in {"sub", *self.opened.card.group_by} & set(entities):
                 shown[entity] = self._alias(entities[entity])
-        name = safe_name("".join(text + shown.get(entity or "", "") for text, entity in _pieces(self.template)))
+        name = safe_name("".join(text + shown.get(entity or "", "") for text, entity in pieces(self.template)))
         if not name or name in self._taken:
             other = f", as {dict(self._taken[name])} does" if name else ""
             raise self.opened.error(
@@ -516,108 +428,3 @@ class _Namer:
     def _alias(self, identifier: str) -> str:
         digest = hashlib.sha256(f"{self.salt}:{identifier}".encode()).hexdigest()
         return self.aliases.setdefault(identifier, f"anon{digest[:12]}")
-
-
-@dataclass(frozen=True)
-class _Participants:
-    """The participants table by subject; empty where the card names none."""
-
-    key: str
-    rows: dict[str, dict[str, str]]
-    columns: tuple[str, ...]
-
-    @classmethod
-    def read(cls, opened: OpenCard, root: Path) -> "_Participants":
-        table = opened.card.meta.participants
-        if table is None:
-            return cls("sub", {}, ())
-        where = "meta.participants.path"
-        path = root / table.path
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, ValueError):
-            raise opened.error(where, f"no readable table {path}; correct the path or remove the key") from None
-        delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
-        columns = tuple(rows[0]) if rows else ()
-        key_column = next((name for name in (table.key, "participant_id") if name in columns), None)
-        if rows and key_column is None:
-            raise opened.error(
-                "meta.participants.key",
-                f"{path} has neither a column {table.key} nor participant_id (it has {', '.join(columns)})",
-            )
-        by_subject: dict[str, dict[str, str]] = {}
-        for row in rows:
-            subject = _bare(row[key_column or ""] or "", table.key)
-            if subject in by_subject:
-                raise opened.error("meta.participants", f"{path}: {subject} has two rows; keep one")
-            by_subject[subject] = {name: value or UNKNOWN for name, value in row.items() if isinstance(name, str)}
-        return cls(table.key, by_subject, tuple(name for name in columns if name and name != key_column))
-
-    def row(self, entities: Entities) -> dict[str, str]:
-        row = self.rows.get(_bare(entities.get(self.key, ""), self.key), {})
-        return {name: _cell(row.get(name, UNKNOWN)) for name in self.columns}
-
-    def warnings(self, card: Card) -> list[str]:
-        if "split" in self.columns and "split" not in card.meta.rules:
-            return [
-                f"{card.name}: the participants' column split is not used; add meta.split: {{from: split}} to use it"
-            ]
-        return []
-
-
-def _bare(value: str, key: str) -> str:
-    """An identifier without its BIDS prefix, so that `01` and `sub-01` are one."""
-    return value.strip().removeprefix(f"{key}-")
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()) or UNKNOWN
-
-
-def _fill_columns(opened: OpenCard, case: str, entities: Entities, participants: _Participants) -> dict[str, str]:
-    """The columns of one case: those of the participants table, then the rules of `meta` in order.
-
-    With privacy.hash_ids only the columns that a rule asks for are kept.
-    """
-    card = opened.card
-    row = participants.row(entities)
-    kept = {} if card.privacy.hash_ids else {name: value for name, value in row.items() if _is_free(name)}
-    for column, rule in card.meta.rules.items():
-        if rule.value is not None:
-            kept[column] = _cell(rule.value)
-            continue
-        assert rule.source is not None
-        value = next(
-            (
-                known[rule.source]
-                for known in (entities, {k: kept[k] for k in card.meta.rules if k in kept}, row)
-                if rule.source in known
-            ),
-            None,
-        )
-        if value is None:
-            there = ", ".join([*entities, *participants.columns])
-            raise opened.error(f"meta.{column}.from", f"nothing is called {rule.source} here (there: {there})")
-        kept[column] = _apply(opened, column, case, _cell(value))
-    return kept
-
-
-def _is_free(column: str) -> bool:
-    return column not in CORE_COLUMNS and column != "split"
-
-
-def _apply(opened: OpenCard, column: str, case: str, value: str) -> str:
-    rule = opened.card.meta.rules[column]
-    if rule.regex is not None and value != UNKNOWN:
-        found = compiled_regex(rule.regex).search(value)
-        value = UNKNOWN if found is None else _cell((found[1] if found.re.groups else found[0]) or "")
-    if rule.map is not None:
-        if value in rule.map:
-            return _cell(rule.map[value])
-        if value != UNKNOWN:
-            legal = ", ".join(rule.map)
-            raise opened.error(
-                f"meta.{column}.map", f"case {case}: has no entry for {value!r} (it has {legal}); add it"
-            )
-    return value
