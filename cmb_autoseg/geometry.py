@@ -215,8 +215,9 @@ def write_volume(path: Path, volume: Volume, dtype: Any) -> None:
         header.set_data_dtype(dtype)
         header.set_slope_inter(1, 0)
         header["cal_min"] = header["cal_max"] = 0
-        # Free text of the scanner or converter may name the patient.
-        header["descrip"], header["db_name"], header["aux_file"] = b"cmb_autoseg", b"", b""
+        # Free text of the scanner or converter may name the patient, and so may extensions (DICOM headers).
+        header["descrip"], header["db_name"], header["aux_file"], header["intent_name"] = b"cmb_autoseg", b"", b"", b""
+        header.extensions.clear()
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
         # With affine None the header's own qform and sform are kept bit by bit.
         image = kind(data, None, header)
