@@ -43,9 +43,13 @@ class ExitCode(IntEnum):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with `--version` and `--debug`, whose errors are one line."""
+    """An argument parser with `--version` and `--debug`, whose errors are one line.
 
-    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+    `debug_default` is argparse.SUPPRESS for the parser of a subcommand, which must not undo a
+    `--debug` that stands before it.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None, debug_default: Any = False) -> None:
         super().__init__(
             prog=prog,
             description=description,
@@ -54,7 +58,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.add_argument("--version", action="version", version=f"{prog} {__version__}")
-        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_argument("--debug", action="store_true", default=debug_default, help="show the traceback of an error")
 
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.BAD_INPUT, f"{self.prog}: error: {message}; see {self.prog} --help\n")

@@ -31,8 +31,7 @@ class _Action(Parser):
     """The parser of one action; `--debug` may stand before or after the action's name."""
 
     def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog, description)
-        self.set_defaults(debug=SUPPRESS)
+        super().__init__(prog, description, debug_default=SUPPRESS)
 
 
 def run(args: Namespace) -> int:

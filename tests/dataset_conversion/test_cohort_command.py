@@ -101,3 +101,21 @@ def test_init_refuses_empty_folders_and_existing_files(tiny_cohort, tmp_path, ca
 def test_init_prints_a_card(tiny_cohort, capsys):
     assert main(["init", str(tiny_cohort)]) == 0
     assert "role: gre_mag" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_traceback_is_shown_on_demand_only(tmp_path, capsys, before):
+    (tmp_path / "file").touch()
+    action = ["init", str(tmp_path / "file")]
+    assert main(action) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["--debug", *action] if before else [*action, "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_card_that_cannot_be_written_is_named_as_the_user_did(tiny_cohort, capsys):
+    out = tiny_cohort / "sub-101/sub-101_T2S.nii.gz/card.yaml"
+    assert main(["init", str(tiny_cohort), "-o", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"cmb_cohort: error: {out}: cannot be written")
+    assert error.count("\n") == 1
