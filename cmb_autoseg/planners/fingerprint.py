@@ -39,7 +39,8 @@ def _measure(case: RawCase, roles: tuple[Role, ...]) -> CaseFingerprint:
         labelled=case.labelled,
         sequences=tuple(images),
         shape=_zyx(reference.shape),
-        spacing_mm=_zyx(tuple(round(size, 6) for size in reference.spacing_mm)),
+        # The shortest text of a 32-bit number, which is what NIfTI stores: no digit is lost.
+        spacing_mm=_zyx(tuple(float(str(np.float32(size))) for size in reference.spacing_mm)),
         box_start=_triple([int(i[0]) for i in inside]),
         box_stop=_triple([int(i[-1]) + 1 for i in inside]),
         brain_volume_ml=round(float(brain.sum()) * reference.voxel_volume_mm3 / 1000, 3),

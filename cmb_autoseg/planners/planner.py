@@ -25,7 +25,7 @@ from cmb_autoseg.records import (
 __all__ = ["PlanSettings", "network_values", "plan_dataset"]
 
 MIN_AVAILABILITY = 0.1
-"""A sequence that fewer cases have is no channel: its weights would hardly be trained."""
+"""A sequence that fewer cases have is no channel, unless one of them has no other in which microbleeds show."""
 VOXELS_PER_LESION = 3
 REFINEMENT = 0.8
 MAX_REFINEMENTS = 6
@@ -113,10 +113,19 @@ def plan_dataset(
 
 def _choose_channels(measured: Fingerprint) -> tuple[tuple[Role, ...], list[str]]:
     share = {role: float(np.mean([role in case.sequences for case in measured.cases])) for role in measured.roles}
-    channels = tuple(role for role in measured.roles if share[role] >= MIN_AVAILABILITY)
+    common = {role for role in measured.roles if share[role] >= MIN_AVAILABILITY}
+    # A case whose only susceptibility sequence were dropped would have nothing to be trained on.
+    common |= {
+        case_role
+        for case in measured.cases
+        if not common & set(case.sequences) & set(SUSCEPTIBILITY_ROLES)
+        for case_role in case.sequences
+        if case_role in SUSCEPTIBILITY_ROLES
+    }
+    channels = tuple(role for role in measured.roles if role in common)
     if not set(channels) & set(SUSCEPTIBILITY_ROLES):
         raise InputError(
-            f"{measured.dataset}: no susceptibility sequence in at least {MIN_AVAILABILITY:.0%} of the cases; "
+            f"{measured.dataset}: no susceptibility sequence in its cases; "
             f"add {', '.join(SUSCEPTIBILITY_ROLES)} to the card"
         )
     reasons = [f"channels {', '.join(f'{role} ({share[role]:.0%} of cases)' for role in channels)}"]
@@ -139,7 +148,9 @@ class _Grids:
 
     def __init__(self, cases: Sequence[CaseFingerprint], forward: Triple[int]) -> None:
         self.cases, self.forward = cases, list(forward)
-        self.spacing_mm = np.array([case.spacing_mm for case in cases])[:, self.forward]
+        # In the precision of NIfTI headers, so that shapes are rounded as in preprocessing.
+        stored = np.array([case.spacing_mm for case in cases], dtype=np.float32)
+        self.spacing_mm = stored.astype(np.float64)[:, self.forward]
         boxes = np.array([np.subtract(case.box_stop, case.box_start) for case in cases])
         self.box_shape = boxes[:, self.forward]
         self.diameters_mm = np.array([lesion.diameter_mm for case in cases for lesion in case.lesions])

@@ -32,7 +32,7 @@ def split_folds(cases: Sequence[CaseFingerprint], seed: int, n_folds: int = N_FO
             subjects[case.cohort, case.subject].append(case)
     if len(subjects) < n_folds:
         raise InputError(
-            f"found {len(subjects)} labelled subjects, {n_folds} folds need at least {n_folds}; "
+            f"found {len(subjects)} labelled training subjects, {n_folds} folds need at least {n_folds}; "
             "add labelled subjects to the dataset"
         )
     if not any(case.lesions for group in subjects.values() for case in group):

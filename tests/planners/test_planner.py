@@ -86,3 +86,22 @@ def test_the_axis_of_thick_slices_comes_first(measured, make_case):
     assert plan.transpose_forward == (1, 0, 2)
     assert plan.spacing_mm == (3.0, 1.0, 1.0)
     assert plan.lesions_after == 5
+
+
+def test_a_rare_susceptibility_sequence_stays_where_a_case_has_no_other(measured, make_case):
+    cases = [make_case(f"c{i}") for i in range(19)] + [make_case("d", roles=(Role.QSM,))]
+    roles = (Role.SWI, Role.QSM)
+    plan = plan_dataset(measured(*cases, roles=roles), lambda _: np.zeros((1, 1, 1)), PlanSettings())
+    assert plan.channels == roles
+    both = [*cases[:-1], make_case("d", roles=roles)]
+    plan = plan_dataset(measured(*both, roles=roles), lambda _: np.zeros((1, 1, 1)), PlanSettings())
+    assert plan.channels == (Role.SWI,)
+
+
+def test_shapes_are_rounded_in_the_precision_of_nifti_headers(measured, make_case):
+    # 5 voxels of 0.7 mm are 3.5 mm, but the header's 32-bit 0.7 is a little less.
+    cases = [make_case(f"c{i}", spacing=(1.0, 0.7, 0.7), shape=(20, 5, 5), diameters=(2.0,)) for i in range(5)]
+    label = ball_label((20, 5, 5), [(9, 2, 2)])
+    plan = plan_dataset(measured(*cases), lambda _: label, PlanSettings(preset="s0", allow_lesion_loss=True))
+    stored = float(np.float32(0.7))
+    assert plan.median_shape == (20, round(stored * 5), round(stored * 5)) == (20, 3, 3)

@@ -28,7 +28,7 @@ def test_the_seed_decides_the_folds(make_case):
 
 
 def test_too_few_subjects_and_no_lesion_are_refused(make_case):
-    with pytest.raises(InputError, match="found 4 labelled subjects, 5 folds need at least 5"):
+    with pytest.raises(InputError, match="found 4 labelled training subjects, 5 folds need at least 5"):
         split_folds([make_case(f"a{i}", diameters=(2.0,)) for i in range(4)], 0)
     with pytest.raises(InputError, match="no lesion in any labelled case"):
         split_folds([make_case(f"a{i}") for i in range(6)], 0)
