@@ -79,7 +79,8 @@ class Recipe(Record):
     """One training run: schedule, network, optimiser, loss, sampling, augmentation, inference."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
+    """Part of a folder's name, in which two underscores in a row separate."""
     description: str
     epochs: PositiveInt
     steps_per_epoch: PositiveInt

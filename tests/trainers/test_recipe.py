@@ -17,6 +17,7 @@ def test_shipped_recipes_are_named_like_their_files():
         ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nlerning_rate: 1\n", "lerning_rate: Extra inputs"),
         ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nsampling: {lesion: 0.9}\n", "must sum to 1"),
         ("name: [", "not readable as YAML"),
+        ("name: a__b\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\n", "name: .*found 'a__b'"),
     ],
 )
 def test_bad_recipes_name_file_and_field(tmp_path, text, message):
