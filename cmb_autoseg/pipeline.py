@@ -16,6 +16,7 @@ from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import read_json, write_json, write_tsv
 from cmb_autoseg.geometry import Volume, read_volume, write_volume
 from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.model_folder import trained_plan
 from cmb_autoseg.inference.operating_points import (
     SWEEP_COLUMNS,
     ScoredCase,
@@ -44,9 +45,11 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
     raw = read_raw_dataset(folders)
     measured = _fingerprint(raw)
     cases = {case.name: case for case in raw.cases}
+    splits = _folds(raw, measured, seed)
     plan = plan_dataset(measured, lambda name: _label(cases[name]), settings)
-    _split(raw, measured, seed)
     base = folders.preprocessed
+    for folder in (raw.folders.raw, base):
+        write_json(folder / "splits_final.json", splits)
     measured.write(base / "dataset_fingerprint.json")
     _preprocess(raw, plan)
     write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, {"plan": plan.model_dump(mode="json")}))
@@ -73,19 +76,19 @@ def _label(case: RawCase) -> Any:
     return read_volume(case.label, dtype="uint8").data.transpose(2, 1, 0)
 
 
-def _split(raw: RawDataset, measured: Fingerprint, seed: int) -> None:
-    """Write the folds once; keep those that are there, since trained folds depend on them."""
+def _folds(raw: RawDataset, measured: Fingerprint, seed: int) -> list[dict[str, list[str]]]:
+    """The folds that are there, since trained folds depend on them; new ones where there are none."""
     path = raw.folders.raw / "splits_final.json"
     labelled = {case.case for case in measured.cases if case.labelled}
     if path.is_file():
-        splits = read_json(path)
+        splits: list[dict[str, list[str]]] = read_json(path)
         if all(set(fold["train"]) | set(fold["val"]) == labelled for fold in splits):
-            write_json(raw.folders.preprocessed / "splits_final.json", splits)
-            return
+            return splits
         log(f"{path}: names other cases than the dataset has; folds are dealt anew")
-    splits = split_folds(measured.cases, seed)
-    write_json(path, splits)
-    write_json(raw.folders.preprocessed / "splits_final.json", splits)
+    try:
+        return split_folds(measured.cases, seed)
+    except InputError as error:
+        raise InputError(f"{measured.dataset}: {error}") from None
 
 
 def _preprocess(raw: RawDataset, plan: Plan) -> None:
@@ -94,6 +97,8 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
     # Beside the folder, since nnU-Net takes every kind of file in it for a kind of data.
     made_by = folder.with_name(f"{folder.name}_made_by.json")
     if folder.is_dir() and (not made_by.is_file() or read_json(made_by) != {"plan": plan.digest}):
+        # Should this be interrupted, nobody may train by the old plan on inputs of the new one.
+        (raw.folders.preprocessed / f"{plan.preset}_plan.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_json(made_by, {"plan": plan.digest})
     todo = [case for case in raw.training_cases() if not (folder / f"{case.name}.b2nd").is_file()]
@@ -131,6 +136,17 @@ def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
     return Plan.read(folders.preprocessed / f"{chosen}_plan.json")
 
 
+def _refuse_stale_plan(raw: RawDataset, plan: Plan) -> None:
+    """Refuse to work by a plan of what the raw dataset was before it was converted again."""
+    path = raw.folders.preprocessed / "dataset_fingerprint.json"
+    measured = Fingerprint.read(path) if path.is_file() else None
+    if measured is None or measured.parents != (raw.digest,) or plan.parents != (measured.digest,):
+        raise InputError(
+            f"{plan.dataset}: its cases changed since it was planned; run cmb_plan_preprocess -d {raw.folders.number} "
+            f"--preset {plan.preset}, and train anew in an empty results folder"
+        )
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """What the user chose for training."""
@@ -146,6 +162,7 @@ def train(
     """Train folds one after the other; finished ones are left as they are."""
     raw = read_raw_dataset(folders)
     plan = read_plan(folders, settings.preset)
+    _refuse_stale_plan(raw, plan)
     model = folders.model(recipe.name, plan.preset)
     return model, [train_fold(raw, plan, recipe, model, fold, settings.device, settings.seed) for fold in folds]
 
@@ -163,6 +180,8 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
         InputError: a fold is not trained.
     """
     raw = read_raw_dataset(folders)
+    plan = trained_plan(model)
+    _refuse_stale_plan(raw, plan)
     records = _fold_records(folders, model)
     sweep = sweep_thresholds(_out_of_fold(raw, records, model, device), PROTOCOLS["valdo"])
     points = points_of(sweep)
@@ -174,7 +193,7 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
     masks = ((c.name, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in scored)
     report = evaluate_cases(masks, PROTOCOLS["valdo"])
     report.write(folder)
-    _model_card(records, model).write(model / "model.json")
+    _model_card(records, plan).write(model / "model.json")
     lines = [f"{point.name}: threshold {point.threshold:.2f} ({point.rule})" for point in points]
     return "\n".join(("cross-validation at the operating point counting", report.table(), *lines, f"model: {model}"))
 
@@ -222,8 +241,7 @@ def _brain(case: RawCase, raw: RawDataset) -> NDArray[np.bool_]:
     return np.asarray(image.data != 0)
 
 
-def _model_card(records: Sequence[FoldModel], model: Path) -> Model:
-    plan = Plan.model_validate(read_json(model / "plans.json")["cmb_autoseg"]["plan"])
+def _model_card(records: Sequence[FoldModel], plan: Plan) -> Model:
     return Model(
         dataset=plan.dataset,
         recipe=records[0].recipe,

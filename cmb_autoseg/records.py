@@ -74,13 +74,27 @@ class Record(BaseModel):
         Raises:
             InputError: the file is missing, is no JSON, or is no such record; names the field.
         """
+        return cls.parse(read_json(path), str(path))
+
+    @classmethod
+    def parse(cls, content: Any, where: str) -> Self:
+        """A record from JSON content that another file holds.
+
+        Args:
+            content: what the JSON says.
+            where: the file, and the key in it, for messages.
+
+        Raises:
+            InputError: it is no such record; names the field.
+        """
         try:
-            return cls.model_validate(read_json(path))
+            return cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise InputError(
-                f"{path}: field {field}: {first['msg']}; made by another version? run its stage again"
+                f"{where}: {f'field {field}: ' if field else ''}{first['msg']}; "
+                "made by another version? run its stage again"
             ) from None
 
     @property

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         folders, code = convert_cards(args.c, args.d, workspace)
     else:
         folders = workspace.dataset(args.d)
-    writable_folder(folders.preprocessed)
+    writable_folder(folders.workspace)
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline import plan_preprocess

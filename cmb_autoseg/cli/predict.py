@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmb_autoseg.cli._command import (
     ExitCode,
@@ -17,6 +18,10 @@ from cmb_autoseg.cli._command import (
     resolve_device,
     run_command,
 )
+
+if TYPE_CHECKING:
+    from cmb_autoseg.inference.inputs import InputFailure
+    from cmb_autoseg.inference.predict import CaseResult
 
 ROLES = ("swi", "gre_mag", "qsm")
 
@@ -56,36 +61,35 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
+    from cmb_autoseg.files import writable_folder
     from cmb_autoseg.geometry import is_nifti
     from cmb_autoseg.inference.inputs import find_cases
-    from cmb_autoseg.inference.model_folder import find_model, operating_point, planned_channels
+    from cmb_autoseg.inference.model_folder import find_model, operating_point, trained_plan
     from cmb_autoseg.records import Role
 
+    source = _input(args.i, args.o)
     folder = find_model(args.m, args.d, args.r, args.preset, args.workspace)
     point = operating_point(folder, args.operating_point)
     folds = None if args.f is None else fold_list(args.f)
     made = not args.o.exists()
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
         role = Role(args.role) if args.role else None
-        cases, failures = find_cases(Path(args.i), planned_channels(folder), args.echo, role, Path(scratch))
+        cases, failures = find_cases(source, trained_plan(folder).channels, args.echo, role, Path(scratch))
         if args.split is not None:
             cases = [case for case in cases if case.split == args.split]
-        if not cases:
-            raise InputError(f"-i {args.i}: no usable case ({'; '.join(failure.reason for failure in failures)})")
-        from cmb_autoseg.files import writable_folder
-
+        if not cases and (args.split is not None or not failures):
+            raise InputError(f"-i {args.i}: no usable case{f' of split {args.split}' if args.split else ''} in it")
         writable_folder(args.o)
         try:
             from cmb_autoseg.inference.ensemble import Ensemble
-            from cmb_autoseg.inference.predict import predict_case, predict_cases
+            from cmb_autoseg.inference.predict import predict_cases
             from cmb_autoseg.progress import track
 
             ensemble = Ensemble(folder, folds, resolve_device(args.device), args.trust_model)
-            if Path(args.i).is_file() and is_nifti(Path(args.i)):
-                # A single bad file is bad input, not a cohort with a failure.
-                predict_case(cases[0], ensemble, point, args.o)
+            # A single bad file is bad input, not a cohort with a failure.
+            single = source.is_file() and is_nifti(source)
             results, failed = predict_cases(
-                cases, failures, ensemble, point, args.o, lambda todo: track(todo, "Predicting")
+                cases, failures, ensemble, point, args.o, lambda todo: track(todo, "Predicting"), single
             )
         except BaseException:
             if made and not any(args.o.iterdir()):
@@ -95,17 +99,25 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE
 
 
-def _report(results: Sequence[object], failed: Sequence[object], out: Path) -> None:
-    from cmb_autoseg.inference.predict import CaseResult
+def _input(text: str, out: Path) -> Path:
+    from cmb_autoseg.errors import InputError
+
+    if not text.strip():
+        raise InputError("-i: found nothing, expected a scan, a folder of scans, a DICOM folder or a card")
+    if Path(text).is_dir() and Path(text).resolve() == out.resolve():
+        raise InputError(f"-o {out}: holds the scans, and results among them would be taken for scans; choose another")
+    return Path(text)
+
+
+def _report(results: "Sequence[CaseResult]", failed: "Sequence[InputFailure]", out: Path) -> None:
     from cmb_autoseg.progress import log
 
     for result in results:
-        assert isinstance(result, CaseResult)
         print(f"{result.table.case}: {len(result.table.lesions)} lesions")
         for warning in result.warnings:
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:
-        log(f"failed: {failure.case}: {failure.reason}")  # type: ignore[attr-defined]
+        log(f"failed: {failure.case}: {failure.reason}")
     print(f"{len(results)} of {len(results) + len(failed)} cases predicted; tables, masks and pictures: {out}")
 
 

@@ -183,6 +183,8 @@ def reference_grid(case: Case) -> Volume:
     """
     source = case.images[case.reference_role]
     shape, affine = read_grid(Path(source.path))
+    if len(shape) < 3:
+        raise InputError(f"{source.path}: found shape {shape}, a 3D volume is needed; give the whole volume")
     if source.copy_geometry_from is not None:
         affine = read_grid(Path(case.images[source.copy_geometry_from].path))[1]
     return Volume(np.broadcast_to(np.uint8(0), shape[:3]), affine, None, source.path)

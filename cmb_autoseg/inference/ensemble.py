@@ -14,7 +14,8 @@ from cmb_autoseg._nnunet import CONFIGURATION, nnunet_environment
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.records import Plan, Role
+from cmb_autoseg.inference.model_folder import trained_plan
+from cmb_autoseg.records import Role
 
 __all__ = ["Ensemble", "available_folds"]
 
@@ -52,13 +53,8 @@ class Ensemble:
                 f"{folder}: found {f'finished folds {list(there)}' if there else 'no checkpoint'}, "
                 f"needed {absent or f'fold_0/{CHECKPOINT} at least'}; train with cmb_train or choose others with -f"
             )
-        settings = self.plans.get("cmb_autoseg", {})
-        if "plan" not in settings:
-            raise InputError(
-                f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train"
-            )
-        self.plan = Plan.model_validate(settings["plan"])
-        self.tile_step = float(settings["recipe"]["inference"]["tile_step"])
+        self.plan = trained_plan(folder)
+        self.tile_step = float(self.plans["cmb_autoseg"]["recipe"]["inference"]["tile_step"])
         self.digests = {fold: file_digest(_checkpoint(folder, fold)) for fold in self.folds}
         self.digest = text_digest(repr(sorted(self.digests.items())) + self.plan.digest)
         self._predictor = self._load(device, trust_model)

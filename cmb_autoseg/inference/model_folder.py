@@ -5,10 +5,10 @@ from pathlib import Path
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.operating_points import resolve_operating_point
-from cmb_autoseg.records import OperatingPoint, Plan, Role
+from cmb_autoseg.records import OperatingPoint, Plan
 from cmb_autoseg.workspace import Workspace
 
-__all__ = ["find_model", "operating_point", "planned_channels"]
+__all__ = ["find_model", "operating_point", "trained_plan"]
 
 
 def find_model(
@@ -41,12 +41,17 @@ def find_model(
     return model
 
 
-def planned_channels(folder: Path) -> tuple[Role, ...]:
-    """The sequences that the model takes, in the order of its channels."""
-    settings = read_json(folder / "plans.json").get("cmb_autoseg", {})
-    if "plan" not in settings:
+def trained_plan(folder: Path) -> Plan:
+    """The plan that a model was trained by, as its `plans.json` holds it.
+
+    Raises:
+        InputError: there is none in it, or one of another version.
+    """
+    content = read_json(folder / "plans.json")
+    settings = content.get("cmb_autoseg") if isinstance(content, dict) else None
+    if not isinstance(settings, dict) or "plan" not in settings:
         raise InputError(f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train")
-    return Plan.model_validate(settings["plan"]).channels
+    return Plan.parse(settings["plan"], f"{folder}/plans.json: cmb_autoseg.plan")
 
 
 def operating_point(folder: Path, wanted: str) -> OperatingPoint:
@@ -57,7 +62,7 @@ def operating_point(folder: Path, wanted: str) -> OperatingPoint:
     """
     path = folder / "operating_points.json"
     if path.is_file():
-        points = tuple(OperatingPoint.model_validate(content) for content in read_json(path))
+        points = tuple(OperatingPoint.parse(content, str(path)) for content in read_json(path))
         return resolve_operating_point(points, wanted)
     try:
         return resolve_operating_point((), wanted)

@@ -46,6 +46,7 @@ def predict_cases(
     point: OperatingPoint,
     out: Path,
     on_case: Callable[[Iterable[Case]], Iterable[Case]] = lambda cases: cases,
+    refuse: bool = False,
 ) -> tuple[list[CaseResult], list[InputFailure]]:
     """Predict every case; one that fails is noted and the others go on.
 
@@ -59,12 +60,15 @@ def predict_cases(
         point: where the probability map is cut.
         out: the output folder.
         on_case: wraps the cases that are gone through, to show progress.
+        refuse: raise what keeps a case from being predicted instead, before anything is written.
     """
     failed, results = list(failures), []
     for case in on_case(cases):
         try:
             results.append(predict_case(case, ensemble, point, out))
         except (CMBError, OSError, RuntimeError, MemoryError) as error:
+            if refuse:
+                raise
             failed.append(InputFailure(case.name, " ".join((str(error) or type(error).__name__).split())))
     _write_run(results, failed, ensemble, point, out)
     return results, failed
@@ -101,6 +105,8 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, out: Pat
     outside = range_warnings(prepared, ensemble.plan.training_range, ensemble.channels)
     warnings = (*notes, *prepared.warnings, *outside)
     clock.stop("lesions")
+    # The record of an earlier run must not vouch for files that are about to be replaced.
+    (out / f"{case.name}.json").unlink(missing_ok=True)
     write_volume(out / f"{case.name}_prob.nii.gz", probability, np.float32)
     write_volume(out / f"{case.name}_mask.nii.gz", probability.with_data(mask), np.uint8)
     write_tsv(out / f"{case.name}_lesions.tsv", LESION_COLUMNS, [lesion.model_dump() for lesion in table.lesions])
@@ -122,7 +128,12 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, out: Pat
 def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[str, Any]:
     """What decides the result; a finished case whose record says the same is not predicted again."""
     inputs = [
-        {"role": role.value, "file": Path(source.path).name, "echo": source.echo, "digest": _digest(source.path)}
+        {
+            "role": role.value,
+            "file": Path(source.path).name,
+            "digest": _digest(source.path),
+            **source.model_dump(mode="json", exclude={"path"}),
+        }
         for role, source in case.images.items()
     ]
     return {
