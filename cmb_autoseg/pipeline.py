@@ -31,7 +31,7 @@ from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Fingerprint, FoldModel, Model, Plan, Role
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.trainers.train import train_fold
-from cmb_autoseg.workspace import DatasetFolders
+from cmb_autoseg.workspace import PRESETS, DatasetFolders
 
 __all__ = ["TrainSettings", "finalize", "plan_preprocess", "read_plan", "train"]
 
@@ -126,7 +126,7 @@ def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
     Raises:
         InputError: the dataset is not planned.
     """
-    there = [name for name in ("adaptive", "s0") if (folders.preprocessed / f"{name}_plan.json").is_file()]
+    there = [name for name in PRESETS if (folders.preprocessed / f"{name}_plan.json").is_file()]
     chosen = preset or (there[0] if there else "adaptive")
     if chosen not in there:
         raise InputError(
@@ -182,7 +182,7 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
     raw = read_raw_dataset(folders)
     plan = trained_plan(model)
     _refuse_stale_plan(raw, plan)
-    records = _fold_records(folders, model)
+    records = _fold_records(folders, model, plan)
     sweep = sweep_thresholds(_out_of_fold(raw, records, model, device), PROTOCOLS["valdo"])
     points = points_of(sweep)
     folder = model / "crossvalidation"
@@ -198,12 +198,13 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
     return "\n".join(("cross-validation at the operating point counting", report.table(), *lines, f"model: {model}"))
 
 
-def _fold_records(folders: DatasetFolders, model: Path) -> list[FoldModel]:
+def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[FoldModel]:
     absent = [fold for fold in range(N_FOLDS) if not (model / f"fold_{fold}" / "fold.json").is_file()]
     if absent:
         raise InputError(
             f"{model}: folds {', '.join(map(str, absent))} are not trained; run cmb_train -d {folders.number} "
-            f"-r {model.name.split('__')[1]} -f {' '.join(map(str, absent))}"
+            f"-r {model.name.split('__')[1].removesuffix(f'_{plan.preset}')} -p {plan.preset} "
+            f"-f {' '.join(map(str, absent))}"
         )
     return [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(N_FOLDS)]
 

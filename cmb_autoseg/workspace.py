@@ -7,7 +7,10 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["DatasetFolders", "Workspace"]
+__all__ = ["PRESETS", "DatasetFolders", "Workspace"]
+
+PRESETS = ("adaptive", "s0")
+"""Plans that a dataset may have; the first that is there is taken where the user names none."""
 
 DATASET_NAME = re.compile(r"Dataset(\d{3})_(\w+)")
 

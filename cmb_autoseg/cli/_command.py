@@ -22,6 +22,7 @@ __all__ = [
     "add_dataset",
     "add_device",
     "add_option",
+    "add_preset",
     "add_seed",
     "add_workspace",
     "existing_path",
@@ -95,6 +96,16 @@ def add_dataset(parser: argparse._ActionsContainer, required: bool = True) -> No
 
 def add_device(parser: argparse._ActionsContainer) -> None:
     add_option(parser, "-device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
+
+
+def add_preset(parser: argparse._ActionsContainer) -> None:
+    add_option(
+        parser,
+        "-p",
+        "--preset",
+        choices=("adaptive", "s0"),
+        help="which plan of the dataset (default: adaptive, or else the one there is)",
+    )
 
 
 def add_seed(parser: argparse._ActionsContainer, default: int = 0) -> None:

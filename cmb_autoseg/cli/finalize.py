@@ -9,6 +9,7 @@ from cmb_autoseg.cli._command import (
     add_dataset,
     add_device,
     add_option,
+    add_preset,
     add_workspace,
     resolve_device,
     run_command,
@@ -24,7 +25,7 @@ def build_parser() -> Parser:
     )
     add_dataset(parser)
     add_option(parser, "-r", default="supervised", metavar="RECIPE", help="recipe (default: supervised)")
-    add_option(parser, "-p", "--preset", choices=("adaptive", "s0"), help="which plan (default: adaptive)")
+    add_preset(parser)
     add_device(parser)
     add_workspace(parser)
     return parser

@@ -12,6 +12,7 @@ from cmb_autoseg.cli._command import (
     add_dataset,
     add_device,
     add_option,
+    add_preset,
     add_workspace,
     fold_list,
     positive_int,
@@ -40,7 +41,7 @@ def build_parser() -> Parser:
     add_option(parser, "-o", type=Path, required=True, metavar="OUT", help="where results are written")
     add_dataset(parser, required=False)
     add_option(parser, "-r", default="supervised", metavar="RECIPE", help="recipe of the model, with -d")
-    add_option(parser, "-p", "--preset", choices=("adaptive", "s0"), help="plan of the model, with -d")
+    add_preset(parser)
     add_option(parser, "-m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
     add_option(parser, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")
     add_option(parser, "--echo", type=positive_int, metavar="N", help="which echo of multi-echo scans, from 1")

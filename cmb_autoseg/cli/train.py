@@ -9,6 +9,7 @@ from cmb_autoseg.cli._command import (
     add_dataset,
     add_device,
     add_option,
+    add_preset,
     add_seed,
     add_workspace,
     fold_list,
@@ -30,7 +31,7 @@ def build_parser() -> Parser:
     add_dataset(parser, required=False)
     add_option(parser, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (which ends with cmb_finalize)")
     add_option(parser, "-r", default="supervised", metavar="RECIPE", help="recipe: a name or a YAML file")
-    add_option(parser, "-p", "--preset", choices=("adaptive", "s0"), help="which plan (default: adaptive)")
+    add_preset(parser)
     add_option(parser, "--epochs", type=positive_int, metavar="N", help="instead of the recipe's")
     add_option(parser, "--steps-per-epoch", type=positive_int, metavar="N", help="instead of the recipe's")
     add_option(parser, "--list-recipes", action="store_true", help="name the shipped recipes and stop")

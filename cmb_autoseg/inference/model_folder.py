@@ -6,7 +6,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.operating_points import resolve_operating_point
 from cmb_autoseg.records import OperatingPoint, Plan
-from cmb_autoseg.workspace import Workspace
+from cmb_autoseg.workspace import PRESETS, Workspace
 
 __all__ = ["find_model", "operating_point", "trained_plan"]
 
@@ -15,6 +15,8 @@ def find_model(
     folder: Path | None, dataset: str | None, recipe: str, preset: str | None, workspace: Path | None
 ) -> Path:
     """The model folder that the user means: `-m`, or `-d` with a recipe.
+
+    Without a preset it is the adaptive plan's model, else that of the other preset, as in training.
 
     Raises:
         InputError: neither or both are given, or there is no such model.
@@ -31,12 +33,13 @@ def find_model(
     if dataset is None:
         raise InputError("no model given; name one with -m MODEL_DIR, or with -d DATASET and -r RECIPE")
     folders = Workspace.find(workspace).dataset(dataset)
-    model = folders.model(recipe, preset or "adaptive")
-    if not (model / "plans.json").is_file():
+    models = [folders.model(recipe, name) for name in ((preset,) if preset else PRESETS)]
+    model = next((path for path in models if (path / "plans.json").is_file()), None)
+    if model is None:
         there = sorted(path.name.split("__")[1] for path in folders.results.glob("CMBTrainer__*__3d"))
         raise InputError(
             f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
-            f"run cmb_train -d {folders.number} -r {recipe} -f all"
+            f"run cmb_train -d {folders.number} -r {recipe}{f' -p {preset}' if preset else ''} -f all"
         )
     return model
 
