@@ -46,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.trainers.recipe import list_recipes, read_recipe
 
     if args.list_recipes:
-        width = max(map(len, list_recipes()))
-        for name in list_recipes():
-            print(f"{name:<{width}}  {read_recipe(name).description}")
+        print("\n".join(list_recipes()))
         return ExitCode.DONE
     if args.d is None or args.f is None:
         missing = "-d DATASET" if args.d is None else "-f FOLD"
