@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from cmb_autoseg import __version__
+from cmb_autoseg._nnunet import dataset_json
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, CMBError, InputError, LeakageError, OutputError
@@ -475,15 +476,8 @@ def _write_tables(
         prep={name: cohort.prep for name, cohort in sorted(cohorts.items())},
         parents={name: cohort.card_digest for name, cohort in sorted(cohorts.items())},
     ).write(raw / "dataset_record.json")
-    content = {
-        "name": folders.name,
-        "channel_names": {str(channel): role.value for channel, role in enumerate(roles)},
-        "labels": {"background": 0, "cmb": 1},
-        "numTraining": sum(record.part == "Tr" for record in records.values()),
-        "file_ending": ".nii.gz",
-        "overwrite_image_reader_writer": "NibabelIO",
-    }
-    write_json(raw / "dataset.json", content)
+    n_training = sum(record.part == "Tr" for record in records.values())
+    write_json(raw / "dataset.json", dataset_json(roles, n_training, folders.name))
 
 
 def _row(case: Case, record: CaseRecord, cohort: Cohort) -> dict[str, object]:
