@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check setup clean
+
+setup: $(READY)
 
 demo: $(READY)
 	$(BIN)/cmb_demo -o cmb_demo_output

@@ -40,7 +40,9 @@ def build_parser() -> Parser:
     add_option(parser, "-i", required=True, metavar="IN", help="scans: file, folder, DICOM folder or card")
     add_option(parser, "-o", type=Path, required=True, metavar="OUT", help="where results are written")
     add_dataset(parser, required=False)
-    add_option(parser, "-r", default="supervised", metavar="RECIPE", help="recipe of the model, with -d")
+    add_option(
+        parser, "-r", default="supervised", metavar="RECIPE", help="recipe of the model, with -d (default: supervised)"
+    )
     add_preset(parser)
     add_option(parser, "-m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
     add_option(parser, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")

@@ -30,7 +30,9 @@ def build_parser() -> Parser:
     )
     add_dataset(parser, required=False)
     add_option(parser, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (which ends with cmb_finalize)")
-    add_option(parser, "-r", default="supervised", metavar="RECIPE", help="recipe: a name or a YAML file")
+    add_option(
+        parser, "-r", default="supervised", metavar="RECIPE", help="recipe: a name or a YAML file (default: supervised)"
+    )
     add_preset(parser)
     add_option(parser, "--epochs", type=positive_int, metavar="N", help="instead of the recipe's")
     add_option(parser, "--steps-per-epoch", type=positive_int, metavar="N", help="instead of the recipe's")

@@ -43,7 +43,7 @@ class CohortCheck:
         lines = [
             f"{cohort.name} ({cohort.card}) in {cohort.root}",
             *(f"  {name}: {count} files" for name, count in cohort.file_counts.items()),
-            f"  usable cases: {len(usable)} of {len({case.subject for case in usable})} subjects",
+            f"  usable cases: {len(usable)}, from {len({case.subject for case in usable})} subjects",
             f"    labelled for training: {sum(case.label is not None and case.split == 'train' for case in usable)}",
             f"    unlabelled for pretraining: {sum(case.label is None and case.split == 'train' for case in usable)}",
             f"    test: {sum(case.split == 'test' for case in usable)}",

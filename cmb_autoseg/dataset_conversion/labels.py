@@ -160,11 +160,15 @@ def _to_voxels(position: NDArray[np.float64], space: str, reference: Volume) -> 
     return voxel
 
 
-def _number(row: dict[str, Any], column: str, where: str) -> float:
+def _check_column(row: dict[str, Any], column: str, where: str) -> None:
     if column not in row:
         raise InputError(
             f"{where}: no column {column} (there: {', '.join(map(str, row))}); name it in labels.cmb.columns"
         )
+
+
+def _number(row: dict[str, Any], column: str, where: str) -> float:
+    _check_column(row, column, where)
     try:
         value = float(row[column])
     except (TypeError, ValueError):
@@ -191,6 +195,9 @@ def _rows(source: LabelSource) -> list[tuple[str, dict[str, Any]]]:
     header = text.splitlines()[0]
     delimiter = "\t" if suffix == ".tsv" or "\t" in header else ";" if ";" in header and "," not in header else ","
     rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    # Also where no row follows: a wrong column must not turn into "read, no lesion".
+    for name in ("x", "y", "z"):
+        _check_column(dict.fromkeys(rows.fieldnames or ()), source.columns.get(name, name), f"{path} header")
     return [(f"{path} line {rows.line_num}", dict(row)) for row in rows]
 
 

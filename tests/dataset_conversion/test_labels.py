@@ -166,3 +166,14 @@ def test_wrong_points(text, message, tmp_path):
 def test_wrong_json(text, tmp_path):
     with pytest.raises(InputError, match=r"p\.json"):
         read_label(points(tmp_path, text, "p.json"), REFERENCE)
+
+
+def test_a_table_with_other_columns_and_no_rows_is_not_a_reading_without_lesions(tmp_path):
+    table = tmp_path / "points.tsv"
+    table.write_text("R\tA\tS\n")
+    grid = Volume(np.zeros((4, 4, 4)), np.eye(4))
+    source = LabelSource(kind="points", path=str(table), columns={"x": "r", "y": "A", "z": "S"})
+    with pytest.raises(InputError, match=r"points.tsv header: no column r \(there: R, A, S\)"):
+        read_label(source, grid)
+    right = source.model_copy(update={"columns": {"x": "R", "y": "A", "z": "S"}})
+    assert read_label(right, grid).n_lesions == 0
