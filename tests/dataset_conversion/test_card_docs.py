@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cmb_autoseg.cli import cohort, convert
 from cmb_autoseg.dataset_conversion import card_json_schema, read_card
@@ -23,7 +24,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def test_card_of_the_reference_works(tmp_path):
-    (card,) = blocks("reference/cards.md", "yaml")
+    card, points = blocks("reference/cards.md", "yaml")
     (tmp_path / "card.yaml").write_text(card)
     (tmp_path / "participants.tsv").write_text("participant_id\tgroup\nP101\ttrain\nP201\ttest\n")
     for sub in ("P101", "P201"):
@@ -33,6 +34,14 @@ def test_card_of_the_reference_works(tmp_path):
     one, two = read_card(str(tmp_path / "card.yaml")).cases
     assert (one.name, one.split, one.meta["site"], one.meta["field_strength_t"]) == ("P101_a", "train", "1", "3.0")
     assert (two.split, set(two.images)) == ("test", {Role.SWI, Role.T2})
+
+    with_points = {**yaml.safe_load(card), **yaml.safe_load(points)}
+    (tmp_path / "points.yaml").write_text(yaml.safe_dump(with_points))
+    for sub in ("P101", "P201"):
+        (tmp_path / "ratings").mkdir(exist_ok=True)
+        (tmp_path / "ratings" / f"{sub}_a.tsv").write_text("right\tfront\tup\n")
+    labels = [case.label for case in read_card(str(tmp_path / "points.yaml")).cases]
+    assert [label.columns for label in labels] == [{"x": "right", "y": "front", "z": "up"}] * 2
 
 
 def test_reference_names_every_key():
