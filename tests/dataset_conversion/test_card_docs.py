@@ -36,7 +36,7 @@ def test_card_of_the_reference_works(tmp_path):
     assert (two.split, set(two.images)) == ("test", {Role.SWI, Role.T2})
 
     with_points = {**yaml.safe_load(card), **yaml.safe_load(points)}
-    (tmp_path / "points.yaml").write_text(yaml.safe_dump(with_points))
+    (tmp_path / "points.yaml").write_text(yaml.safe_dump(with_points, sort_keys=False))
     for sub in ("P101", "P201"):
         (tmp_path / "ratings").mkdir(exist_ok=True)
         (tmp_path / "ratings" / f"{sub}_a.tsv").write_text("right\tfront\tup\n")
