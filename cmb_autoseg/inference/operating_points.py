@@ -20,7 +20,6 @@ __all__ = [
     "SWEEP_THRESHOLDS",
     "ScoredCase",
     "Sweep",
-    "choose_operating_points",
     "points_of",
     "resolve_operating_point",
     "sweep_thresholds",
@@ -121,15 +120,6 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     result = np.full(len(part), np.nan)
     np.divide(part, whole, out=result, where=whole > 0)
     return result
-
-
-def choose_operating_points(cases: Iterable[ScoredCase], protocol: Protocol) -> tuple[OperatingPoint, ...]:
-    """Choose `counting`, `screening` and `youden` on out-of-fold predictions: `points_of` a sweep.
-
-    Raises:
-        InputError: there is no case, or no reference lesion in any case.
-    """
-    return points_of(sweep_thresholds(cases, protocol))
 
 
 def sweep_thresholds(cases: Iterable[ScoredCase], protocol: Protocol) -> Sweep:

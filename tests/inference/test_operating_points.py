@@ -12,7 +12,6 @@ from cmb_autoseg.inference.operating_points import (
     SWEEP_COLUMNS,
     SWEEP_THRESHOLDS,
     ScoredCase,
-    choose_operating_points,
     points_of,
     resolve_operating_point,
     sweep_thresholds,
@@ -20,6 +19,12 @@ from cmb_autoseg.inference.operating_points import (
 from cmb_autoseg.records import OperatingPoint
 
 VALDO = PROTOCOLS["valdo"]
+
+
+def choose_operating_points(cases, protocol):
+    return points_of(sweep_thresholds(cases, protocol))
+
+
 SHAPE = (16, 16, 16)
 
 
