@@ -16,6 +16,8 @@ from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = [
     "CONFIGURATION",
+    "FINAL_CHECKPOINT",
+    "LATEST_CHECKPOINT",
     "TRAINER_NAME",
     "dataset_json",
     "lookup_folder",
@@ -26,6 +28,8 @@ __all__ = [
 
 CONFIGURATION = "3d"
 TRAINER_NAME = "CMBTrainer"
+LATEST_CHECKPOINT = "checkpoint_latest.pth"
+FINAL_CHECKPOINT = "checkpoint_final.pth"
 NETWORK_CLASS = "cmb_autoseg.networks.residual_unet.ResidualUNet"
 
 

@@ -1,9 +1,12 @@
 """Writing so that no partial file ever carries its final name, and reading of small tables."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +17,7 @@ from cmb_autoseg.errors import InputError, OutputError
 __all__ = [
     "atomic_path",
     "file_digest",
+    "leftovers",
     "read_json",
     "read_tsv",
     "text_digest",
@@ -24,6 +28,12 @@ __all__ = [
 ]
 
 
+TEMPORARY_NAME = re.compile(r"\.tmp\d+_.+")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK_BYTES = 2**20
+"""Libraries that write in C report a full disk in words of their own; less free space than this explains them."""
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` when the block succeeds.
@@ -31,7 +41,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The temporary name is hidden and keeps the suffixes, because writers choose a format by them.
 
     Raises:
-        OutputError: the temporary file cannot be made or renamed.
+        OutputError: the temporary file cannot be made, written (a full disk) or renamed.
     """
     temporary = path.with_name(f".tmp{os.getpid()}_{path.name}")
     try:
@@ -39,14 +49,33 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         yield temporary
         temporary.replace(path)
-    except OSError as error:
-        if error.filename not in (str(temporary), str(path.parent)):
+    except OutputError:
+        raise
+    except Exception as error:
+        reason = _write_fault(error, temporary)
+        if reason is None:
             raise
-        reason = error.strerror or str(error)
         raise OutputError(f"{path}: cannot be written ({reason}); choose another place or free this one") from None
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _write_fault(error: Exception, temporary: Path) -> str | None:
+    """Why writing failed; None where the error has nothing to do with the file that is written."""
+    if isinstance(error, OSError):
+        ours = error.filename in (str(temporary), str(temporary.parent)) or error.errno in FULL
+        return (error.strerror or str(error)) if ours else None
+    with suppress(OSError):
+        if shutil.disk_usage(temporary.parent).free < FULL_DISK_BYTES:
+            return os.strerror(errno.ENOSPC)
+    return None
+
+
+def leftovers(folder: Path, nested: bool = True) -> list[Path]:
+    """What runs that were killed left half-written in a folder, and in those below it if `nested`."""
+    found = folder.rglob(".tmp*") if nested else folder.glob(".tmp*")
+    return [path for path in found if TEMPORARY_NAME.fullmatch(path.name) and path.is_file()]
 
 
 def write_text(path: Path, text: str) -> None:

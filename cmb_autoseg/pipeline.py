@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg._nnunet import dataset_json, nnunet_environment, nnunet_plans, preprocessed_folder
-from cmb_autoseg.errors import InputError
+from cmb_autoseg.errors import InputError, OutputError
 from cmb_autoseg.evaluation.evaluate import evaluate_cases
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import read_json, write_json, write_tsv
@@ -25,10 +25,12 @@ from cmb_autoseg.inference.operating_points import (
     sweep_thresholds,
 )
 from cmb_autoseg.lesions import lesion_mask
+from cmb_autoseg.locking import is_owned, own_folder
 from cmb_autoseg.planners import N_FOLDS, PlanSettings, fingerprint, plan_dataset, split_folds
 from cmb_autoseg.progress import Meter, log, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Fingerprint, FoldModel, Model, Plan, Role
+from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.trainers.train import train_fold
 from cmb_autoseg.workspace import PRESETS, DatasetFolders
@@ -41,6 +43,10 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
 
     Writes `dataset_fingerprint.json`, `<preset>.json` (nnU-Net's plans), `<preset>_plan.json` (ours),
     `splits_final.json` and the network inputs. Nothing is written before the plan is sound.
+
+    Raises:
+        InputError: the dataset cannot be planned; see `plan_dataset` and `split_folds`.
+        OutputError: another process works on this dataset's plans.
     """
     raw = read_raw_dataset(folders)
     measured = _fingerprint(raw)
@@ -48,13 +54,16 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
     splits = _folds(raw, measured, seed)
     plan = plan_dataset(measured, lambda name: _label(cases[name]), settings)
     base = folders.preprocessed
-    for folder in (raw.folders.raw, base):
-        write_json(folder / "splits_final.json", splits)
-    measured.write(base / "dataset_fingerprint.json")
-    _preprocess(raw, plan)
-    write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, {"plan": plan.model_dump(mode="json")}))
-    write_json(base / "dataset.json", dataset_json(plan.channels, len(raw.training_cases()), plan.dataset))
-    plan.write(base / f"{plan.preset}_plan.json")
+    with own_folder(folders.raw, "cmb_plan_preprocess"), own_folder(base, "cmb_plan_preprocess"):
+        open_log(folders.workspace)
+        for folder in (folders.raw, base):
+            write_json(folder / "splits_final.json", splits)
+        measured.write(base / "dataset_fingerprint.json")
+        _preprocess(raw, plan)
+        content: dict[str, object] = {"plan": plan.model_dump(mode="json")}
+        write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, content))
+        write_json(base / "dataset.json", dataset_json(plan.channels, len(raw.training_cases()), plan.dataset))
+        plan.write(base / f"{plan.preset}_plan.json")
     return plan
 
 
@@ -97,6 +106,7 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
     # Beside the folder, since nnU-Net takes every kind of file in it for a kind of data.
     made_by = folder.with_name(f"{folder.name}_made_by.json")
     if folder.is_dir() and (not made_by.is_file() or read_json(made_by) != {"plan": plan.digest}):
+        _refuse_while_training(raw.folders)
         # Should this be interrupted, nobody may train by the old plan on inputs of the new one.
         (raw.folders.preprocessed / f"{plan.preset}_plan.json").unlink(missing_ok=True)
         shutil.rmtree(folder)
@@ -118,6 +128,15 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
             if unforeseen:
                 raise InputError(f"{case.name}: lesions {', '.join(unforeseen)} vanish in preprocessing; plan again")
             save_network_input(result, folder, case.name, plan.patch_shape)
+
+
+def _refuse_while_training(folders: DatasetFolders) -> None:
+    for fold in sorted(folders.results.glob("*/fold_*")):
+        doing = is_owned(fold)
+        if doing:
+            raise OutputError(
+                f"{folders.name}: the plan changed, but {doing} reads the inputs of the old one; wait until it ends"
+            )
 
 
 def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
@@ -154,6 +173,8 @@ class TrainSettings:
     device: str
     seed: int = 0
     preset: str | None = None
+    checkpoint_steps: int | None = None
+    """None: what the trainer thinks right."""
 
 
 def train(
@@ -164,7 +185,11 @@ def train(
     plan = read_plan(folders, settings.preset)
     _refuse_stale_plan(raw, plan)
     model = folders.model(recipe.name, plan.preset)
-    return model, [train_fold(raw, plan, recipe, model, fold, settings.device, settings.seed) for fold in folds]
+    records = [
+        train_fold(raw, plan, recipe, model, fold, settings.device, settings.seed, settings.checkpoint_steps)
+        for fold in folds
+    ]
+    return model, records
 
 
 def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
@@ -178,11 +203,18 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
 
     Raises:
         InputError: a fold is not trained.
+        OutputError: another process finalizes this model.
     """
     raw = read_raw_dataset(folders)
     plan = trained_plan(model)
     _refuse_stale_plan(raw, plan)
     records = _fold_records(folders, model, plan)
+    with own_folder(model, "cmb_finalize"):
+        open_log(folders.workspace)
+        return _finalize(raw, model, plan, records, device)
+
+
+def _finalize(raw: RawDataset, model: Path, plan: Plan, records: Sequence[FoldModel], device: str) -> str:
     sweep = sweep_thresholds(_out_of_fold(raw, records, model, device), PROTOCOLS["valdo"])
     points = points_of(sweep)
     folder = model / "crossvalidation"

@@ -6,15 +6,24 @@ from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-__all__ = ["Meter", "log", "track"]
+from cmb_autoseg.run_log import record
+
+__all__ = ["Meter", "log", "report", "track"]
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
 
 
 def log(message: str) -> None:
-    """One line for the user, on standard error, so that standard output stays for results."""
+    """One line for the user, on standard error, so that standard output stays for results; also into the log."""
     print(message, file=sys.stderr, flush=True)  # noqa: T201
+    record(message)
+
+
+def report(message: str) -> None:
+    """A result for the user, on standard output; also into the log."""
+    print(message, flush=True)  # noqa: T201
+    record(message, event="result")
 
 
 class Meter:
@@ -50,14 +59,18 @@ class Meter:
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update()
-            return
         now = time.monotonic()
         if self.done == self.total or now - self.last >= SECONDS_BETWEEN_LINES:
             self.last = now
-            spent = now - self.start
-            left = spent / (self.done - self.earlier) * (self.total - self.done)
-            ending = f"{left:.0f} s left" if self.done < self.total else f"took {spent:.0f} s"
-            log(f"{self.title}: {self.done}/{self.total}, {ending}" + (f", {note}" if note else ""))
+            self._say(now - self.start, note)
+
+    def _say(self, spent_s: float, note: str) -> None:
+        left_s = spent_s / (self.done - self.earlier) * (self.total - self.done)
+        ending = f"{left_s:.0f} s left" if self.done < self.total else f"took {spent_s:.0f} s"
+        line = f"{self.title}: {self.done}/{self.total}, {ending}" + (f", {note}" if note else "")
+        if self._bar is None:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
+        record(line, event="progress", step=self.title, done=self.done, total=self.total, seconds_left=round(left_s, 1))
 
 
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:

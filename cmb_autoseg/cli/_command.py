@@ -6,6 +6,7 @@ This module and every `cli` module import only the standard library at import ti
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from cmb_autoseg import __version__
+from cmb_autoseg.cli._help import HelpFormatter
 from cmb_autoseg.errors import CMBError, InputError
+from cmb_autoseg.interruption import Stopped, stops_raise
+from cmb_autoseg.run_log import run_log
 
 __all__ = [
     "ExitCode",
@@ -40,7 +44,9 @@ class ExitCode(IntEnum):
     DONE = 0
     SOME_FAILED = 1
     BAD_INPUT = 2
-    INTERRUPTED = 130
+
+
+SIGNAL_EXIT = 128
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,14 +61,49 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             description=description,
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
+        self._optionals.title = "other"
         self.add_argument("--version", action="version", version=f"{prog} {__version__}")
+        if debug_default is not argparse.SUPPRESS:
+            add_option(
+                self,
+                "--print-completion",
+                action=_PrintCompletion,
+                choices=("bash", "zsh"),
+                help="print the script that completes this command in a shell, and stop",
+            )
         self.add_argument("--debug", action="store_true", default=debug_default, help="show the traceback of an error")
+        add_option(
+            self,
+            "--log-json",
+            action="store_true",
+            default=debug_default,
+            help="write the run's log as JSON lines too, beside the readable one",
+        )
+
+    def add_argument_group(self, *args: Any, **kwargs: Any) -> argparse._ArgumentGroup:
+        """A titled part of the help; what all commands share stays the last part."""
+        group = super().add_argument_group(*args, **kwargs)
+        shared = getattr(self, "_optionals", None)  # argparse makes its own groups before it knows them
+        if shared is not None:
+            self._action_groups.remove(shared)
+            self._action_groups.append(shared)
+        return group
 
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.BAD_INPUT, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints the completion script and ends, as `--version` prints and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _namespace: Any, values: Any, _option: Any = None) -> NoReturn:
+        from cmb_autoseg.cli._completion import completion_script
+
+        print(completion_script(parser, values))
+        parser.exit(ExitCode.DONE)
 
 
 def add_option(parser: argparse._ActionsContainer, *flags: str, **settings: Any) -> None:
@@ -90,12 +131,16 @@ def add_workspace(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_dataset(parser: argparse._ActionsContainer, required: bool = True) -> None:
-    add_option(parser, "-d", required=required, metavar="DATASET", help="dataset: 501, NAME or Dataset501_NAME")
+def add_dataset(
+    parser: argparse._ActionsContainer, required: bool = True, help: str = "dataset: 501, NAME or Dataset501_NAME"
+) -> None:
+    add_option(parser, "-d", required=required, metavar="DATASET", help=help)
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
-    add_option(parser, "-device", choices=("cuda", "cpu"), help="default: cuda where there is one, else cpu")
+    add_option(
+        parser, "-device", choices=("cuda", "cpu"), help="where to compute (default: cuda where there is one, else cpu)"
+    )
 
 
 def add_preset(parser: argparse._ActionsContainer) -> None:
@@ -115,7 +160,7 @@ def add_seed(parser: argparse._ActionsContainer, default: int = 0) -> None:
         type=int,
         default=default,
         metavar="N",
-        help=f"seed of every random choice (default {default})",
+        help=f"seed of every random choice (default: {default})",
     )
 
 
@@ -185,15 +230,20 @@ def existing_path(path: Path, flag: str) -> Path:
 
 
 def run_command(parser: Parser, run: Callable[[argparse.Namespace], int], argv: Sequence[str] | None) -> int:
-    """Parse, run, and turn errors that the user can mend into one line and exit code 2."""
+    """Parse, run with a log, and turn errors that the user can mend into one line and exit code 2.
+
+    Ctrl-C, SIGTERM and SIGHUP end the command with 128 plus the signal's number, as shells do.
+    """
     args = parser.parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        return int(run(args))
+        with stops_raise(), run_log(parser.prog, arguments, getattr(args, "seed", None), args.log_json):
+            return int(run(args))
     except CMBError as error:
         return _complain(parser.prog, str(error), args.debug)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"{parser.prog}: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+        return SIGNAL_EXIT + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE

@@ -23,12 +23,14 @@ from cmb_autoseg._nnunet import dataset_json
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, CMBError, InputError, LeakageError, OutputError
-from cmb_autoseg.files import file_digest, read_tsv, text_digest, writable_folder, write_json, write_text, write_tsv
+from cmb_autoseg.files import file_digest, read_tsv, text_digest, write_json, write_text, write_tsv
 from cmb_autoseg.geometry import Volume, read_grid, write_volume
+from cmb_autoseg.locking import own_folder
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawDataset, read_raw_dataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, PrepSettings, Record, Role
+from cmb_autoseg.run_log import open_log
 from cmb_autoseg.workspace import DatasetFolders, Workspace
 
 __all__ = ["Conversion", "ConversionRecord", "convert", "merge_cases", "reference_grid", "workspace_salt"]
@@ -107,6 +109,7 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int = 1) -
         InputError: no case is usable (nothing is written then), or the dataset belongs to others.
         LeakageError: a subject has test and training cases.
         CardError: two cards of one cohort name the same case.
+        OutputError: another process works on this dataset.
     """
     cases = merge_cases(cohorts)
     exclusions = [exclusion for cohort in cohorts for exclusion in cohort.exclusions]
@@ -114,8 +117,17 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int = 1) -
     _check_ownership(folders, of_name)
     if not cases:
         raise InputError(_no_case_left(cohorts, exclusions))
-    writable_folder(folders.workspace)
+    with own_folder(folders.raw, "cmb_convert"):
+        return _convert(cases, exclusions, folders, of_name, jobs)
 
+
+def _convert(
+    cases: Sequence[Case],
+    excluded: Sequence[Exclusion],
+    folders: DatasetFolders,
+    of_name: Mapping[str, Cohort],
+    jobs: int,
+) -> Conversion:
     roles = _roles(case.images for case in cases)
     done, failed = _convert_cases(cases, folders, roles, jobs)
     needed = _roles(record.sequences for record, _ in done.values())
@@ -124,16 +136,19 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int = 1) -
         roles = needed
         done, failed = _convert_cases([case for case in cases if case.name in done], folders, roles, jobs, failed)
         needed = _roles(record.sequences for record, _ in done.values())
-    exclusions += [
-        Exclusion(
-            case=case.name, cohort=case.cohort, subject=case.subject,
-            reason=_disguise(of_name[case.cohort], failed[case.name]),
-        )
-        for case in cases
-        if case.name in failed
+    exclusions = [
+        *excluded,
+        *(
+            Exclusion(
+                case=case.name, cohort=case.cohort, subject=case.subject,
+                reason=_disguise(of_name[case.cohort], failed[case.name]),
+            )
+            for case in cases
+            if case.name in failed
+        ),
     ]  # fmt: skip
     if not done:
-        raise InputError(_no_case_left(cohorts, exclusions))
+        raise InputError(_no_case_left(list(of_name.values()), exclusions))
     records = {name: record for name, (record, _) in done.items()}
     kept = [case for case in cases if case.name in records]
     _remove_departed(folders, records)
@@ -263,6 +278,7 @@ def _convert_cases(
             reasons[job.case.name] = result
         else:
             done[job.case.name] = result
+            open_log(folders.workspace)
     return done, reasons
 
 
@@ -423,10 +439,7 @@ def _remove_files(raw: Path, case: str) -> None:
 
 
 def _remove_departed(folders: DatasetFolders, records: Mapping[str, CaseRecord]) -> None:
-    """Remove cases of an earlier conversion that are no longer usable, and what a killed run left half written."""
-    for folder in (*IMAGE_FOLDERS, *LABEL_FOLDERS):
-        for half_written in (folders.raw / folder).glob(".tmp*"):
-            half_written.unlink()
+    """Remove cases of an earlier conversion that are no longer usable."""
     departed = sorted(path for path in (folders.raw / "records").glob("*.json") if path.stem not in records)
     for path in departed:
         (folders.raw / "dataset.json").unlink(missing_ok=True)

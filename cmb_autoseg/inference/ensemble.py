@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cmb_autoseg._nnunet import CONFIGURATION, nnunet_environment
+from cmb_autoseg._nnunet import CONFIGURATION, FINAL_CHECKPOINT, nnunet_environment
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
@@ -19,13 +19,12 @@ from cmb_autoseg.records import Role
 
 __all__ = ["Ensemble", "available_folds"]
 
-CHECKPOINT = "checkpoint_final.pth"
 TRUSTED_NETWORKS = ("cmb_autoseg.", "dynamic_network_architectures.")
 
 
 def available_folds(folder: Path) -> tuple[int, ...]:
     """Folds of a model folder whose training has finished, sorted."""
-    found = (path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{CHECKPOINT}"))
+    found = (path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{FINAL_CHECKPOINT}"))
     return tuple(sorted(int(name) for name in found if name.isdecimal()))
 
 
@@ -51,7 +50,8 @@ class Ensemble:
         if absent or not there:
             raise InputError(
                 f"{folder}: found {f'finished folds {list(there)}' if there else 'no checkpoint'}, "
-                f"needed {absent or f'fold_0/{CHECKPOINT} at least'}; train with cmb_train or choose others with -f"
+                f"needed {absent or f'fold_0/{FINAL_CHECKPOINT} at least'}; train with cmb_train "
+                "or choose others with -f"
             )
         self.plan = trained_plan(folder)
         self.tile_step = float(self.plans["cmb_autoseg"]["recipe"]["inference"]["tile_step"])
@@ -141,7 +141,7 @@ class Ensemble:
 
 
 def _checkpoint(folder: Path, fold: int) -> Path:
-    return folder / f"fold_{fold}" / CHECKPOINT
+    return folder / f"fold_{fold}" / FINAL_CHECKPOINT
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,9 +15,12 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
+from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import atomic_path, write_json, write_tsv
+from cmb_autoseg.files import atomic_path, write_tsv
+from cmb_autoseg.interruption import StopRequest
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES
+from cmb_autoseg.run_log import record
 from cmb_autoseg.trainers.augmentation import (
     AXES,
     Augmentation,
@@ -27,14 +30,15 @@ from cmb_autoseg.trainers.augmentation import (
     SpatialWarp,
     max_pooled_targets,
 )
-from cmb_autoseg.trainers.curves import CURVE_COLUMNS, draw_curves
+from cmb_autoseg.trainers.curves import CURVE_COLUMNS, ScalarLogger, draw_curves
 from cmb_autoseg.trainers.loader import PatchLoader, PatchSource
 from cmb_autoseg.trainers.losses import DeepSupervisionLoss, DiceBCELoss
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.trainers.sampling import CaseAnchors, PatchShares
 
-__all__ = ["CMBTrainer"]
+__all__ = ["CHECKPOINT_STEPS", "CMBTrainer"]
 
+CHECKPOINT_STEPS = 100
 VALIDATION_SEED = 7_919
 """Keeps the draws of validation patches apart from those of training patches."""
 
@@ -47,10 +51,13 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
     """Trains one fold by the recipe in `plans["cmb_autoseg"]`.
 
     nnU-Net finds the class by name, constructs it, and re-reads the constructor's arguments, so
-    the signature is nnU-Net's. `on_step` may be set to watch the progress.
+    the signature is nnU-Net's. `on_step` may be set to watch the progress, `stop` to end between two
+    steps, and `checkpoint_steps` to save more or less often.
     """
 
     network: Any
+    dataloader_train: Any
+    dataloader_val: Any
 
     def __init__(
         self,
@@ -70,12 +77,19 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.num_iterations_per_epoch = self.recipe.steps_per_epoch
         self.num_val_iterations_per_epoch = self.recipe.validation_steps
         self.on_step: Callable[[str], None] = _nothing
+        self.stop = StopRequest()
+        self.checkpoint_steps = CHECKPOINT_STEPS
         self.curves: list[dict[str, float]] = []
         self._losses: list[float] = []
+        self._draws: dict[str, Any] | None = None
 
     def print_to_log_file(self, *args: object, also_print_to_console: bool = False, add_timestamp: bool = True) -> None:  # noqa: ARG002 - nnU-Net's signature
-        """Into nnU-Net's log file, never onto the terminal."""
-        super().print_to_log_file(*args, also_print_to_console=False, add_timestamp=add_timestamp)
+        """Into the log of our run; nnU-Net's own file would be one more with every resumption."""
+        record(" ".join(map(str, args)), event="nnunet")
+
+    @property
+    def steps_done(self) -> int:
+        return int(self.current_epoch * self.num_iterations_per_epoch) + len(self._losses)
 
     # Network, loss and optimiser
 
@@ -132,7 +146,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         if not workers:
             return SingleThreadedAugmenter(train_loader, None), SingleThreadedAugmenter(val_loader, None)
         for loader in (train_loader, val_loader):
-            loader.start_epoch(self.current_epoch)
+            loader.start_epoch(self.current_epoch, len(self._losses))
         pin = self.device.type == "cuda"
         return (
             NonDetMultiThreadedAugmenter(train_loader, None, workers, 2 * workers, list(range(workers)), pin),
@@ -167,28 +181,53 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     # The loop
 
-    def on_train_start(self) -> None:
-        """Data and records; nothing is printed, drawn or unpacked."""
+    def prepare(self) -> None:
+        """Network and data, so that what is wrong with them is known before anything is written."""
         if not self.was_initialized:
             self.initialize()
-        self.dataloader_train, self.dataloader_val = self.get_dataloaders()
+        if self.dataloader_train is None:
+            self.dataloader_train, self.dataloader_val = self.get_dataloaders()
+
+    def run_training(self) -> None:
+        """As nnU-Net does, but it goes on within an epoch and ends between two steps when it is asked to."""
+        self.on_train_start()
+        while self.current_epoch < self.num_epochs:
+            self.on_train_epoch_start()
+            while len(self._losses) < self.num_iterations_per_epoch:
+                self.train_step(next(self.dataloader_train))
+                self._save_if_due()
+            with torch.no_grad():
+                self.on_validation_epoch_start()
+                steps = range(self.num_val_iterations_per_epoch)
+                self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val)) for _ in steps])
+            self.on_epoch_end()
+        self.on_train_end()
+
+    def on_train_start(self) -> None:
+        """Loggers; nothing is printed, drawn or unpacked."""
+        self.prepare()
         self.inference_allowed_mirroring_axes = self._mirror_axes(self.recipe.inference.mirror) or None
         self.set_deep_supervision_enabled(True)
-        folder = Path(self.output_folder_base)
-        write_json(folder / "plans.json", self.plans_manager.plans)
-        write_json(folder / "dataset.json", self.dataset_json)
+        self.logger.loggers.append(ScalarLogger(Path(self.output_folder) / "tensorboard", self.current_epoch))
 
     def on_train_epoch_start(self) -> None:
         self.network.train()
         for augmenter in (self.dataloader_train, self.dataloader_val):
             if isinstance(augmenter, SingleThreadedAugmenter):
                 augmenter.data_loader.start_epoch(self.current_epoch)
-        self._losses = []
+        if self._draws is not None and isinstance(self.dataloader_train, SingleThreadedAugmenter):
+            self.dataloader_train.data_loader.draws = self._draws
+        self._draws = None
+
+    def _save_if_due(self) -> None:
+        """A checkpoint every so many steps, and one when the process is asked to end."""
+        if self.stop or len(self._losses) % self.checkpoint_steps == 0:
+            self.save_checkpoint(str(Path(self.output_folder) / LATEST_CHECKPOINT))
+        self.stop.raise_if_made()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        step = self.current_epoch * self.num_iterations_per_epoch + len(self._losses)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(step)
+            group["lr"] = self._learning_rate(self.steps_done)
         result: dict[str, Any] = super().train_step(self._with_pooled_targets(batch))
         self._losses.append(float(result["loss"]))
         self.on_step(f"loss {np.mean(self._losses[-20:]):.3f}")
@@ -211,46 +250,52 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
             float(np.sum([output[key] for output in val_outputs])) for key in ("tp_hard", "fp_hard", "fn_hard")
         )
         total = 2 * hits + wrong + missed
-        self.curves.append(
-            {
-                "epoch": self.current_epoch,
-                "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-                "training_loss": float(np.mean(self._losses)),
-                "validation_loss": float(np.mean([output["loss"] for output in val_outputs])),
-                "validation_dice": 2 * hits / total if total else 0.0,
-            }
-        )
-
-    def on_epoch_start(self) -> None:
-        """Nothing to note."""
-
-    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        """The losses were kept step by step."""
+        figures = {
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "training_loss": float(np.mean(self._losses)),
+            "validation_loss": float(np.mean([output["loss"] for output in val_outputs])),
+            "validation_dice": 2 * hits / total if total else 0.0,
+        }
+        self.curves.append({"epoch": self.current_epoch, **figures})
+        for logger in self.logger.loggers:
+            for name, value in figures.items():
+                logger.log(name, value, self.current_epoch)
+        shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
+        record(f"fold {self.fold}, epoch {self.current_epoch}: {shown}", event="epoch", fold=self.fold, **self.curves[-1])
 
     def on_epoch_end(self) -> None:
         """Curves and a checkpoint after every epoch."""
         self.current_epoch += 1
+        self._losses = []
         folder = Path(self.output_folder)
         write_tsv(folder / "progress.tsv", CURVE_COLUMNS, self.curves)
         if self.current_epoch < self.num_epochs:
-            # `save_checkpoint` stores the epoch to go on with as one more than the current one.
-            self.current_epoch -= 1
-            self.save_checkpoint(str(folder / "checkpoint_latest.pth"))
-            self.current_epoch += 1
+            self.save_checkpoint(str(folder / LATEST_CHECKPOINT))
+            self.stop.raise_if_made()
 
     def on_train_end(self) -> None:
-        draw_curves(self.curves, Path(self.output_folder) / "progress.png", f"fold {self.fold}")
-        super().on_train_end()
+        """The picture first: the final checkpoint says that all is there."""
+        folder = Path(self.output_folder)
+        draw_curves(self.curves, folder / "progress.png", f"fold {self.fold}")
+        self.save_checkpoint(str(folder / FINAL_CHECKPOINT))
+        (folder / LATEST_CHECKPOINT).unlink(missing_ok=True)
+        for augmenter in (self.dataloader_train, self.dataloader_val):
+            if isinstance(augmenter, NonDetMultiThreadedAugmenter):
+                augmenter._finish()
 
     # Checkpoints: plain types and tensors, so that they load with weights_only=True
 
     def save_checkpoint(self, filename: str) -> None:
+        """Everything to go on with between two steps: `current_epoch` epochs are done, and a part of the next."""
+        in_process = isinstance(self.dataloader_train, SingleThreadedAugmenter)
         checkpoint = {
             "network_weights": {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()},
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
             "curves": self.curves,
-            "current_epoch": self.current_epoch + 1,
+            "current_epoch": self.current_epoch,
+            "step_losses": self._losses,
+            "draws": self.dataloader_train.data_loader.draws if in_process and self._losses else None,
             "init_args": {"configuration": self.configuration_name, "fold": self.fold},
             "settings": self.plans_manager.plans["cmb_autoseg"],
             "trainer_name": type(self).__name__,
@@ -260,7 +305,11 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Go on where a checkpoint of this very recipe, plan and seed stopped."""
+        """Go on where a checkpoint of this very recipe, plan and seed stopped.
+
+        Raises:
+            KeyError, RuntimeError, ...: it is damaged or of another network.
+        """
         if not self.was_initialized:
             self.initialize()
         checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=True)
@@ -269,4 +318,5 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
         self.curves = checkpoint["curves"]
-        self.current_epoch = checkpoint["current_epoch"]
+        self.current_epoch, self._losses = checkpoint["current_epoch"], checkpoint["step_losses"]
+        self._draws = checkpoint["draws"]

@@ -30,8 +30,9 @@ class PatchSource:
 class PatchLoader:
     """Endless batches `{"data": (batch, channel, z, y, x), "target": (batch, 1, z, y, x)}`.
 
-    Every batch hangs on the seed, the epoch and the worker alone, so that a training that goes on
-    after a stop draws what it would have drawn. nnU-Net's augmenters call `set_thread_id`.
+    Every batch hangs on the seed, the epoch, the step it starts from and the worker alone; with
+    `draws` a training that goes on within an epoch draws what it would have drawn. nnU-Net's
+    augmenters call `set_thread_id`.
 
     Args:
         source: where patches come from.
@@ -56,23 +57,37 @@ class PatchLoader:
         self.source, self.augmentation = source, augmentation
         self.patch_shape, self.spacing_mm, self.batch_size = tuple(patch_shape), tuple(spacing_mm), batch_size
         self.sampler = PatchSampler(source.anchors, patch_shape, shares)
-        self.seed, self.epoch, self.thread_id = tuple(seed), 0, 0
+        self.seed, self.epoch, self.first_step, self.thread_id = tuple(seed), 0, 0, 0
         self._rng: np.random.Generator | None = None
 
-    def start_epoch(self, epoch: int) -> None:
-        """Seed the draws of one epoch (in the process that draws)."""
-        self.epoch, self._rng = epoch, None
+    def start_epoch(self, epoch: int, first_step: int = 0) -> None:
+        """Seed the draws of one epoch (in the process that draws), or of its part from a step on."""
+        self.epoch, self.first_step, self._rng = epoch, first_step, None
 
     def set_thread_id(self, thread_id: int) -> None:
         self.thread_id, self._rng = thread_id, None
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """State of the random draws after the last batch: plain numbers and texts."""
+        return dict(self._generator().bit_generator.state)
+
+    @draws.setter
+    def draws(self, state: dict[str, Any]) -> None:
+        self._generator().bit_generator.state = state
+
+    def _generator(self) -> np.random.Generator:
+        if self._rng is None:
+            part = (self.first_step,) if self.first_step else ()
+            self._rng = np.random.default_rng((*self.seed, self.epoch, self.thread_id, *part))
+        return self._rng
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return self
 
     def __next__(self) -> dict[str, Tensor]:
-        if self._rng is None:
-            self._rng = np.random.default_rng((*self.seed, self.epoch, self.thread_id))
-        patches = [self._patch(self._rng) for _ in range(self.batch_size)]
+        rng = self._generator()
+        patches = [self._patch(rng) for _ in range(self.batch_size)]
         return {
             "data": torch.stack([image for image, _ in patches]),
             "target": torch.stack([label for _, label in patches]),

@@ -1,14 +1,26 @@
 """The training stage: one fold of one recipe on one preprocessed dataset."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
-from cmb_autoseg._nnunet import CONFIGURATION, dataset_json, nnunet_environment, nnunet_plans, preprocessed_folder
+from cmb_autoseg._nnunet import (
+    CONFIGURATION,
+    FINAL_CHECKPOINT,
+    LATEST_CHECKPOINT,
+    dataset_json,
+    nnunet_environment,
+    nnunet_plans,
+    preprocessed_folder,
+)
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import file_digest, read_json
+from cmb_autoseg.files import file_digest, read_json, write_json
+from cmb_autoseg.interruption import hold_back_stops
+from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import Meter, log
 from cmb_autoseg.raw_dataset import RawDataset
 from cmb_autoseg.records import FoldModel, Plan
+from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["fold_folder", "train_fold"]
@@ -21,9 +33,19 @@ def fold_folder(model: Path, fold: int) -> Path:
 
 
 def train_fold(
-    raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, fold: int, device: str, seed: int
+    raw: RawDataset,
+    plan: Plan,
+    recipe: Recipe,
+    model: Path,
+    fold: int,
+    device: str,
+    seed: int,
+    checkpoint_steps: int | None = None,
 ) -> FoldModel:
     """Train one fold, or go on with it, or return the record of the finished one.
+
+    A checkpoint is written every `checkpoint_steps` steps, after every epoch, and when the process is
+    asked to end (Ctrl-C, SIGTERM, SIGHUP); a repeated call goes on from it.
 
     Args:
         raw: the dataset, for subjects and folds.
@@ -33,9 +55,13 @@ def train_fold(
         fold: from 0.
         device: `cuda` or `cpu`.
         seed: of the first weights and of all patches.
+        checkpoint_steps: None for the trainer's own number.
 
     Raises:
-        InputError: the folder holds folds of another plan, recipe or seed; no lesion to train on.
+        InputError: the folder holds folds of another plan, recipe or seed; no lesion to train on; a
+            checkpoint that cannot be read.
+        OutputError: another process trains this fold.
+        Stopped: the process was asked to end, and the checkpoint is written.
     """
     settings: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
@@ -45,28 +71,29 @@ def train_fold(
     _refuse_mixture(model, settings)
     folder = fold_folder(model, fold)
     record_path = folder / "fold.json"
-    if record_path.is_file() and (folder / "checkpoint_final.pth").is_file():
+    if record_path.is_file() and (folder / FINAL_CHECKPOINT).is_file():
         log(f"fold {fold}: finished already, left as it is")
         return FoldModel.read(record_path)
     split = read_json(raw.folders.raw / "splits_final.json")[fold]
     plans = nnunet_plans(_with_recipe(plan, recipe), model.name.split("__")[1], settings)
     content = dataset_json(plan.channels, len(split["train"]) + len(split["val"]), plan.dataset)
-    _run(raw, plan, plans, content, folder, fold, device)
-    record = FoldModel(
-        dataset=plan.dataset,
-        recipe=recipe.name,
-        fold=fold,
-        seed=seed,
-        epochs=recipe.epochs,
-        steps_per_epoch=recipe.steps_per_epoch,
-        training_cases=tuple(split["train"]),
-        validation_cases=tuple(split["val"]),
-        training_subjects=_subjects(raw, split["train"]),
-        validation_subjects=_subjects(raw, split["val"]),
-        checkpoint=file_digest(folder / "checkpoint_final.pth"),
-        parents=(plan.digest, recipe.digest),
-    )
-    record.write(record_path)
+    with own_folder(folder, f"the training of fold {fold}"):
+        _run(raw, plan, plans, content, folder, fold, device, checkpoint_steps)
+        record = FoldModel(
+            dataset=plan.dataset,
+            recipe=recipe.name,
+            fold=fold,
+            seed=seed,
+            epochs=recipe.epochs,
+            steps_per_epoch=recipe.steps_per_epoch,
+            training_cases=tuple(split["train"]),
+            validation_cases=tuple(split["val"]),
+            training_subjects=_subjects(raw, split["train"]),
+            validation_subjects=_subjects(raw, split["val"]),
+            checkpoint=file_digest(folder / FINAL_CHECKPOINT),
+            parents=(plan.digest, recipe.digest),
+        )
+        record.write(record_path)
     return record
 
 
@@ -91,28 +118,58 @@ def _refuse_mixture(model: Path, settings: dict[str, object]) -> None:
 
 
 def _run(
-    raw: RawDataset, plan: Plan, plans: dict[str, Any], content: dict[str, object], folder: Path, fold: int, device: str
+    raw: RawDataset,
+    plan: Plan,
+    plans: dict[str, Any],
+    content: dict[str, object],
+    folder: Path,
+    fold: int,
+    device: str,
+    checkpoint_steps: int | None,
 ) -> None:
+    latest, final = folder / LATEST_CHECKPOINT, folder / FINAL_CHECKPOINT
+    if final.is_file():
+        latest.unlink(missing_ok=True)
+        return
+    if not preprocessed_folder(raw.folders, plan.preset).is_dir():
+        raise InputError(f"{plan.dataset}: not preprocessed; run cmb_plan_preprocess -d {raw.folders.number}")
     with nnunet_environment(raw.folders, WORKERS_WITH_CUDA if device == "cuda" else 0):
         import torch
 
-        from cmb_autoseg.trainers.cmb_trainer import CMBTrainer
+        from cmb_autoseg.trainers.cmb_trainer import CHECKPOINT_STEPS, CMBTrainer
 
-        if not preprocessed_folder(raw.folders, plan.preset).is_dir():
-            raise InputError(f"{plan.dataset}: not preprocessed; run cmb_plan_preprocess -d {raw.folders.number}")
-        # nnU-Net's constructor takes this key out of the plans.
-        trainer = CMBTrainer({**plans, "continue_training": False}, CONFIGURATION, fold, content, torch.device(device))
+        # nnU-Net's constructor takes this key out of the plans; its W&B logger goes on with the same run by it.
+        ours = {**plans, "continue_training": latest.is_file()}
+        trainer = CMBTrainer(ours, CONFIGURATION, fold, content, torch.device(device))
         trainer.plans_manager.plans.pop("continue_training", None)
-        latest, final = folder / "checkpoint_latest.pth", folder / "checkpoint_final.pth"
-        if final.is_file():
-            return
+        trainer.checkpoint_steps = checkpoint_steps or CHECKPOINT_STEPS
         if latest.is_file():
-            trainer.load_checkpoint(str(latest))
-            log(f"fold {fold}: goes on after epoch {trainer.current_epoch} of {trainer.num_epochs}")
-        steps = trainer.num_iterations_per_epoch
-        with Meter(f"Training fold {fold}", trainer.num_epochs * steps, trainer.current_epoch * steps) as meter:
+            _go_on(trainer, latest)
+        trainer.prepare()
+        _write_shared_files(folder.parent, trainer.plans_manager.plans, content)
+        steps, done = trainer.num_epochs * trainer.num_iterations_per_epoch, trainer.steps_done
+        open_log(raw.folders.workspace)
+        with hold_back_stops() as trainer.stop, Meter(f"Training fold {fold}", steps, done) as meter:
             trainer.on_step = meter.advance
             trainer.run_training()
+
+
+def _go_on(trainer: Any, checkpoint: Path) -> None:
+    try:
+        trainer.load_checkpoint(str(checkpoint))
+    except (RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+        raise InputError(
+            f"{checkpoint}: training cannot go on from it ({type(error).__name__}); "
+            "delete it to train this fold from the start"
+        ) from None
+    log(f"fold {trainer.fold}: goes on after step {trainer.steps_done}, in epoch {trainer.current_epoch + 1}")
+
+
+def _write_shared_files(model: Path, plans: dict[str, Any], content: dict[str, object]) -> None:
+    """What all folds share; several may be trained at a time, on several machines."""
+    with own_folder(model, "a fold that begins", wait_s=60, nested=False):
+        write_json(model / "plans.json", plans)
+        write_json(model / "dataset.json", content)
 
 
 def _subjects(raw: RawDataset, names: list[str]) -> tuple[str, ...]:
