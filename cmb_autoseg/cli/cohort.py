@@ -5,33 +5,68 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmb_autoseg.cli._command import ExitCode, Parser, add_option, existing_path, run_command
+from cmb_autoseg.cli._help import epilog
 
-EPILOG = """examples:
-  cmb_cohort init /data/my_cohort -o my_card.yaml
-  cmb_cohort check my_card.yaml --count-lesions
-  cmb_cohort check valdo=/data/VALDO/Task2
-  cmb_cohort list
-"""
+EPILOG = epilog(
+    {
+        "cmb_cohort init /data/my_cohort -o my_card.yaml": "draft a card from the names of a folder's files",
+        "cmb_cohort check my_card.yaml --count-lesions": "what the card matches, and what would go wrong",
+        "cmb_cohort list": "cards that come with the tool",
+    },
+    see="cmb_cohort init --help, cmb_cohort check --help; cmb_convert, which comes next",
+)
+INIT = epilog(
+    {
+        "cmb_cohort init /data/my_cohort -o my_card.yaml": "then read the card through: what was guessed is marked",
+        "cmb_cohort init /data/my_cohort": "only look",
+    },
+    writes="the card at -o; nothing in the cohort's folder",
+    see="cmb_cohort check, which tries the card out",
+)
+CHECK = epilog(
+    {
+        "cmb_cohort check my_card.yaml": "headers only: seconds",
+        "cmb_cohort check my_card.yaml --count-lesions": "reads the labels too",
+        "cmb_cohort check valdo=/data/VALDO/Task2 bids=/data/study": "shipped cards, with the place of the files",
+    },
+    writes="nothing",
+    see="cmb_convert, which does what was tried out",
+)
+LIST = epilog({"cmb_cohort list": "name, cohort, status, licence and sequences of each"}, writes="nothing")
 
 
 def build_parser() -> Parser:
     parser = Parser("cmb_cohort", "Write and check cards: the YAML files that describe cohorts.", EPILOG)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="init|check|list", parser_class=_Action)
-    init = actions.add_parser("init", description="Draft a card from the names of a folder's files.")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="init|check|list", parser_class=_Action, title="actions"
+    )
+    drafts = "Draft a card from the names of a folder's files."
+    init = actions.add_parser("init", help=drafts, description=drafts, epilog=INIT).add_argument_group(
+        "input and output"
+    )
     init.add_argument("folder", type=Path, metavar="DIR", help="the cohort's folder")
     add_option(init, "-o", type=Path, metavar="FILE", help="where to write the card (default: the terminal)")
-    check = actions.add_parser("check", description="Dry-run cards: what they match, and what would go wrong.")
-    check.add_argument("cards", nargs="+", metavar="CARD[=ROOT]", help="path of a card or name of a shipped one")
+    tries = "Dry-run cards: what they match, and what would go wrong."
+    check = actions.add_parser("check", help=tries, description=tries, epilog=CHECK).add_argument_group(
+        "what is checked"
+    )
+    check.add_argument(
+        "cards",
+        nargs="+",
+        metavar="CARD[=ROOT]",
+        help="path of a card or name of a shipped one; =ROOT says where its files are",
+    )
     add_option(check, "--count-lesions", action="store_true", help="read the labels and count their lesions")
-    actions.add_parser("list", description="List the cards that come with the tool.")
+    lists = "List the cards that come with the tool."
+    actions.add_parser("list", help=lists, description=lists, epilog=LIST)
     return parser
 
 
 class _Action(Parser):
     """The parser of one action; `--debug` may stand before or after the action's name."""
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog, description, debug_default=SUPPRESS)
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        super().__init__(prog, description, epilog, debug_default=SUPPRESS)
 
 
 def run(args: Namespace) -> int:

@@ -5,25 +5,36 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cmb_autoseg.cli._command import ExitCode, Parser, add_dataset, add_option, add_workspace, positive_int, run_command
+from cmb_autoseg.cli._help import epilog
 
 if TYPE_CHECKING:
     from cmb_autoseg.workspace import DatasetFolders, Workspace
 
-EPILOG = """examples:
-  cmb_convert my_card.yaml -d 501
-  cmb_convert valdo=/data/VALDO/Task2 my_card.yaml -d Dataset502_BOTH --jobs 4
-
-A case that cannot be used is left out, its reason stands in exclusions.tsv, and the command ends
-with exit code 1; without any usable case nothing is written and it ends with 2.
-"""
+EPILOG = epilog(
+    {
+        "cmb_convert my_card.yaml -d 501": "one cohort; the dataset gets the cohort's name",
+        "cmb_convert valdo=/data/VALDO/Task2 my_card.yaml -d Dataset502_BOTH --jobs 4": "two cohorts as one dataset",
+    },
+    writes="WORKSPACE/raw/DatasetNNN_NAME/: prepared volumes, cases.tsv, exclusions.tsv, conversion_log.txt;\n"
+    "your own files are only read, and a repeated run does only what has changed",
+    some_failed="some cases were left out: exclusions.tsv says which and why; without any usable case it is 2",
+    see="cmb_cohort check, which tries cards out; cmb_plan_preprocess, which comes next",
+)
 
 
 def build_parser() -> Parser:
     parser = Parser("cmb_convert", "Prepare the scans that one or more cards describe as one raw dataset.", EPILOG)
-    parser.add_argument("cards", nargs="+", metavar="CARD[=ROOT]", help="path of a card or name of a shipped one")
-    add_dataset(parser)
-    add_option(parser, "--jobs", type=positive_int, default=1, metavar="N", help="scans prepared at a time (default 1)")
-    add_workspace(parser)
+    where = parser.add_argument_group("input and output")
+    where.add_argument(
+        "cards",
+        nargs="+",
+        metavar="CARD[=ROOT]",
+        help="path of a card or name of a shipped one; =ROOT says where its files are",
+    )
+    add_dataset(where, help="new or existing dataset: a number from 1 to 999 or Dataset501_NAME")
+    add_workspace(where)
+    run = parser.add_argument_group("run")
+    add_option(run, "--jobs", type=positive_int, default=1, metavar="N", help="scans prepared at a time (default: 1)")
     return parser
 
 
@@ -38,7 +49,7 @@ def convert_cards(
     from cmb_autoseg.dataset_conversion.card import parse_card
     from cmb_autoseg.dataset_conversion.conversion import convert, workspace_salt
     from cmb_autoseg.dataset_conversion.resolver import find_cases
-    from cmb_autoseg.progress import log
+    from cmb_autoseg.progress import log, report
 
     opened = [parse_card(card) for card in cards]
     folders = workspace.new_dataset(wanted, "_".join(dict.fromkeys(each.card.name for each in opened)))
@@ -50,7 +61,7 @@ def convert_cards(
     for exclusion in conversion.exclusions:
         log(f"left out: {exclusion.cohort} {exclusion.case}: {exclusion.reason}")
     cases = conversion.dataset.cases
-    print(
+    report(
         f"{folders.raw}: {len(cases)} cases ({sum(case.labelled for case in cases)} labelled, "
         f"{sum(case.split == 'test' for case in cases)} test, {conversion.n_unchanged} unchanged), "
         f"{len(conversion.exclusions)} left out; channels {', '.join(conversion.dataset.roles)}"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cmb_autoseg.cli import convert, evaluate, plan_preprocess, predict, simulate, train
-from cmb_autoseg.cli._command import ExitCode, Parser, add_device, add_option, add_seed, run_command
+from cmb_autoseg.cli._command import ExitCode, Parser, add_option, add_seed, run_command
+from cmb_autoseg.cli._help import epilog
 
 PEOPLE, HELD_OUT = 28, 8
 DATASET = "501"
@@ -19,11 +20,27 @@ def build_parser() -> Parser:
         "cmb_demo",
         "Simulate a small cohort, plan, train five folds, finalize, predict the held-out scans and score them. "
         "All data are simulated; the figures say nothing about patients.",
-        "example:\n  cmb_demo -o demo",
+        epilog(
+            {
+                "cmb_demo": "everything into ./cmb_demo_output",
+                "cmb_demo -o /tmp/demo -device cuda": "elsewhere, with a GPU",
+            },
+            writes="DIR/cohort, DIR/workspace, DIR/predictions, DIR/evaluation/report.html",
+            see="the tutorial, which takes the same way by hand",
+        ),
     )
-    add_option(parser, "-o", type=Path, default=Path("cmb_demo_output"), metavar="DIR", help="default: %(default)s")
-    add_device(parser)
-    add_seed(parser)
+    where = parser.add_argument_group("output")
+    add_option(
+        where,
+        "-o",
+        type=Path,
+        default=Path("cmb_demo_output"),
+        metavar="DIR",
+        help="folder for everything (default: %(default)s)",
+    )
+    run = parser.add_argument_group("run")
+    add_option(run, "-device", choices=("cuda", "cpu"), help="where to compute (default: cpu)")
+    add_seed(run)
     return parser
 
 

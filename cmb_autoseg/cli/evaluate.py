@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmb_autoseg.cli._command import ExitCode, Parser, add_option, existing_path, run_command
+from cmb_autoseg.cli._help import epilog
 
 __all__ = ["build_parser", "main", "run"]
 
@@ -12,28 +13,32 @@ DESCRIPTION = """\
 Score predicted masks against reference masks: lesions, voxels and counts, per case and pooled.
 Masks are paired by case name: <case>.nii.gz, <case>_mask.nii.gz or <case>_dseg.nii.gz on either side."""
 
-EPILOG = """\
-examples:
-  cmb_evaluate -p predictions --reference labelsTs -o evaluation
-  cmb_evaluate -p predictions --reference labelsTs -o evaluation --protocol overlap
-
-OUT gets metrics.json, per_case.tsv, matches.tsv, failures.tsv and report.html."""
+EPILOG = epilog(
+    {
+        "cmb_evaluate -p predictions --reference masks -o scores": "as the VALDO challenge counts",
+        "cmb_evaluate -p predictions --reference masks -o scores --protocol overlap": "by overlap instead of distance",
+    },
+    writes="OUT/metrics.json, per_case.tsv, matches.tsv, failures.tsv and report.html",
+    some_failed="some cases could not be scored: failures.tsv says which and why",
+    see="cmb_predict; the reference of metrics defines each figure",
+)
 
 
 def build_parser() -> Parser:
     from cmb_autoseg.evaluation.protocols import PROTOCOLS  # standard library only
 
     parser = Parser("cmb_evaluate", DESCRIPTION, EPILOG)
-    add_option(parser, "-p", required=True, type=Path, metavar="PRED", help="folder of predicted masks")
-    add_option(parser, "--reference", required=True, type=Path, metavar="REF", help="folder of reference masks")
-    add_option(parser, "-o", required=True, type=Path, metavar="OUT", help="folder for the results")
+    where = parser.add_argument_group("input and output")
+    add_option(where, "-p", required=True, type=Path, metavar="PRED", help="folder of predicted masks")
+    add_option(where, "--reference", required=True, type=Path, metavar="REF", help="folder of reference masks")
+    add_option(where, "-o", required=True, type=Path, metavar="OUT", help="folder for the results")
     add_option(
-        parser,
+        parser.add_argument_group("scoring"),
         "--protocol",
         choices=tuple(PROTOCOLS),
         default="valdo",
         help="when a lesion counts as found: valdo, centres of mass within 5 mm, one to one; "
-        "overlap, more than 40 %% of the reference lesion covered (default valdo)",
+        "overlap, more than 40 %% of the reference lesion covered (default: valdo)",
     )
     return parser
 

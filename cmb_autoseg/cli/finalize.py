@@ -14,6 +14,7 @@ from cmb_autoseg.cli._command import (
     resolve_device,
     run_command,
 )
+from cmb_autoseg.cli._help import epilog
 
 
 def build_parser() -> Parser:
@@ -21,13 +22,22 @@ def build_parser() -> Parser:
         "cmb_finalize",
         "Predict every training case with the fold that has not seen it, choose operating points, "
         "report the cross-validation and write the model card.",
-        "example:\n  cmb_finalize -d 501 -r supervised",
+        epilog(
+            {
+                "cmb_finalize -d 501": "after the five folds of the recipe supervised",
+                "cmb_finalize -d 501 -r demo -device cpu": "another recipe, without a GPU",
+            },
+            writes="in the model's folder: crossvalidation/, operating_points.json and, last, model.json",
+            see="cmb_train -f all, which ends with this; cmb_predict, which comes next",
+        ),
     )
-    add_dataset(parser)
-    add_option(parser, "-r", default="supervised", metavar="RECIPE", help="recipe (default: supervised)")
-    add_preset(parser)
-    add_device(parser)
-    add_workspace(parser)
+    model = parser.add_argument_group("model")
+    add_dataset(model)
+    add_option(model, "-r", default="supervised", metavar="RECIPE", help="name of the recipe (default: supervised)")
+    add_preset(model)
+    run = parser.add_argument_group("run")
+    add_device(run)
+    add_workspace(run)
     return parser
 
 
@@ -39,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
     folders = Workspace.find(args.workspace).dataset(args.d)
 
     from cmb_autoseg.pipeline import finalize
+    from cmb_autoseg.progress import report
 
-    print(finalize(folders, folder, resolve_device(args.device)))
+    report(finalize(folders, folder, resolve_device(args.device)))
     return ExitCode.DONE
 
 

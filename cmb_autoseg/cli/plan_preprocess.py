@@ -15,6 +15,7 @@ from cmb_autoseg.cli._command import (
     resolve_device,
     run_command,
 )
+from cmb_autoseg.cli._help import epilog
 
 MEMORY_GB = {"cuda": 8.0, "cpu": 2.0}
 
@@ -23,30 +24,45 @@ def build_parser() -> Parser:
     parser = Parser(
         "cmb_plan_preprocess",
         "Measure a dataset, choose channels, grid, patch and network for it, deal five folds, and preprocess it.",
-        "examples:\n"
-        "  cmb_plan_preprocess -d 501\n"
-        "  cmb_plan_preprocess -d 501 -c my_card.yaml valdo=/data/VALDO/Task2   (converts first)",
+        epilog(
+            {
+                "cmb_plan_preprocess -d 501": "a converted dataset",
+                "cmb_plan_preprocess -d 501 -c my_card.yaml valdo=/data/VALDO/Task2": "convert these cards first",
+                "cmb_plan_preprocess -d 501 -gpu_memory_target 24": "for a card of 24 GB",
+            },
+            writes="WORKSPACE/preprocessed/DatasetNNN_NAME/: dataset_fingerprint.json, PRESET_plan.json with its\n"
+            "reasons, PRESET_3d/ with the network's inputs; splits_final.json beside the raw dataset",
+            some_failed="with -c: some cases were left out, exclusions.tsv says which and why; the rest is planned",
+            see="cmb_train, which comes next",
+        ),
     )
-    add_dataset(parser)
-    add_option(parser, "-c", nargs="+", metavar="CARD", help="convert these cards first (CARD or CARD=ROOT)")
+    where = parser.add_argument_group("input and output")
+    add_dataset(where)
     add_option(
-        parser,
+        where, "-c", nargs="+", metavar="CARD[=ROOT]", help="convert these cards first: paths or names of shipped ones"
+    )
+    add_workspace(where)
+    planning = parser.add_argument_group("planning")
+    add_option(
+        planning,
         "--preset",
         choices=("adaptive", "s0"),
         default="adaptive",
         help="adaptive: from the fingerprint, never loses a lesion (default); s0: 1 mm isotropic, 64^3 patches",
     )
     add_option(
-        parser,
+        planning,
         "-gpu_memory_target",
         type=positive_float,
         metavar="GB",
         help="accelerator memory that training may take (default: 8 with a GPU)",
     )
-    add_option(parser, "--allow-lesion-loss", action="store_true", help="accept lesions that the grid loses or merges")
-    add_device(parser)
-    add_seed(parser)
-    add_workspace(parser)
+    add_option(
+        planning, "--allow-lesion-loss", action="store_true", help="accept lesions that the grid loses or merges"
+    )
+    run = parser.add_argument_group("run")
+    add_device(run)
+    add_seed(run)
     return parser
 
 

@@ -19,6 +19,7 @@ from cmb_autoseg.cli._command import (
     resolve_device,
     run_command,
 )
+from cmb_autoseg.cli._help import epilog
 
 if TYPE_CHECKING:
     from cmb_autoseg.inference.inputs import InputFailure
@@ -31,34 +32,53 @@ def build_parser() -> Parser:
     parser = Parser(
         "cmb_predict",
         "Find microbleeds: probability map, mask, table of lesions and a picture for every scan.",
-        "examples:\n"
-        "  cmb_predict -i scan.nii.gz -o out -d 501 -r supervised\n"
-        "  cmb_predict -i folder_of_scans -o out -m MODEL_DIR --operating-point screening\n"
-        "  cmb_predict -i dicom_folder -o out -m MODEL_DIR --echo 2\n"
-        "IN is a NIfTI file, a folder of them (CASE_0000.nii.gz or any names), a DICOM folder or a card.",
+        epilog(
+            {
+                "cmb_predict -i new_scans -o predictions -d 501": "a folder, with the model of dataset 501",
+                "cmb_predict -i scan.nii.gz -o predictions -m /models/clinic --operating-point screening": (
+                    "one scan, with a model folder; rather too many lesions than too few"
+                ),
+                "cmb_predict -i dicom_folder -o predictions -d 501 --echo 2": "the second echo of DICOM series",
+            },
+            writes="OUT/CASE_prob.nii.gz, CASE_mask.nii.gz, CASE_lesions.tsv, CASE_overlay.png, CASE.json;\n"
+            "for the run lesions.tsv, counts.tsv, failures.tsv, run.json; finished cases are skipped",
+            some_failed="some scans could not be predicted: failures.tsv says which and why",
+            see="cmb_evaluate, which compares with masks",
+        ),
     )
-    add_option(parser, "-i", required=True, metavar="IN", help="scans: file, folder, DICOM folder or card")
-    add_option(parser, "-o", type=Path, required=True, metavar="OUT", help="where results are written")
-    add_dataset(parser, required=False)
+    where = parser.add_argument_group("input and output")
     add_option(
-        parser, "-r", default="supervised", metavar="RECIPE", help="recipe of the model, with -d (default: supervised)"
+        where,
+        "-i",
+        required=True,
+        metavar="IN",
+        help="a NIfTI file, a folder of them (CASE_0000.nii.gz or any names), a DICOM folder or a card",
     )
-    add_preset(parser)
-    add_option(parser, "-m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
-    add_option(parser, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")
-    add_option(parser, "--echo", type=positive_int, metavar="N", help="which echo of multi-echo scans, from 1")
-    add_option(parser, "--role", choices=ROLES, help="what single scans are, where their names do not say it")
-    add_option(parser, "--split", choices=("train", "test"), help="of a card, predict only these cases")
+    add_option(where, "-o", type=Path, required=True, metavar="OUT", help="folder for the results")
+    add_option(where, "--echo", type=positive_int, metavar="N", help="which echo of multi-echo scans, from 1")
+    add_option(where, "--role", choices=ROLES, help="what single scans are, where their names do not say it")
+    add_option(where, "--split", choices=("train", "test"), help="of a card, predict only these cases (default: all)")
+    model = parser.add_argument_group("model (-d or -m)")
+    add_dataset(model, required=False)
     add_option(
-        parser,
+        model, "-r", default="supervised", metavar="RECIPE", help="recipe of the model, with -d (default: supervised)"
+    )
+    add_preset(model)
+    add_option(model, "-m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
+    add_option(model, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")
+    add_option(
+        model,
         "--operating-point",
         default="counting",
         metavar="POINT",
-        help="counting (default), screening, youden, or a probability like 0.35",
+        help="counting, screening, youden, or a probability like 0.35 (default: counting)",
     )
-    add_option(parser, "--trust-model", action="store_true", help="load a model that may run foreign code")
-    add_device(parser)
-    add_workspace(parser)
+    add_option(
+        model, "--trust-model", action="store_true", help="load a model that may run foreign code (default: refuse it)"
+    )
+    run = parser.add_argument_group("run")
+    add_device(run)
+    add_workspace(run)
     return parser
 
 

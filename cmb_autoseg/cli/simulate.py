@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmb_autoseg.cli._command import ExitCode, Parser, add_device, add_option, add_seed, positive_int, run_command
+from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.simulation.layouts import LAYOUTS
 from cmb_autoseg.simulation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
@@ -14,32 +15,44 @@ __all__ = ["build_parser", "main", "run"]
 def build_parser() -> Parser:
     parser = Parser(
         "cmb_simulate",
-        "Simulates people with and without microbleeds and writes their scans as a real cohort would come.\n"
-        "Anatomy, susceptibility, field, signal, noise and what a reader can see: docs/concepts/simulation.md.",
-        "examples:\n"
-        "  cmb_simulate -o cohort -n 20\n"
-        "  cmb_simulate -o cohort -n 28 --n-test 8 --protocol valdo_3 --seed 1\n"
-        "  cmb_convert cohort/card.yaml -d 501",
+        "Simulate people with and without microbleeds, and write their scans as a real cohort would come.",
+        epilog(
+            {
+                "cmb_simulate -o cohort -n 20": "twenty people, about 5 seconds each",
+                "cmb_simulate -o cohort -n 28 --n-test 8 --protocol valdo_3 --seed 1": (
+                    "eight of them for the test, 1 x 1 x 3 mm"
+                ),
+            },
+            writes="OUT/: scans and masks by subject, participants.tsv, card.yaml, truth/ (lesions, mimics, people)",
+            see="cmb_convert OUT/card.yaml -d 501, which takes the cohort in",
+        ),
     )
-    add_option(parser, "-o", type=Path, required=True, metavar="OUT", help="a new or empty folder")
+    where = parser.add_argument_group("output")
+    add_option(where, "-o", type=Path, required=True, metavar="OUT", help="a new or empty folder")
+    add_option(where, "--layout", choices=LAYOUTS, default="valdo", help="whose files it looks like (default: valdo)")
+    people = parser.add_argument_group("people and scanner")
     add_option(
-        parser, "-n", type=positive_int, required=True, metavar="N", help="how many people, test people included"
+        people, "-n", type=positive_int, required=True, metavar="N", help="how many people, test people included"
     )
-    add_option(parser, "--n-test", type=int, default=0, metavar="N", help="how many of them are test (default 0)")
-    add_option(parser, "--layout", choices=LAYOUTS, default="valdo", help="default: valdo")
+    add_option(people, "--n-test", type=int, default=0, metavar="N", help="how many of them are test (default: 0)")
     add_option(
-        parser, "--protocol", choices=tuple(PROTOCOLS), default=DEFAULT_PROTOCOL, help=f"default: {DEFAULT_PROTOCOL}"
+        people,
+        "--protocol",
+        choices=tuple(PROTOCOLS),
+        default=DEFAULT_PROTOCOL,
+        help=f"field strength, echo time, grid and noise (default: {DEFAULT_PROTOCOL})",
     )
     add_option(
-        parser,
+        people,
         "--lesion-free-share",
         type=float,
         default=0.33,
         metavar="SHARE",
-        help="people without microbleeds, 0..1 (default 0.33)",
+        help="people without microbleeds, 0..1 (default: 0.33)",
     )
-    add_seed(parser)
-    add_device(parser)
+    run = parser.add_argument_group("run")
+    add_seed(run)
+    add_device(run)
     return parser
 
 

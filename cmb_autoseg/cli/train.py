@@ -17,29 +17,46 @@ from cmb_autoseg.cli._command import (
     resolve_device,
     run_command,
 )
+from cmb_autoseg.cli._help import epilog
 
 
 def build_parser() -> Parser:
     parser = Parser(
         "cmb_train",
         "Train folds of a recipe on a preprocessed dataset. A stopped training goes on where it stopped.",
-        "examples:\n"
-        "  cmb_train -d 501 -f 0\n"
-        "  cmb_train -d 501 -f all -r supervised      (all five folds, then cmb_finalize)\n"
-        "  cmb_train --list-recipes",
+        epilog(
+            {
+                "cmb_train -d 501 -f all": "five folds one after the other, then cmb_finalize",
+                "cmb_train -d 501 -f 0 -r demo -device cpu": "one fold of the short recipe, on a laptop",
+                "cmb_train --list-recipes": "names of the recipes that come with the tool",
+            },
+            writes="WORKSPACE/results/DatasetNNN_NAME/CMBTrainer__RECIPE__3d/fold_K/: checkpoint_final.pth,\n"
+            "fold.json, progress.tsv, progress.png; finished folds are left as they are",
+            see="cmb_finalize, when folds were trained one by one; cmb_predict",
+        ),
     )
-    add_dataset(parser, required=False)
-    add_option(parser, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (which ends with cmb_finalize)")
+    what = parser.add_argument_group("what is trained")
+    add_dataset(what, required=False)
+    add_option(what, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (which ends with cmb_finalize)")
     add_option(
-        parser, "-r", default="supervised", metavar="RECIPE", help="recipe: a name or a YAML file (default: supervised)"
+        what, "-r", default="supervised", metavar="RECIPE", help="recipe: a name or a YAML file (default: supervised)"
     )
-    add_preset(parser)
-    add_option(parser, "--epochs", type=positive_int, metavar="N", help="instead of the recipe's")
-    add_option(parser, "--steps-per-epoch", type=positive_int, metavar="N", help="instead of the recipe's")
-    add_option(parser, "--list-recipes", action="store_true", help="name the shipped recipes and stop")
-    add_device(parser)
-    add_seed(parser)
-    add_workspace(parser)
+    add_preset(what)
+    add_option(what, "--list-recipes", action="store_true", help="name the shipped recipes and stop")
+    schedule = parser.add_argument_group("schedule")
+    add_option(schedule, "--epochs", type=positive_int, metavar="N", help="instead of the recipe's")
+    add_option(schedule, "--steps-per-epoch", type=positive_int, metavar="N", help="instead of the recipe's")
+    run = parser.add_argument_group("run")
+    add_option(
+        run,
+        "--checkpoint-every",
+        type=positive_int,
+        metavar="N",
+        help="steps between checkpoints that a stopped training goes on from (default 100)",
+    )
+    add_device(run)
+    add_seed(run)
+    add_workspace(run)
     return parser
 
 
@@ -62,11 +79,12 @@ def run(args: argparse.Namespace) -> int:
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline import TrainSettings, finalize, train
+    from cmb_autoseg.progress import report
 
-    model, _ = train(folders, recipe, folds, TrainSettings(device, args.seed, args.preset))
-    print(f"trained folds {', '.join(map(str, folds))}: {model}")
+    model, _ = train(folders, recipe, folds, TrainSettings(device, args.seed, args.preset, args.checkpoint_every))
+    report(f"trained folds {', '.join(map(str, folds))}: {model}")
     if args.f == ["all"]:
-        print(finalize(folders, model, device))
+        report(finalize(folders, model, device))
     return ExitCode.DONE
 
 
