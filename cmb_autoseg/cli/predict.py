@@ -84,17 +84,16 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
-    from cmb_autoseg.files import writable_folder
     from cmb_autoseg.geometry import is_nifti
     from cmb_autoseg.inference.inputs import find_cases
     from cmb_autoseg.inference.model_folder import find_model, operating_point, trained_plan
+    from cmb_autoseg.locking import own_folder
     from cmb_autoseg.records import Role
 
     source = _input(args.i, args.o)
     folder = find_model(args.m, args.d, args.r, args.preset, args.workspace)
     point = operating_point(folder, args.operating_point)
     folds = None if args.f is None else fold_list(args.f)
-    made = not args.o.exists()
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
         role = Role(args.role) if args.role else None
         cases, failures = find_cases(source, trained_plan(folder).channels, args.echo, role, Path(scratch))
@@ -102,8 +101,7 @@ def run(args: argparse.Namespace) -> int:
             cases = [case for case in cases if case.split == args.split]
         if not cases and (args.split is not None or not failures):
             raise InputError(f"-i {args.i}: no usable case{f' of split {args.split}' if args.split else ''} in it")
-        writable_folder(args.o)
-        try:
+        with own_folder(args.o, "cmb_predict"):
             from cmb_autoseg.inference.ensemble import Ensemble
             from cmb_autoseg.inference.predict import predict_cases
             from cmb_autoseg.progress import track
@@ -114,10 +112,6 @@ def run(args: argparse.Namespace) -> int:
             results, failed = predict_cases(
                 cases, failures, ensemble, point, args.o, lambda todo: track(todo, "Predicting"), single
             )
-        except BaseException:
-            if made and not any(args.o.iterdir()):
-                args.o.rmdir()
-            raise
     _report(results, failed, args.o)
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE
 
@@ -133,15 +127,15 @@ def _input(text: str, out: Path) -> Path:
 
 
 def _report(results: "Sequence[CaseResult]", failed: "Sequence[InputFailure]", out: Path) -> None:
-    from cmb_autoseg.progress import log
+    from cmb_autoseg.progress import log, report
 
     for result in results:
-        print(f"{result.table.case}: {len(result.table.lesions)} lesions")
+        report(f"{result.table.case}: {len(result.table.lesions)} lesions")
         for warning in result.warnings:
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:
         log(f"failed: {failure.case}: {failure.reason}")
-    print(f"{len(results)} of {len(results) + len(failed)} cases predicted; tables, masks and pictures: {out}")
+    report(f"{len(results)} of {len(results) + len(failed)} cases predicted; tables, masks and pictures: {out}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

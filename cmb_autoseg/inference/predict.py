@@ -4,14 +4,13 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cmb_autoseg import __version__
-from cmb_autoseg.errors import CMBError, InputError
+from cmb_autoseg.errors import CMBError, InputError, OutputError
 from cmb_autoseg.files import file_digest, read_json, write_json, write_tsv
 from cmb_autoseg.geometry import Volume, from_canonical, write_volume
 from cmb_autoseg.inference.ensemble import Ensemble
@@ -20,6 +19,7 @@ from cmb_autoseg.inference.overlay import write_overlay
 from cmb_autoseg.lesions import LESION_COLUMNS, lesion_mask, tabulate
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, LesionTable, OperatingPoint, Role, TrainingRange
+from cmb_autoseg.run_log import open_log, versions
 
 __all__ = ["CaseResult", "predict_case", "predict_cases", "range_warnings"]
 
@@ -66,10 +66,14 @@ def predict_cases(
     for case in on_case(cases):
         try:
             results.append(predict_case(case, ensemble, point, out))
+            open_log(out)
+        except OutputError:  # such as a full disk: no case would fare better
+            raise
         except (CMBError, OSError, RuntimeError, MemoryError) as error:
             if refuse:
                 raise
             failed.append(InputFailure(case.name, " ".join((str(error) or type(error).__name__).split())))
+    open_log(out)
     _write_run(results, failed, ensemble, point, out)
     return results, failed
 
@@ -224,11 +228,7 @@ def _write_run(
     write_json(
         out / "run.json",
         {
-            "versions": {
-                "cmb_autoseg": __version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "nnunetv2", "numpy", "nibabel")},
-            },
+            "versions": versions(),
             "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
             "model": {"folder": str(ensemble.folder), "folds": list(ensemble.folds), "digest": ensemble.digest},
             "operating_point": point.model_dump(mode="json"),
