@@ -69,10 +69,8 @@ def _owner(path: Path) -> str:
 
 
 def _give_back(path: Path, made: list[Path]) -> None:
-    """Forget who owned the folder; take away the folders that were made for nothing, and only those."""
-    with suppress(OSError):
-        path.write_text("", encoding="utf-8")
-        if made and not any(other != path for other in path.parent.iterdir()):
-            path.unlink()
-            for folder in made:
-                folder.rmdir()
+    """Take the lock's file away, and the folders that were made for nothing."""
+    with suppress(OSError):  # Windows keeps an open file; others have written to the folder.
+        path.unlink()
+        for folder in made:
+            folder.rmdir()

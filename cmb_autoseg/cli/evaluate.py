@@ -52,20 +52,22 @@ def run(args: Namespace) -> int:
 
     from cmb_autoseg.evaluation.evaluate import evaluate_folder, pair_masks  # numpy and scipy from here on
     from cmb_autoseg.evaluation.protocols import PROTOCOLS
-    from cmb_autoseg.files import writable_folder
-    from cmb_autoseg.progress import log, track
+    from cmb_autoseg.locking import own_folder
+    from cmb_autoseg.progress import log, report, track
+    from cmb_autoseg.run_log import open_log
 
     pair_masks(predicted, reference)  # so that wrong folders leave no empty OUT behind
-    writable_folder(args.o)
-    report = evaluate_folder(predicted, reference, PROTOCOLS[args.protocol], partial(track, title="Scoring"))
-    report.write(args.o)
-    for warning in report.warnings:
+    with own_folder(args.o, "cmb_evaluate", nested=False):
+        evaluation = evaluate_folder(predicted, reference, PROTOCOLS[args.protocol], partial(track, title="Scoring"))
+        open_log(args.o)
+        evaluation.write(args.o)
+    for warning in evaluation.warnings:
         log(f"warning: {warning}")
-    for failure in report.failures:
+    for failure in evaluation.failures:
         log(f"failed: {failure.reason}")
-    print(report.table())
-    print(f"\nreport: {args.o / 'report.html'}")
-    return ExitCode.SOME_FAILED if report.failures else ExitCode.DONE
+    report(evaluation.table())
+    report(f"\nreport: {args.o / 'report.html'}")
+    return ExitCode.SOME_FAILED if evaluation.failures else ExitCode.DONE
 
 
 def _existing_folder(path: Path, flag: str) -> Path:

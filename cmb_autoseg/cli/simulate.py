@@ -57,6 +57,7 @@ def build_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
+    from cmb_autoseg.progress import report
     from cmb_autoseg.simulation.cohort import simulate_cohort
 
     summary = simulate_cohort(
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         lesion_free_share=args.lesion_free_share,
         device=args.device,
     )
-    print(summary)
+    report(str(summary))
     return ExitCode.DONE
 
 

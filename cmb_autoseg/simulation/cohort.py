@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cmb_autoseg.errors import InputError, OutputError
-from cmb_autoseg.files import writable_folder, write_json, write_tsv
+from cmb_autoseg.files import write_json, write_tsv
+from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import track
+from cmb_autoseg.run_log import open_log
 from cmb_autoseg.simulation.anatomy import Template
 from cmb_autoseg.simulation.layouts import valdo
 from cmb_autoseg.simulation.person import SimulatedScan, simulate_person
@@ -121,22 +123,25 @@ def simulate_cohort(
     chosen = _protocol(protocol)
     writer = _layout(layout)
     _check_numbers(people, test_people, lesion_free_share, writer.max_people(chosen))
-    _clear(out)
+    _refuse_foreign(out)
     if template is None:
         from cmb_autoseg.simulation.template import load_mni152
 
         template = load_mni152()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    tables = _Tables([], [], [], [])
-    for index in track(range(people), "Simulating"):
-        scan = simulate_person(template, chosen, seed, index, is_lesion_free(index, lesion_free_share), target)
-        subject = writer.subject_name(index, chosen)
-        writer.write_scan(out, subject, scan)
-        tables.add(subject, scan, chosen, "test" if index >= people - test_people else "train", seed, index)
-        if on_case:
-            on_case(index + 1, people)
-    tables.write(out)
-    writer.write_card(out, chosen)
+    with own_folder(out, "cmb_simulate"):
+        _clear(out)
+        open_log(out)
+        tables = _Tables([], [], [], [])
+        for index in track(range(people), "Simulating"):
+            scan = simulate_person(template, chosen, seed, index, is_lesion_free(index, lesion_free_share), target)
+            subject = writer.subject_name(index, chosen)
+            writer.write_scan(out, subject, scan)
+            tables.add(subject, scan, chosen, "test" if index >= people - test_people else "train", seed, index)
+            if on_case:
+                on_case(index + 1, people)
+        tables.write(out)
+        writer.write_card(out, chosen)
     return tables.summary(out, test_people)
 
 
@@ -169,24 +174,30 @@ def _check_numbers(people: int, test_people: int, lesion_free_share: float, max_
 
 
 MARKER = "truth/simulation.json"
-OURS = re.compile(r"card\.yaml|participants\.tsv|truth|sub-\d{3}")
+OURS = re.compile(r"card\.yaml|participants\.tsv|truth|logs|sub-\d{3}")
 
 
-def _clear(out: Path) -> None:
-    """Take away an earlier simulated cohort; refuse a folder that holds anything else."""
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier simulated cohort."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"-o {out}: is a file; choose a new or empty folder")
-    there = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.is_dir() else []
+    there = _contents(out)
     foreign = [name for name in there if not OURS.fullmatch(name)]
     if there and (foreign or not (out / MARKER).is_file()):
         name = (foreign or there)[0]
         raise InputError(f"-o {out}: holds {name}, which no earlier simulation wrote; choose a new or empty folder")
-    writable_folder(out)
-    # The card goes first: without it a half-cleared folder is no cohort.
-    for name in sorted(there, key=lambda name: (name != "card.yaml", name == "truth")):
+
+
+def _clear(out: Path) -> None:
+    """Take away an earlier simulated cohort; without its card, which goes first, a half-cleared folder is none."""
+    for name in sorted(_contents(out), key=lambda name: (name != "card.yaml", name == "truth")):
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_json(out / MARKER, {"simulated": True, "by": "cmb_simulate"})
+
+
+def _contents(out: Path) -> list[str]:
+    return sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.is_dir() else []
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def test_two_runs_write_the_same_bytes(folders, tmp_path):
     for name in ("one", "two"):
         evaluate(folders, tmp_path / name)
 
-    for path in (tmp_path / "one").iterdir():
+    for path in (tmp_path / "one").glob("*.*"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 

@@ -15,7 +15,12 @@ import torch
 
 from cmb_autoseg.files import file_digest
 
-HEAVY = ["torch", "nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "nnunetv2.inference.predict_from_raw_data", "nilearn"]
+HEAVY = [
+    "torch",
+    "nnunetv2.training.nnUNetTrainer.nnUNetTrainer",
+    "nnunetv2.inference.predict_from_raw_data",
+    "nilearn",
+]
 CHANGING = ("logs", "tensorboard", "run.json")
 """What two undisturbed runs do not share either."""
 
@@ -30,7 +35,7 @@ def server():
 def call(module, arguments, quiet):
     """In the child: run a command and leave with its exit code."""
     torch.set_num_threads(1)
-    with open(quiet, "a") as stream:
+    with quiet.open("a") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     os._exit(__import__(f"cmb_autoseg.cli.{module}", fromlist=["main"]).main(arguments))
@@ -135,6 +140,15 @@ def test_a_killed_training(trained, server, moments, tmp_path):
 
 
 def test_a_killed_prediction(trained, server, moments, tmp_path):
-    arguments = ["-i", str(trained.cohort / "card.yaml"), "-o", str(tmp_path / "out"), "-m", str(trained.model), "-device", "cpu"]
+    arguments = [
+        "-i",
+        str(trained.cohort / "card.yaml"),
+        "-o",
+        str(tmp_path / "out"),
+        "-m",
+        str(trained.model),
+        "-device",
+        "cpu",
+    ]
     command = Command(server, "predict", [*arguments, "-f", "0"], tmp_path / "out", None)
     assert kill_and_repeat(command, moments, tree) >= len(moments) - 1

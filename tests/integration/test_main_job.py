@@ -148,38 +148,6 @@ def test_our_probabilities_are_plain_nnunets(trained, tmp_path):
     assert theirs[1].std() > 1e-3
 
 
-def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one(trained, tmp_path, monkeypatch):
-    workspace = tmp_path / "workspace"
-    for kind in ("raw", "preprocessed"):
-        shutil.copytree(trained.workspace / kind, workspace / kind)
-    arguments = ["-d", "501", "-r", str(trained.recipe), "-f", "0", "--workspace", str(workspace), "-device", "cpu"]
-
-    from cmb_autoseg.trainers import cmb_trainer
-
-    step = cmb_trainer.CMBTrainer.train_step
-
-    def killed(self, batch):
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    monkeypatch.setattr(cmb_trainer.CMBTrainer, "train_step", killed)
-    assert train.main(arguments) == 130
-    monkeypatch.undo()
-    fold = workspace / "results" / "Dataset501_Elsewhere" / "CMBTrainer__tiny__3d" / "fold_0"
-    assert (fold / "checkpoint_latest.pth").is_file()
-    assert not (fold / "checkpoint_final.pth").exists()
-    assert train.main(arguments) == 0
-    weights, undisturbed = (
-        torch.load(folder / "checkpoint_final.pth", weights_only=True)["network_weights"]
-        for folder in (fold, trained.model / "fold_0")
-    )
-    assert weights.keys() == undisturbed.keys()
-    assert all(torch.allclose(weights[key], undisturbed[key], atol=1e-6) for key in weights)
-    assert not list(fold.glob(".tmp*"))
-    assert not (fold / "checkpoint_latest.pth").exists()
-
-
 def test_folds_of_another_schedule_are_not_mixed(trained, capsys):
     where = ["-d", "501", "--workspace", str(trained.workspace), "-device", "cpu"]
     assert train.main([*where, "-r", str(trained.recipe), "-f", "0", "--epochs", "7"]) == 2

@@ -160,7 +160,7 @@ def test_an_earlier_cohort_is_replaced_whole(tiny_command, tmp_path):
     out = tmp_path / "cohort"
     assert main(["-o", str(out), "-n", "2", "--protocol", "tiny"]) == 0
     assert main(["-o", str(out), "-n", "1", "--protocol", "tiny"]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["card.yaml", "participants.tsv", "sub-101", "truth"]
+    assert sorted(path.name for path in out.iterdir()) == ["card.yaml", "logs", "participants.tsv", "sub-101", "truth"]
 
 
 def test_a_folder_with_anything_else_is_refused_untouched(tiny_command, tmp_path, capsys):

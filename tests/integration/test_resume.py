@@ -1,0 +1,119 @@
+"""A training that was stopped goes on where it stopped, and two runs of a command give the same bytes."""
+
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmb_autoseg.cli import plan_preprocess, predict, train
+from cmb_autoseg.files import file_digest
+from cmb_autoseg.trainers import cmb_trainer
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A planned dataset without results, and the arguments that train its first fold."""
+
+    workspace: Path
+    arguments: list[str]
+
+    @property
+    def fold(self):
+        return self.workspace / "results" / "Dataset501_Elsewhere" / "CMBTrainer__tiny__3d" / "fold_0"
+
+
+@pytest.fixture
+def untrained(trained, tmp_path):
+    workspace = tmp_path / "workspace"
+    for kind in ("raw", "preprocessed"):
+        shutil.copytree(trained.workspace / kind, workspace / kind)
+    where = ["-d", "501", "--workspace", str(workspace), "-device", "cpu"]
+    return Untrained(workspace, [*where, "-r", str(trained.recipe), "-f", "0"])
+
+
+def weights(fold):
+    return torch.load(fold / "checkpoint_final.pth", weights_only=True)["network_weights"]
+
+
+def test_a_training_that_broke_off_goes_on_and_ends_as_an_undisturbed_one(trained, untrained, monkeypatch):
+    step = cmb_trainer.CMBTrainer.train_step
+
+    def broken(self, batch):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(cmb_trainer.CMBTrainer, "train_step", broken)
+    assert train.main(untrained.arguments) == 130
+    monkeypatch.undo()
+    assert (untrained.fold / "checkpoint_latest.pth").is_file()
+    assert not (untrained.fold / "checkpoint_final.pth").exists()
+    assert train.main(untrained.arguments) == 0
+    expected, found = weights(trained.model / "fold_0"), weights(untrained.fold)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert not list(untrained.fold.glob(".tmp*"))
+    assert not (untrained.fold / "checkpoint_latest.pth").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_training_that_is_asked_to_end_goes_on_from_that_very_step(trained, untrained, monkeypatch, name):
+    step = cmb_trainer.CMBTrainer.train_step
+    taken = []
+
+    def signalled(self, batch):
+        taken.append((self.current_epoch, len(self._losses)))
+        result = step(self, batch)
+        if len(taken) == 1:
+            os.kill(os.getpid(), getattr(signal, name))
+        return result
+
+    monkeypatch.setattr(cmb_trainer.CMBTrainer, "train_step", signalled)
+    assert train.main(untrained.arguments) == 128 + getattr(signal, name)
+    stopped = torch.load(untrained.fold / "checkpoint_latest.pth", weights_only=True)
+    assert (stopped["current_epoch"], len(stopped["step_losses"])) == (0, 1)
+    assert train.main(untrained.arguments) == 0
+    assert taken == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    expected, found = weights(trained.model / "fold_0"), weights(untrained.fold)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    texts = [path.read_text() for path in (untrained.workspace / "logs").iterdir()]
+    (resumed,) = [text for text in texts if "goes on after step 1, in epoch 1" in text]
+    assert "seed 0" in resumed
+    assert "fold 0, epoch 1: learning rate" in resumed
+    events = (untrained.fold / "tensorboard").iterdir()
+    assert any(b"validation_dice" in path.read_bytes() for path in events)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_with_its_cure(untrained, capsys):
+    untrained.fold.mkdir(parents=True)
+    (untrained.fold / "checkpoint_latest.pth").write_bytes(b"PK\x03\x04 half")
+    assert train.main(untrained.arguments) == 2
+    assert "checkpoint_latest.pth: training cannot go on from it" in capsys.readouterr().err
+    assert [path.name for path in untrained.fold.iterdir()] == ["checkpoint_latest.pth"]
+
+
+def digests(folder):
+    """Digest of every file but logs and `run.json`, which say when and where a run was."""
+    return {
+        str(path.relative_to(folder)): file_digest(path)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "run.json" and "logs" not in path.parts
+    }
+
+
+def test_converting_and_planning_twice_gives_the_same_bytes(trained, tmp_path):
+    where = ["-d", "501", "--workspace", str(tmp_path), "-device", "cpu"]
+    assert plan_preprocess.main([*where, "-c", str(trained.cohort / "card.yaml")]) == 0
+    for kind in ("raw", "preprocessed"):
+        assert digests(tmp_path / kind) == digests(trained.workspace / kind)
+
+
+def test_predicting_twice_gives_the_same_bytes(trained, tmp_path):
+    for name in ("one", "two"):
+        arguments = ["-i", str(trained.cohort / "card.yaml"), "-o", str(tmp_path / name), "-m", str(trained.model)]
+        assert predict.main([*arguments, "-device", "cpu"]) == 0
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")

@@ -1,0 +1,46 @@
+import os
+import signal
+
+import pytest
+
+from cmb_autoseg.cli._command import Parser, run_command
+from cmb_autoseg.files import atomic_path
+from cmb_autoseg.interruption import Stopped, hold_back_stops, stops_raise
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_command_with_the_shells_code_and_nothing_half_written(tmp_path, capsys, name):
+    number = getattr(signal, name)
+
+    def run(args):
+        with atomic_path(tmp_path / "result") as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), number)
+            temporary.write_text("never reached")
+        return 0
+
+    before = signal.getsignal(number)
+    assert run_command(Parser("cmb_x", ""), run, []) == 128 + number
+    assert "cmb_x: interrupted; the same command goes on where it stopped" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(number) is before
+
+
+def test_a_first_signal_is_held_back_and_a_second_one_is_not():
+    with hold_back_stops() as request:
+        assert not request
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request
+        with pytest.raises(Stopped, match="SIGTERM"):
+            request.raise_if_made()
+        with pytest.raises(Stopped, match="SIGINT"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_that_the_process_shall_ignore_is_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stops_raise():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
