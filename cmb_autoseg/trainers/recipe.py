@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Record
@@ -16,36 +16,50 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Plane = Literal["axial", "coronal", "sagittal"]
 
 
-class NetworkSettings(Record):
+class Settings(Record):
+    """A part of a recipe; the text under a field is its description in the schema and in the reference."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class NetworkSettings(Settings):
     """What the recipe changes in the planned network."""
 
     features: tuple[PositiveInt, ...] | None = None
-    """Features of each level, finest first; None: what the plan says."""
+    """Features of each level, finest first; fewer numbers make fewer levels. Without it: what the plan says."""
 
 
-class OptimizerSettings(Record):
+class OptimizerSettings(Settings):
     """Adam with a polynomially falling learning rate."""
 
     learning_rate: PositiveFloat = 3e-4
+    """At its height."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    """Of Adam."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Steps over which the learning rate rises linearly to its full value."""
 
 
-class LossSettings(Record):
+class LossSettings(Settings):
     """Dice plus binary cross-entropy at every decoder level."""
 
     dice_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the Dice term."""
     bce_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the cross-entropy term."""
     foreground_weight: PositiveFloat = 5.0
+    """How much more a microbleed's voxel counts in the cross-entropy than another."""
 
 
-class SamplingSettings(Record):
+class SamplingSettings(Settings):
     """Shares of patches around a lesion, around a brain voxel, anywhere."""
 
     lesion: Share = 0.60
+    """Patches around a voxel of a lesion; every lesion has the same chance, whatever its size."""
     brain: Share = 0.25
+    """Patches around a voxel of the brain."""
     anywhere: Share = 0.15
+    """Patches anywhere in the volume."""
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> "SamplingSettings":
@@ -54,39 +68,55 @@ class SamplingSettings(Record):
         return self
 
 
-class AugmentationSettings(Record):
+class AugmentationSettings(Settings):
     """Of Janardanan et al. 2026; probabilities are ours."""
 
     warp_probability: Share = 0.3
+    """Share of patches that are rotated, scaled and bent."""
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
+    """Largest rotation about each axis; slices over 3 times thicker than the voxels in-plane turn in-plane only."""
     scaling: tuple[PositiveFloat, PositiveFloat] = (0.9, 1.1)
+    """Smallest and largest factor of size."""
     elastic_mm: Annotated[float, Field(ge=0)] = 1.0
+    """Largest shift by bending, in millimetres; 0 for none."""
     flip: tuple[Plane, ...] = ("sagittal", "coronal")
+    """Planes across which a patch is mirrored, each with a chance of one half."""
     intensity_probability: Share = 0.5
+    """Chance of each sequence to change in contrast, and, drawn by itself, to get noise."""
     noise_sigma: tuple[Annotated[float, Field(ge=0)], PositiveFloat] = (0.01, 0.05)
+    """Smallest and largest standard deviation of added noise; the brain's own is 1."""
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Grey values are multiplied by at least 1 - this and at most 1 + this."""
     channel_dropout: Share = 0.3
+    """Chance of each sequence to be blanked; one in which microbleeds show always stays."""
 
 
-class InferenceSettings(Record):
+class InferenceSettings(Settings):
     """Test-time flips and the overlap of sliding windows."""
 
     mirror: tuple[Plane, ...] = ("sagittal", "coronal")
+    """Planes across which a scan is mirrored and predicted again; each doubles the time."""
     tile_step: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Step between sliding windows as a share of the patch; smaller is slower and smoother."""
 
 
-class Recipe(Record):
+class Recipe(Settings):
     """One training run: schedule, network, optimiser, loss, sampling, augmentation, inference."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
+    """Version of this list of keys."""
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
-    """Part of a folder's name, in which two underscores in a row separate."""
+    """Part of a folder's name, in which two underscores in a row separate: small letters, digits, single `_`."""
     description: str
+    """One line for people."""
     epochs: PositiveInt
+    """Epochs; the learning rate falls to 0 at the last."""
     steps_per_epoch: PositiveInt
+    """Batches of an epoch."""
     validation_steps: PositiveInt = 10
+    """Batches of validation cases after each epoch, for the curves alone."""
     batch_size: PositiveInt | None = None
-    """None: what the plan says."""
+    """Patches of a step. Without it: what the plan says."""
     network: NetworkSettings = NetworkSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     loss: LossSettings = LossSettings()
