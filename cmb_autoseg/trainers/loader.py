@@ -1,5 +1,8 @@
 """Batches of augmented training patches from preprocessed cases."""
 
+import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +61,7 @@ class PatchLoader:
         self.patch_shape, self.spacing_mm, self.batch_size = tuple(patch_shape), tuple(spacing_mm), batch_size
         self.sampler = PatchSampler(source.anchors, patch_shape, shares)
         self.seed, self.epoch, self.first_step, self.thread_id = tuple(seed), 0, 0, 0
+        self._made_by = os.getpid()
         self._rng: np.random.Generator | None = None
 
     def start_epoch(self, epoch: int, first_step: int = 0) -> None:
@@ -65,7 +69,10 @@ class PatchLoader:
         self.epoch, self.first_step, self._rng = epoch, first_step, None
 
     def set_thread_id(self, thread_id: int) -> None:
+        """Called once in each process that draws."""
         self.thread_id, self._rng = thread_id, None
+        if os.getpid() != self._made_by:
+            threading.Thread(target=_end_with, args=(self._made_by,), daemon=True).start()
 
     @property
     def draws(self) -> dict[str, Any]:
@@ -107,6 +114,13 @@ class PatchLoader:
         if self.augmentation is None:
             return image, label
         return self.augmentation(rng, image, label, self.patch_shape, grid)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the training that started it is gone; one that was killed tells nobody."""
+    while os.getppid() == parent:
+        time.sleep(2)
+    os._exit(1)
 
 
 def _crop(array: Any, start: NDArray[np.int64], shape: NDArray[np.int64]) -> NDArray[Any]:
