@@ -22,6 +22,7 @@ __all__ = [
     "Volume",
     "check_same_grid",
     "from_canonical",
+    "grids_agree",
     "is_nifti",
     "nifti_stem",
     "read_grid",
@@ -179,6 +180,36 @@ def check_same_grid(volume: Volume, reference: Volume, cure: str) -> None:
             f"{volume.name}: affine is {offset:.2f} mm off {reference.name} "
             f"(tolerance {AFFINE_TOLERANCE_MM} mm); {cure}"
         )
+
+
+def grids_agree(one: Path, other: Path) -> bool:
+    """Whether two NIfTI files are on one grid, but for the order and direction of their stored axes.
+
+    Reads the headers alone; further echoes of a 4D file do not count.
+
+    Raises:
+        InputError: a file is missing or has no readable header.
+    """
+    shape, affine = _canonical_grid(*read_grid(one))
+    other_shape, other_affine = _canonical_grid(*read_grid(other))
+    if shape != other_shape:
+        return False
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(len(shape), -1)
+    offsets = (affine - other_affine) @ np.vstack([corners, np.ones(corners.shape[1])])
+    return bool(np.linalg.norm(offsets[:3], axis=0).max() <= AFFINE_TOLERANCE_MM)
+
+
+def _canonical_grid(
+    shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Shape and affine of the first three axes as `to_canonical` turns them."""
+    stored = (*shape[:3], 1, 1)[:3]
+    orientation = io_orientation(affine)
+    turned = [1, 1, 1]
+    for stored_axis, axis in enumerate(orientation[:, 0]):
+        turned[int(axis) if np.isfinite(axis) else stored_axis] = stored[stored_axis]
+    i, j, k = turned
+    return (i, j, k), affine @ inv_ornt_aff(orientation, stored)
 
 
 def to_canonical(volume: Volume) -> Volume:

@@ -148,6 +148,8 @@ class Case(Record):
     prep: PrepSettings = PrepSettings()
     meta: dict[str, str] = Field(default_factory=dict)
     """Further columns of cases.tsv (site, field_strength_t, free columns of the card)."""
+    notes: dict[Role, str] = Field(default_factory=dict)
+    """What was assumed, chosen or left out of a sequence when the files were sorted; warnings for the user."""
 
     @property
     def reference_role(self) -> Role:

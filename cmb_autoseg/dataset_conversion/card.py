@@ -51,7 +51,11 @@ class ImageCard(Record):
     copy_geometry_from: str | None = None
     """Name of another sequence whose affine replaces the file's own."""
     echo: PositiveInt | None = None
-    """Which volume of a 4D file, from 1."""
+    """Which volume of a 4D file, from 1; where the path has {echo}, which of several files."""
+    pick: Literal["error", "first"] = "error"
+    """What to do with several files of one case: refuse it, or take the first by the rule of `choice`."""
+    other_grid: Literal["refuse", "leave_out"] = "refuse"
+    """What to do with this sequence when it is not on the grid of the case's reference sequence."""
 
 
 class LabelCard(Record):

@@ -331,7 +331,7 @@ def _convert_case(job: _Job) -> tuple[CaseRecord, bool]:
         sources=sources,
         sequences=tuple(role for role in job.roles if role in prepared.volumes),
         n_lesions=None if label is None else label.n_lesions,
-        notes=(*(label.notes if label else ()), *prepared.warnings),
+        notes=(*case.notes.values(), *(label.notes if label else ()), *prepared.warnings),
     )
     (raw / "dataset.json").unlink(missing_ok=True)
     record_file.unlink(missing_ok=True)

@@ -14,16 +14,21 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, ImageCard, OpenCard, parse_card
+from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, OpenCard, parse_card
+from cmb_autoseg.dataset_conversion.choice import NO_WISH, Chosen, FileMatch, Wanted, choose_images
 from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, LabelSource, PrepSettings, Record, Role
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, LabelSource, PrepSettings, Record
 
 __all__ = ["Cohort", "Exclusion", "find_cases", "list_files", "read_card", "safe_name"]
 
 FILES_COMPARED = 2000
 """At most so many files are compared with a pattern that matches nothing."""
+
+PATTERN_SHOWN = 160
+"""A longer pattern is shortened in messages."""
 
 Entities = Mapping[str, str]
 
@@ -110,7 +115,7 @@ def safe_name(text: str) -> str:
     return re.sub(r"_(\d{4})$", r"-\1", plain)
 
 
-def read_card(argument: str, salt: str | None = None, labels: bool = True) -> Cohort:
+def read_card(argument: str, salt: str | None = None, labels: bool = True, wanted: Wanted = NO_WISH) -> Cohort:
     """Read a card given as `CARD` or `CARD=ROOT` and find its cases.
 
     Args:
@@ -118,17 +123,12 @@ def read_card(argument: str, salt: str | None = None, labels: bool = True) -> Co
         salt: of the pseudonyms that replace identifiers where the card says `privacy.hash_ids`;
             None leaves them as they are (a dry run, a prediction in place).
         labels: False where labels are of no use (prediction): none is needed, none is looked for.
+        wanted: which of several files is taken, where the card leaves a choice.
 
     Raises:
         CardError: a mistake in the card, or it does not fit the files.
     """
-    return find_cases(parse_card(argument), salt, labels)
-
-
-@dataclass(frozen=True)
-class _Match:
-    path: str
-    entities: Entities
+    return find_cases(parse_card(argument), salt, labels, wanted)
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ class _Sequence:
     name: str
     pattern: Pattern
     key_entities: tuple[str, ...]
-    files: dict[tuple[str, ...], list[_Match]] = field(default_factory=dict)
+    files: dict[tuple[str, ...], list[FileMatch]] = field(default_factory=dict)
 
-    def of(self, entities: Entities) -> list[_Match]:
+    def of(self, entities: Entities) -> list[FileMatch]:
         return self.files.get(tuple(entities[name] for name in self.key_entities), [])
 
 
-def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -> Cohort:
+def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True, wanted: Wanted = NO_WISH) -> Cohort:
     """Match the files under the card's root; see `read_card`."""
     card = opened.card
     root = opened.root
@@ -168,6 +168,12 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -
         known = _all_entities(entities, found.values())
         name, subject, session = namer.name(known)
         reason, by_rule = _why_not(card, found, labels)
+        chosen = Chosen({}, {})
+        if not reason:
+            try:
+                chosen = choose_images(card, root, _images_found(found), wanted)
+            except InputError as error:
+                reason = str(error)
         if reason:
             exclusions.append(
                 Exclusion(
@@ -189,11 +195,12 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True) -
                 cohort=card.name,
                 subject=subject,
                 session=session,
-                images=_images(card, root, found),
+                images=chosen.images,
                 label=_label(card, root, found),
                 split="test" if split == "test" else "train",
                 prep=card.prep,
                 meta=meta,
+                notes={role: _disguise(note, namer.aliases) for role, note in chosen.notes.items()},
             )
         )
     namer.check_groups()
@@ -272,7 +279,7 @@ def _assign(opened: OpenCard, paths: Sequence[str], sequences: Mapping[str, _Seq
             entities = sequence.pattern.match(path)
             if entities is not None:
                 key = tuple(entities[entity] for entity in sequence.key_entities)
-                sequence.files.setdefault(key, []).append(_Match(path, entities))
+                sequence.files.setdefault(key, []).append(FileMatch(path, entities))
                 owners.append(name)
         if len(owners) > 1:
             raise opened.error(owners[1], f"matches {path}, which {owners[0]} matches too; make the patterns distinct")
@@ -304,7 +311,8 @@ def _check_matches(opened: OpenCard, paths: Sequence[str], sequences: Mapping[st
 
 def _matches_nothing(opened: OpenCard, pattern: Pattern, paths: Sequence[str]) -> str:
     nearest = _nearest(pattern, paths)
-    return f"'{pattern.text}' matches nothing under {opened.root}; the nearest file is {nearest}"
+    text = pattern.text if len(pattern.text) <= PATTERN_SHOWN else f"{pattern.text[:40]}...{pattern.text[-40:]}"
+    return f"'{text}' matches nothing under {opened.root}; the nearest file is {nearest}"
 
 
 def _nearest(pattern: Pattern, paths: Sequence[str]) -> str:
@@ -325,7 +333,7 @@ def _case_keys(sequences: Iterable[_Sequence], case_entities: tuple[str, ...]) -
     return [dict(zip(case_entities, key, strict=True)) for key in sorted(keys)]
 
 
-def _all_entities(entities: Entities, found: Iterable[Sequence[_Match]]) -> dict[str, str]:
+def _all_entities(entities: Entities, found: Iterable[Sequence[FileMatch]]) -> dict[str, str]:
     """The case entities and what else the paths of the case say; the first sequence wins."""
     known: dict[str, str] = {}
     for matches in found:
@@ -334,12 +342,15 @@ def _all_entities(entities: Entities, found: Iterable[Sequence[_Match]]) -> dict
     return {**known, **entities}
 
 
-def _why_not(card: Card, found: Mapping[str, Sequence[_Match]], labels: bool) -> tuple[str, bool]:
+def _images_found(found: Mapping[str, Sequence[FileMatch]]) -> dict[str, Sequence[FileMatch]]:
+    return {name.removeprefix("images."): files for name, files in found.items() if name != LABEL_NAME}
+
+
+def _why_not(card: Card, found: Mapping[str, Sequence[FileMatch]], labels: bool) -> tuple[str, bool]:
     """Why the case cannot be used ('' where it can), and whether that is a rule of the card."""
-    for name, matches in found.items():
-        if len(matches) > 1:
-            listed = " and ".join(match.path for match in matches)
-            return f"{len(matches)} files for {name}: {listed}; make the pattern match one of them", False
+    if len(found.get(LABEL_NAME, ())) > 1:
+        listed = " and ".join(match.path for match in found[LABEL_NAME])
+        return f"{len(found[LABEL_NAME])} files for {LABEL_NAME}: {listed}; make the pattern match one of them", False
     missing = [name for name, image in card.images.items() if not image.optional and not found[f"images.{name}"]]
     if missing:
         return f"no file for images.{missing[0]}, which the card requires; set optional: true to go without", True
@@ -350,29 +361,7 @@ def _why_not(card: Card, found: Mapping[str, Sequence[_Match]], labels: bool) ->
     return "", False
 
 
-def _images(card: Card, root: Path, found: Mapping[str, Sequence[_Match]]) -> dict[Role, ImageSource]:
-    """The sequences of a case; of several with one role the first in the card is taken."""
-    chosen: dict[Role, tuple[ImageCard, str]] = {}
-    for name, image in card.images.items():
-        matches = found[f"images.{name}"]
-        if matches and image.role not in chosen:
-            chosen[image.role] = (image, matches[0].path)
-    return {
-        role: ImageSource(
-            path=str(root / path), echo=image.echo, copy_geometry_from=_geometry_role(card, image, chosen)
-        )
-        for role, (image, path) in chosen.items()
-    }
-
-
-def _geometry_role(card: Card, image: ImageCard, chosen: Mapping[Role, object]) -> Role | None:
-    if image.copy_geometry_from is None:
-        return None
-    role = card.images[image.copy_geometry_from].role
-    return role if role in chosen and role is not image.role else None
-
-
-def _label(card: Card, root: Path, found: Mapping[str, Sequence[_Match]]) -> LabelSource | None:
+def _label(card: Card, root: Path, found: Mapping[str, Sequence[FileMatch]]) -> LabelSource | None:
     matches = found.get(LABEL_NAME)
     if card.label is None or not matches:
         return None

@@ -16,7 +16,15 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.records import Role
 
-__all__ = ["DicomVolume", "convert_dicom", "holds_dicom", "pick_volume", "role_in_name", "role_of_series"]
+__all__ = [
+    "DicomVolume",
+    "convert_dicom",
+    "holds_dicom",
+    "pick_volume",
+    "role_in_name",
+    "role_of_series",
+    "without_role",
+]
 
 MAGIC_OFFSET = 128
 PHASE_TYPES = {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "PHASEMAP"}
@@ -146,12 +154,27 @@ def role_in_name(name: str) -> Role | None:
 
     The last word counts: `sub-101_space-T2S_T1` is a T1, `SWI_mag` a magnitude.
     """
-    ends = {
-        role: match.end()
+    word = _last_word(name)
+    return word[0] if word else None
+
+
+def without_role(name: str) -> str:
+    """The name without the word that says its role: `sub1` for `sub1_swi` and `sub1_T2star`."""
+    word = _last_word(name)
+    if word is None:
+        return name
+    _, match = word
+    return name[: match.start()].rstrip("_-. ") + name[match.end() :]
+
+
+def _last_word(name: str) -> tuple[Role, re.Match[str]] | None:
+    words = [
+        (role, match)
         for role, words in ROLE_PATTERNS
         for match in re.finditer(rf"(?<![a-z0-9])(?:{words})(?![a-z0-9])", name, re.IGNORECASE)
-    }
-    return max(ends, key=ends.__getitem__) if ends else None
+    ]
+    # Of roles whose words end at one place the first in the table counts.
+    return max(words, key=lambda word: word[1].end(), default=None)
 
 
 def _is_gradient_echo(tags: dict[str, Any]) -> bool:

@@ -1,14 +1,16 @@
 import time
 
+import numpy as np
 import pytest
 
 from cmb_autoseg.dataset_conversion import read_card
+from cmb_autoseg.dataset_conversion.choice import Wanted
 from cmb_autoseg.dataset_conversion.patterns import compile_pattern
 from cmb_autoseg.dataset_conversion.resolver import safe_name
 from cmb_autoseg.errors import CardError
 from cmb_autoseg.records import Role
 
-from .conftest import CARD, save, scan
+from .conftest import CARD, affine_of, save, scan
 
 
 def touch(root, *paths):
@@ -172,7 +174,6 @@ def test_bids_card_with_and_without_sessions(tmp_path):
     touch(
         tmp_path,
         "sub-01/anat/sub-01_T2starw.nii.gz",
-        "sub-01/anat/sub-01_T1w.nii.gz",
         "sub-02/ses-a/anat/sub-02_ses-a_acq-swi_T2starw.nii.gz",
         "sub-02/ses-a/anat/sub-02_ses-a_Chimap.nii.gz",
         "sub-02/ses-b/swi/sub-02_ses-b_part-mag_GRE.nii.gz",
@@ -191,7 +192,114 @@ def test_bids_card_with_and_without_sessions(tmp_path):
         "sub-04": (Role.SWI,),
     }
     assert [case.name for case in cohort.cases if case.label] == ["sub-01"]
-    assert cohort.unmatched == ("sub-02/ses-b/swi/sub-02_ses-b_part-phase_GRE.nii.gz",)
+    assert cohort.unmatched == ()
+
+
+BIDS_FILES = (
+    "sub-01/swi/sub-01_run-1_swi.nii.gz",
+    "sub-01/swi/sub-01_run-2_swi.nii.gz",
+    "sub-01/swi/sub-01_run-10_swi.nii.gz",
+    "sub-01/swi/sub-01_run-1_part-mag_swi.nii.gz",
+    "sub-01/swi/sub-01_run-2_part-mag_swi.nii.gz",
+    "sub-01/swi/sub-01_run-1_part-phase_swi.nii.gz",
+    "sub-01/swi/sub-01_rec-mIP_swi.nii.gz",
+    "sub-01/swi/sub-01_acq-phase_swi.nii.gz",
+    "sub-01/swi/sub-01_minIP.nii.gz",
+    "sub-02/anat/sub-02_part-mag_SWI.nii.gz",
+    "sub-03/anat/sub-03_acq-swi_T2starw.nii",
+    "sub-03/anat/sub-03_acq-swi_part-mag_T2starw.nii",
+    "sub-03/anat/sub-03_acq-swi_part-phase_T2starw.nii",
+    "sub-04/anat/sub-04_part-phase_T2starw.nii.gz",
+    "sub-04/anat/sub-04_part-imag_MEGRE.nii.gz",
+    "sub-05/swi1/sub-05_swi.nii.gz",
+    "sub-06/ses-1/anat/sub-06_ses-1_acq-hires_dir-AP_part-mag_MEGRE.nii.gz",
+    "sub-06/ses-1/anat/sub-06_ses-1_acq-lowres_dir-AP_part-mag_MEGRE.nii.gz",
+    "sourcedata/sub-07/anat/sub-07_T2starw.nii.gz",
+    "derivatives/x/sub-08/anat/sub-08_T2starw.nii.gz",
+)
+
+
+def taken(root, **wishes):
+    cohort = read_card(f"bids={root}", labels=False, wanted=Wanted(**wishes))
+    return {
+        case.name: {role: image.path.rpartition("/")[2].split(".")[0] for role, image in case.images.items()}
+        for case in cohort.cases
+    }, {case.name: case.notes for case in cohort.cases}
+
+
+def test_bids_names_found_in_the_wild(tmp_path):
+    touch(tmp_path, *BIDS_FILES)
+    files, notes = taken(tmp_path)
+    assert files == {
+        "sub-01": {Role.SWI: "sub-01_run-1_swi", Role.GRE_MAG: "sub-01_run-1_part-mag_swi"},
+        "sub-02": {Role.GRE_MAG: "sub-02_part-mag_SWI"},
+        "sub-03": {Role.SWI: "sub-03_acq-swi_T2starw", Role.GRE_MAG: "sub-03_acq-swi_part-mag_T2starw"},
+        "sub-05": {Role.SWI: "sub-05_swi"},
+        "sub-06_ses-1": {Role.GRE_MAG: "sub-06_ses-1_acq-hires_dir-AP_part-mag_MEGRE"},
+    }
+    assert "took sub-01_run-1_swi.nii.gz, not sub-01_run-2_swi.nii.gz, sub-01_run-10_swi" in notes["sub-01"][Role.SWI]
+    assert "not sub-06_ses-1_acq-lowres" in notes["sub-06_ses-1"][Role.GRE_MAG]
+    assert not notes["sub-02"]
+
+
+def test_preferred_tags_go_first_and_other_sequences_follow_the_reference(tmp_path):
+    touch(tmp_path, *BIDS_FILES)
+    files, _ = taken(tmp_path, prefer=("run-02", "acq-lowres"))
+    assert files["sub-01"] == {Role.SWI: "sub-01_run-2_swi", Role.GRE_MAG: "sub-01_run-2_part-mag_swi"}
+    assert files["sub-06_ses-1"] == {Role.GRE_MAG: "sub-06_ses-1_acq-lowres_dir-AP_part-mag_MEGRE"}
+
+
+def test_of_separate_echoes_one_is_taken_by_its_time_or_by_wish(tmp_path):
+    stem = "sub-01/anat/sub-01_run-1_echo-{}_part-mag_MEGRE"
+    touch(tmp_path, *(f"{stem.format(n)}.nii.gz" for n in (1, 2, 3)))
+    files, notes = taken(tmp_path)
+    assert files["sub-01"] == {Role.GRE_MAG: "sub-01_run-1_echo-3_part-mag_MEGRE"}
+    assert "nearest to an echo time of 20 ms, else the last; --echo takes another" in notes["sub-01"][Role.GRE_MAG]
+    for number, seconds in ((1, 0.004), (2, 0.019), (3, 0.034)):
+        (tmp_path / f"{stem.format(number)}.json").write_text(f'{{"EchoTime": {seconds}}}')
+    assert taken(tmp_path)[0]["sub-01"] == {Role.GRE_MAG: "sub-01_run-1_echo-2_part-mag_MEGRE"}
+    files, notes = taken(tmp_path, echo=1)
+    assert (files["sub-01"][Role.GRE_MAG], notes["sub-01"]) == ("sub-01_run-1_echo-1_part-mag_MEGRE", {})
+    (exclusion,) = read_card(f"bids={tmp_path}", wanted=Wanted(echo=4)).exclusions
+    assert "no echo 4 (there: 1, 2, 3)" in exclusion.reason
+    touch(tmp_path, "sub-01/anat/sub-01_run-1_part-mag_MEGRE.nii.gz")
+    assert taken(tmp_path)[0]["sub-01"] == {Role.GRE_MAG: "sub-01_run-1_part-mag_MEGRE"}
+
+
+def test_a_sequence_on_another_grid_is_left_out_where_the_card_says_so(tmp_path):
+    turned = np.diag([-1.0, 1, 1, 1]) @ affine_of()
+    save(tmp_path / "sub-01/anat/sub-01_T2starw.nii.gz", scan(1))
+    save(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", scan(2)[:, :, :-1])
+    save(tmp_path / "sub-01/anat/sub-01_FLAIR.nii.gz", scan(3)[::-1], affine_of() @ flip(20))
+    save(tmp_path / "sub-01/anat/sub-01_T2w.nii.gz", scan(3), turned)
+    (case,) = read_card(f"bids={tmp_path}").cases
+    assert set(case.images) == {Role.GRE_MAG, Role.FLAIR}
+    assert set(case.notes) == {Role.T1, Role.T2}
+    assert "sub-01_T1w.nii.gz is on another grid than sub-01/anat/sub-01_T2starw" in case.notes[Role.T1]
+
+
+def flip(size):
+    """Voxel indices of an array of `size` along the first axis, from its other end."""
+    matrix = np.diag([-1.0, 1, 1, 1])
+    matrix[0, 3] = size - 1
+    return matrix
+
+
+def test_of_several_files_the_one_on_the_reference_grid_is_taken(tmp_path):
+    save(tmp_path / "sub-01/swi/sub-01_swi.nii.gz", scan(1))
+    save(tmp_path / "sub-01/anat/sub-01_T2starw.nii.gz", scan(1)[:-1])
+    save(tmp_path / "sub-01/swi/sub-01_part-mag_swi.nii.gz", scan(1))
+    assert taken(tmp_path)[0]["sub-01"][Role.GRE_MAG] == "sub-01_part-mag_swi"
+    # A model that knows magnitudes alone takes the T2*-weighted scan, whatever the grid of the SWI.
+    assert taken(tmp_path, roles=(Role.GRE_MAG,))[0]["sub-01"] == {Role.GRE_MAG: "sub-01_T2starw"}
+
+
+def test_notes_hide_identifiers_where_the_card_wants_that(tmp_path, write_card):
+    touch(tmp_path, "p7/p7_a_swi.nii", "p7/p7_b-1_swi.nii")
+    images = 's: {role: swi, pick: first, path: "{sub}/{sub}{any:.*}_swi.nii"}'
+    (case,) = read_card(write_card(card_with(images, "privacy: {hash_ids: true}\n")), salt="pepper").cases
+    assert "took anon" in case.notes[Role.SWI]
+    assert "p7" not in case.notes[Role.SWI]
 
 
 def test_valdo_card(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import read_volume, write_volume
 from cmb_autoseg.inference.dicom import DicomVolume, holds_dicom, pick_volume, role_of_series
-from cmb_autoseg.inference.inputs import INPUT_NOTE, find_cases
+from cmb_autoseg.inference.inputs import InputSettings, find_cases
 from cmb_autoseg.preprocessing import prepare_case
 from cmb_autoseg.records import Role
 
@@ -21,11 +21,11 @@ needs_scan = pytest.mark.skipif(not SCAN.is_dir(), reason="the real DICOM scan i
 def test_the_chosen_echo_of_a_real_scan_becomes_one_prepared_case(tmp_path):
     assert holds_dicom(SCAN)
 
-    cases, failures = find_cases(SCAN, ROLES, echo=2, scratch=tmp_path)
+    cases, failures = find_cases(SCAN, InputSettings(ROLES, echo=2, scratch=tmp_path))
 
     assert failures == []
     (case,) = cases
-    assert (case.name, case.subject, case.meta) == ("dicom_gre", "dicom_gre", {})
+    assert (case.name, case.subject, case.notes) == ("dicom_gre", "dicom_gre", {})
     assert list(case.images) == [Role.GRE_MAG]
     prepared = prepare_case(case)
     assert prepared.original.shape == (64, 64, 36)
@@ -41,15 +41,15 @@ def test_the_chosen_echo_of_a_real_scan_becomes_one_prepared_case(tmp_path):
 @needs_scan
 def test_several_echoes_need_a_choice(tmp_path):
     with pytest.raises(InputError, match=r"several echoes; choose with --echo: 1 \(TE 5\.19 ms\), 2 \(TE 7\.65 ms\)"):
-        find_cases(SCAN, ROLES, scratch=tmp_path)
+        find_cases(SCAN, InputSettings(ROLES, scratch=tmp_path))
     with pytest.raises(InputError, match=r"no echo 3; choose with --echo: 1 "):
-        find_cases(SCAN, ROLES, echo=3, scratch=tmp_path / "again")
+        find_cases(SCAN, InputSettings(ROLES, echo=3, scratch=tmp_path / "again"))
 
 
 @needs_scan
 def test_two_conversions_give_the_same_bytes(tmp_path):
-    (first,), _ = find_cases(SCAN, ROLES, echo=1, scratch=tmp_path / "a")
-    (second,), _ = find_cases(SCAN, ROLES, echo=1, scratch=tmp_path / "b")
+    (first,), _ = find_cases(SCAN, InputSettings(ROLES, echo=1, scratch=tmp_path / "a"))
+    (second,), _ = find_cases(SCAN, InputSettings(ROLES, echo=1, scratch=tmp_path / "b"))
     one, two = (Path(case.images[Role.GRE_MAG].path).read_bytes() for case in (first, second))
     assert one == two
     # dcm2niix notes the time of day in the header; what is written from it does not.
@@ -66,23 +66,23 @@ def test_any_file_names_and_depth_and_a_model_without_the_sequence(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
 
-    (case,), _ = find_cases(folder, (Role.SWI,), scratch=tmp_path / "scratch")
+    (case,), _ = find_cases(folder, InputSettings((Role.SWI,), scratch=tmp_path / "scratch"))
 
     assert case.name == "export-1"
     assert list(case.images) == [Role.SWI]
-    assert "says gre_mag, which the model does not know; taken as swi" in case.meta[INPUT_NOTE]
+    assert "says gre_mag, which the model does not know; taken as swi" in next(iter(case.notes.values()))
 
 
 @needs_scan
 def test_phase_alone_and_a_damaged_series_are_refused(tmp_path):
     phase = next(path for path in SCAN.iterdir() if path.name.startswith("3_"))
     with pytest.raises(InputError, match=r"no magnitude, SWI or QSM series in it \(found gre_phase\)"):
-        find_cases(phase, ROLES, scratch=tmp_path / "scratch")
+        find_cases(phase, InputSettings(ROLES, scratch=tmp_path / "scratch"))
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "a.dcm").write_bytes(next(phase.iterdir()).read_bytes()[:3000])
     with pytest.raises(InputError, match=r"damaged: dcm2niix made no volume"):
-        find_cases(damaged, ROLES, scratch=tmp_path / "scratch2")
+        find_cases(damaged, InputSettings(ROLES, scratch=tmp_path / "scratch2"))
 
 
 def test_dicom_is_known_by_its_magic_wherever_it_lies(tmp_path):
@@ -92,7 +92,7 @@ def test_dicom_is_known_by_its_magic_wherever_it_lies(tmp_path):
     (tmp_path / "a" / "b" / "000001").write_bytes(b"\0" * 128 + b"DICM")
     assert holds_dicom(tmp_path)
     with pytest.raises(InputError, match="DICOM files need a scratch folder"):
-        find_cases(tmp_path, ROLES)
+        find_cases(tmp_path, InputSettings(ROLES))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.errors import CardError, InputError
-from cmb_autoseg.inference.inputs import INPUT_NOTE, find_cases
+from cmb_autoseg.inference.inputs import InputSettings, find_cases
 from cmb_autoseg.records import Role
 
 ROLES = (Role.SWI, Role.GRE_MAG, Role.T1)
@@ -20,7 +20,7 @@ def save(path: Path, shape: tuple[int, ...] = (6, 6, 4)) -> Path:
 
 def roles_of(source: Path, roles: tuple[Role, ...] = ROLES, **options) -> dict[str, dict[Role, str]]:
     """Case name to role to file name."""
-    cases, failures = find_cases(source, roles, **options)
+    cases, failures = find_cases(source, InputSettings(roles, **options))
     assert failures == []
     return {case.name: {role: Path(image.path).name for role, image in case.images.items()} for case in cases}
 
@@ -39,44 +39,44 @@ def roles_of(source: Path, roles: tuple[Role, ...] = ROLES, **options) -> dict[s
 )
 def test_a_single_file_says_its_role_by_its_name(tmp_path, name, role):
     roles = (*ROLES, Role.QSM)
-    cases, _ = find_cases(save(tmp_path / f"{name}.nii.gz"), roles, echo=None)
+    cases, _ = find_cases(save(tmp_path / f"{name}.nii.gz"), InputSettings(roles, echo=None))
     assert list(cases[0].images) == [role]
-    assert (cases[0].name, cases[0].meta) == (name, {})
+    assert (cases[0].name, cases[0].notes) == (name, {})
 
 
 def test_a_name_that_says_nothing_is_taken_as_the_first_susceptibility_channel_with_a_note(tmp_path):
     path = save(tmp_path / "swine.nii")  # "swi" is no word of its own here
-    cases, _ = find_cases(path, (Role.T1, Role.GRE_MAG, Role.SWI))
+    cases, _ = find_cases(path, InputSettings((Role.T1, Role.GRE_MAG, Role.SWI)))
     assert list(cases[0].images) == [Role.GRE_MAG]
-    assert "does not say which sequence it is; taken as gre_mag" in cases[0].meta[INPUT_NOTE]
+    assert "does not say which sequence it is; taken as gre_mag" in next(iter(cases[0].notes.values()))
 
 
 def test_a_sequence_that_the_model_does_not_know_is_taken_as_one_that_it_knows_with_a_note(tmp_path):
-    cases, _ = find_cases(save(tmp_path / "a_swi.nii"), (Role.GRE_MAG,))
+    cases, _ = find_cases(save(tmp_path / "a_swi.nii"), InputSettings((Role.GRE_MAG,)))
     assert list(cases[0].images) == [Role.GRE_MAG]
-    assert "says swi, which the model does not know; taken as gre_mag" in cases[0].meta[INPUT_NOTE]
+    assert "says swi, which the model does not know; taken as gre_mag" in next(iter(cases[0].notes.values()))
 
 
 def test_the_chosen_role_goes_before_the_name(tmp_path):
     assert roles_of(save(tmp_path / "a_swi.nii"), role=Role.GRE_MAG) == {"a_swi": {Role.GRE_MAG: "a_swi.nii"}}
     with pytest.raises(InputError, match="role t1: the model cannot use it alone; choose one of swi, gre_mag"):
-        find_cases(tmp_path / "a_swi.nii", ROLES, role=Role.T1)
+        find_cases(tmp_path / "a_swi.nii", InputSettings(ROLES, role=Role.T1))
 
 
 @pytest.mark.parametrize("name", ["a_phase", "a_T1w", "t2_flair"])
 def test_a_single_file_that_shows_no_microbleeds_is_refused(tmp_path, name):
     with pytest.raises(InputError, match=rf"{name}.*does not show microbleeds.*say so with --role"):
-        find_cases(save(tmp_path / f"{name}.nii.gz"), ROLES)
+        find_cases(save(tmp_path / f"{name}.nii.gz"), InputSettings(ROLES))
 
 
 def test_a_single_file_with_a_channel_number(tmp_path):
     assert roles_of(save(tmp_path / "p1_0001.nii.gz")) == {"p1": {Role.GRE_MAG: "p1_0001.nii.gz"}}
     with pytest.raises(InputError, match=r"p1_0002.*channel 0002 is t1"):
-        find_cases(save(tmp_path / "p1_0002.nii.gz"), ROLES)
+        find_cases(save(tmp_path / "p1_0002.nii.gz"), InputSettings(ROLES))
 
 
 def test_echo_is_handed_on(tmp_path):
-    cases, _ = find_cases(save(tmp_path / "mag.nii.gz", (6, 6, 4, 3)), ROLES, echo=2)
+    cases, _ = find_cases(save(tmp_path / "mag.nii.gz", (6, 6, 4, 3)), InputSettings(ROLES, echo=2))
     assert cases[0].images[Role.GRE_MAG].echo == 2
 
 
@@ -97,7 +97,7 @@ def test_bad_cases_of_a_folder_fail_and_the_others_go_on(tmp_path):
         save(tmp_path / f"{name}.nii.gz")
     save(tmp_path / "twice_0000.nii")
 
-    cases, failures = find_cases(tmp_path, ROLES)
+    cases, failures = find_cases(tmp_path, InputSettings(ROLES))
 
     assert [case.name for case in cases] == ["good"]
     reasons = {failure.case: failure.reason for failure in failures}
@@ -112,7 +112,7 @@ def test_bad_cases_of_a_folder_fail_and_the_others_go_on(tmp_path):
 def test_echo_is_for_the_four_dimensional_channel_only(tmp_path):
     save(tmp_path / "a_0000.nii.gz")
     save(tmp_path / "a_0001.nii.gz", (6, 6, 4, 3))
-    cases, _ = find_cases(tmp_path, ROLES, echo=3)
+    cases, _ = find_cases(tmp_path, InputSettings(ROLES, echo=3))
     assert {role: image.echo for role, image in cases[0].images.items()} == {Role.SWI: None, Role.GRE_MAG: 3}
 
 
@@ -126,7 +126,7 @@ def test_a_folder_of_any_names_has_one_case_a_file_and_leaves_phase_out(tmp_path
 def test_a_folder_of_any_names_keeps_failures_apart(tmp_path):
     for name in ("a_swi.nii", "a_swi.nii.gz", "b_flair.nii.gz"):
         save(tmp_path / name)
-    cases, failures = find_cases(tmp_path, ROLES)
+    cases, failures = find_cases(tmp_path, InputSettings(ROLES))
     assert [case.name for case in cases] == ["a_swi"]
     assert ["second file of case a_swi" in failure.reason for failure in failures] == [True, False]
 
@@ -134,17 +134,17 @@ def test_a_folder_of_any_names_keeps_failures_apart(tmp_path):
 def test_an_empty_folder_names_itself_and_what_is_expected(tmp_path):
     (tmp_path / ".hidden.nii.gz").touch()
     with pytest.raises(InputError, match=rf"-i {tmp_path}: nothing to predict.*CASE_0000\.nii\.gz.*DICOM"):
-        find_cases(tmp_path, ROLES)
+        find_cases(tmp_path, InputSettings(ROLES))
 
 
 def test_what_is_no_input_says_what_may_be(tmp_path):
     (tmp_path / "table.csv").touch()
     with pytest.raises(InputError, match=r"table.csv: a file of another kind; -i takes a \.nii"):
-        find_cases(tmp_path / "table.csv", ROLES)
+        find_cases(tmp_path / "table.csv", InputSettings(ROLES))
     with pytest.raises(InputError, match="no such file or folder; -i takes"):
-        find_cases(tmp_path / "absent", ROLES)
+        find_cases(tmp_path / "absent", InputSettings(ROLES))
     with pytest.raises(InputError, match="knows no susceptibility sequence"):
-        find_cases(tmp_path, (Role.T1,))
+        find_cases(tmp_path, InputSettings((Role.T1,)))
 
 
 CARD = """
@@ -165,7 +165,7 @@ def test_a_card_gives_the_sequences_that_the_model_knows(tmp_path):
     for name in ("p1/S", "p1/G", "p1/T", "p2/S", "p2/T"):
         save(tmp_path / f"{name}.nii.gz")
 
-    cases, failures = find_cases(card, (Role.GRE_MAG, Role.T1))
+    cases, failures = find_cases(card, InputSettings((Role.GRE_MAG, Role.T1)))
 
     # S stays in p1 although the model does not know it: T takes its geometry.
     assert {case.name: set(case.images) for case in cases} == {"p1": {Role.SWI, Role.GRE_MAG, Role.T1}}
@@ -176,14 +176,14 @@ def test_a_card_gives_the_sequences_that_the_model_knows(tmp_path):
 def test_a_card_with_a_root_and_a_mistyped_card(tmp_path):
     save(tmp_path / "data" / "p1" / "S.nii.gz")
     (tmp_path / "mine.yaml").write_text(CARD)
-    cases, _ = find_cases(Path(f"{tmp_path}/mine.yaml={tmp_path}/data"), ROLES)
+    cases, _ = find_cases(Path(f"{tmp_path}/mine.yaml={tmp_path}/data"), InputSettings(ROLES))
     assert [case.name for case in cases] == ["p1"]
     with pytest.raises(CardError):
-        find_cases(Path(f"valdoo={tmp_path}"), ROLES)
+        find_cases(Path(f"valdoo={tmp_path}"), InputSettings(ROLES))
 
 
 def test_a_bids_root(tmp_path):
     save(tmp_path / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_T2starw.nii.gz")
-    cases, failures = find_cases(tmp_path, ROLES)
+    cases, failures = find_cases(tmp_path, InputSettings(ROLES))
     assert failures == []
     assert [(case.subject, list(case.images)) for case in cases] == [("sub-01", [Role.GRE_MAG])]

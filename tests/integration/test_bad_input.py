@@ -317,7 +317,7 @@ def test_an_interrupted_second_prediction_is_not_taken_for_the_first(trained, tm
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cmb_autoseg.inference.predict.write_overlay", killed)
+    monkeypatch.setattr("cmb_autoseg.inference.layouts.write_overlay", killed)
     assert run_predict(trained, out, a_scan(trained), "--operating-point", "0.3", "-f", "0") == 130
     assert (out / "p2-susc_prob.nii.gz").read_bytes() != first
     monkeypatch.undo()

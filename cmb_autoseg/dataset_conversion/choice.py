@@ -1,0 +1,213 @@
+"""Which of a case's files are taken, where several could serve as one sequence.
+
+Names are compared by their tags, the parts between underscores: `acq-hires`, `run-2`. A card asks for
+a choice with `pick: first`. The rule: preferred tags, then fewest tags, then the name with its numbers
+in order; of separate echoes the combined file, then the echo time nearest to 20 ms, then the last echo.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmb_autoseg.dataset_conversion.card import Card, ImageCard
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.geometry import grids_agree
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, ImageSource, Role
+
+__all__ = ["NO_WISH", "AmbiguousError", "Chosen", "FileMatch", "Wanted", "choose_images"]
+
+TYPICAL_ECHO_TIME_S = 0.02
+"""Of separate echoes the one nearest to this is taken: 3 T protocols for microbleeds use 16 to 25 ms."""
+
+NAME_RULE = "fewest tags first, then by name; --prefer or a narrower pattern takes another"
+ECHO_RULE = "of separate echoes the one nearest to an echo time of 20 ms, else the last; --echo takes another"
+
+
+class AmbiguousError(InputError):
+    """Several files for one sequence, and no rule to choose."""
+
+
+@dataclass(frozen=True)
+class FileMatch:
+    """One file that a pattern of the card matches."""
+
+    path: str
+    """Relative to the cohort's root."""
+    entities: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """Of the series, without leading zeros: `run-2` for `run-02`."""
+        return frozenset(_plain(tag) for tag in self.series.split(".")[0].split("_") if "-" in tag)
+
+    @property
+    def series(self) -> str:
+        """The file's name without its echo: equal for the echoes of one scan."""
+        return self.name.replace(self.entities.get("echo", ""), "", 1)
+
+    @property
+    def echo(self) -> int | None:
+        """The number in the entity `echo`, if the pattern has one and it is not empty."""
+        digits = re.search(r"\d+", self.entities.get("echo", ""))
+        return int(digits[0]) if digits else None
+
+
+def _plain(tag: str) -> str:
+    """A tag without leading zeros in its number: `run-02` and `run-2` are the same."""
+    return re.sub(r"-0+(?=\d+$)", "-", tag)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asks of the files, beyond the card."""
+
+    roles: tuple[Role, ...] | None = None
+    """Only these, and what lends them its geometry; None for all."""
+    echo: int | None = None
+    """Of several echoes this one, from 1."""
+    prefer: tuple[str, ...] = ()
+    """Tags that go before the rule, as in `acq-hires` or `run-2`."""
+
+
+NO_WISH = Wanted()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The files of one case by role, and by role what the user should know of the choice."""
+
+    images: dict[Role, ImageSource]
+    notes: dict[Role, str]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    image: ImageCard
+    match: FileMatch
+
+
+def choose_images(card: Card, root: Path, found: Mapping[str, Sequence[FileMatch]], wanted: Wanted) -> Chosen:
+    """Take one file per role: of several sequences of a role the first in the card, of several files by the rule.
+
+    The reference sequence is chosen first; of the others the files that share most tags with it go before.
+    Of a sequence with `other_grid: leave_out` the first file on the reference's grid is taken; one that is
+    nowhere on it is left out.
+
+    Args:
+        card: whose `images` are chosen from.
+        root: the cohort's folder.
+        found: the files by name of the sequence.
+        wanted: roles, echo and tags that the user asks for.
+
+    Raises:
+        AmbiguousError: several files for a sequence whose card does not say `pick: first`.
+        InputError: there are several echoes, but not the wanted one.
+    """
+    candidates: dict[Role, list[_Candidate]] = {}
+    for name in _wanted_names(card, wanted):
+        ranked = _ranked(name, card.images[name], root, found.get(name, ()), wanted)
+        candidates.setdefault(card.images[name].role, []).extend(_Candidate(card.images[name], file) for file in ranked)
+    there = {role: files for role, files in candidates.items() if files}
+    if not there:
+        return Chosen({}, {})
+    reference = next((role for role in SUSCEPTIBILITY_ROLES if role in there), next(iter(there)))
+    first = there[reference][0].match
+    taken: dict[Role, _Candidate] = {}
+    notes: dict[Role, str] = {}
+    for role, files in there.items():
+        alike = files if role is reference else sorted(files, key=lambda file: -len(file.match.tags & first.tags))
+        fitting = next((file for file in alike if role is reference or _fits(file, root, first)), None)
+        if fitting is not None:
+            taken[role] = fitting
+            notes[role] = _note_of_choice(role, taken[role], files)
+        else:
+            notes[role] = (
+                f"{role} left out: {alike[0].match.path} is on another grid than {first.path}; "
+                "register it first to use it"
+            )
+    return Chosen(
+        {role: _source(card, root, candidate, taken) for role, candidate in taken.items()},
+        {role: note for role, note in notes.items() if note},
+    )
+
+
+def _wanted_names(card: Card, wanted: Wanted) -> list[str]:
+    """Sequences of the wanted roles and those that lend them their geometry, in the card's order."""
+    names = {name for name, image in card.images.items() if wanted.roles is None or image.role in wanted.roles}
+    names |= {giver for name in names if (giver := card.images[name].copy_geometry_from) is not None}
+    return [name for name in card.images if name in names]
+
+
+def _ranked(
+    name: str, image: ImageCard, root: Path, matches: Sequence[FileMatch], wanted: Wanted
+) -> Sequence[FileMatch]:
+    """The files that could be taken for one sequence of the card, best first."""
+    echo = wanted.echo if image.echo is None else image.echo
+    numbers = sorted({match.echo for match in matches if match.echo is not None})
+    if echo is not None and numbers:
+        matches = [match for match in matches if match.echo == echo]
+        if not matches:
+            listed = ", ".join(map(str, numbers))
+            raise InputError(f"images.{name}: no echo {echo} (there: {listed}); choose one of them with --echo")
+    if len(matches) > 1 and image.pick == "error":
+        listed = " and ".join(match.path for match in matches)
+        raise AmbiguousError(
+            f"{len(matches)} files for images.{name}: {listed}; make the pattern match one of them, or set pick: first"
+        )
+    return sorted(matches, key=lambda match: _rank(match, root, wanted)) if len(matches) > 1 else matches
+
+
+def _rank(match: FileMatch, root: Path, wanted: Wanted) -> tuple[object, ...]:
+    """Sorts files of one sequence: the rule at the top of this module."""
+    preferred = frozenset(map(_plain, wanted.prefer))
+    parts = re.split(r"(\d+)", match.series)
+    natural = tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
+    return -len(match.tags & preferred), len(match.tags), natural, _echo_rank(match, root), match.path
+
+
+def _echo_rank(match: FileMatch, root: Path) -> tuple[int, float]:
+    if match.echo is None:
+        return 0, 0.0
+    sidecar = root / re.sub(r"\.nii(\.gz)?$", ".json", match.path)
+    try:
+        return 1, abs(float(json.loads(sidecar.read_text())["EchoTime"]) - TYPICAL_ECHO_TIME_S)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 2, -float(match.echo)
+
+
+def _fits(candidate: _Candidate, root: Path, reference: FileMatch) -> bool:
+    """Whether a sequence can be used beside the reference, as far as its card wants that looked at."""
+    if candidate.image.other_grid == "refuse" or candidate.image.copy_geometry_from is not None:
+        return True
+    try:
+        return grids_agree(root / candidate.match.path, root / reference.path)
+    except InputError:
+        return True  # Reading the volume will say what is wrong with the file.
+
+
+def _note_of_choice(role: Role, taken: _Candidate, files: Sequence[_Candidate]) -> str:
+    """What was not taken, and by which rule; '' where there was no choice."""
+    others = [file.match for file in files if file is not taken]
+    if not others:
+        return ""
+    rules = [ECHO_RULE] if any(match.series == taken.match.series for match in others) else []
+    rules += [NAME_RULE] if any(match.series != taken.match.series for match in others) else []
+    return f"{role}: took {taken.match.name}, not {', '.join(match.name for match in others)} ({'; '.join(rules)})"
+
+
+def _source(card: Card, root: Path, candidate: _Candidate, taken: Mapping[Role, object]) -> ImageSource:
+    image, giver = candidate.image, None
+    if image.copy_geometry_from is not None:
+        role = card.images[image.copy_geometry_from].role
+        giver = role if role in taken and role is not image.role else None
+    return ImageSource(
+        path=str(root / candidate.match.path),
+        echo=image.echo if candidate.match.echo is None else None,
+        copy_geometry_from=giver,
+    )

@@ -1,0 +1,50 @@
+"""Cases that a card describes."""
+
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.inference.inputs.common import InputFailure, InputSettings, echo_of, with_susceptibility
+from cmb_autoseg.records import Case, ImageSource
+
+__all__ = ["cases_of_card", "may_be_card"]
+
+
+def may_be_card(source: Path) -> bool:
+    """Whether the text after `-i`, which is no file or folder to read scans from, can mean a card."""
+    text = str(source)
+    if source.suffix in (".yaml", ".yml") or "=" in text:
+        return True
+    from cmb_autoseg.dataset_conversion.card import shipped_cards
+
+    return text in shipped_cards()
+
+
+def cases_of_card(argument: str, settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
+    """The card's cases with the sequences that the model knows, and what the card or its files leave out.
+
+    Args:
+        argument: a card's file or the name of a shipped one, perhaps with `=ROOT`.
+        settings: an echo that the card itself names goes before the user's.
+
+    Raises:
+        CardError: a mistake in the card, or it does not fit the files.
+    """
+    from cmb_autoseg.dataset_conversion.choice import Wanted
+    from cmb_autoseg.dataset_conversion.resolver import read_card
+
+    cohort = read_card(argument, labels=False, wanted=Wanted(settings.roles, settings.echo, settings.prefer))
+    cases: list[Case] = []
+    failures = [InputFailure(exclusion.case, exclusion.reason) for exclusion in cohort.exclusions]
+    for case in cohort.cases:
+        images = {role: _with_echo(image, settings.echo) for role, image in case.images.items()}
+        try:
+            cases.append(with_susceptibility(case.model_copy(update={"images": images}), settings.roles))
+        except InputError as error:
+            failures.append(InputFailure(case.name, str(error)))
+    return cases, failures
+
+
+def _with_echo(image: ImageSource, echo: int | None) -> ImageSource:
+    if echo is None or image.echo is not None:
+        return image
+    return image.model_copy(update={"echo": echo_of(Path(image.path), echo)})

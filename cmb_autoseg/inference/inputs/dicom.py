@@ -1,0 +1,46 @@
+"""A folder of DICOM files as one case."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.geometry import grids_agree
+from cmb_autoseg.inference.dicom import DicomVolume, convert_dicom, pick_volume
+from cmb_autoseg.inference.inputs.common import InputSettings, assumed_role, listed, named_case, safe_folder_name
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, Role
+
+__all__ = ["case_of_dicom"]
+
+
+def case_of_dicom(folder: Path, settings: InputSettings) -> Case:
+    """One case of all series in a folder, named after the folder.
+
+    Raises:
+        InputError: no series in which microbleeds are visible, or several that could be meant.
+    """
+    if settings.scratch is None:
+        raise InputError(f"-i {folder}: DICOM files need a scratch folder for their conversion; pass one")
+    by_role: defaultdict[Role, list[DicomVolume]] = defaultdict(list)
+    for volume in convert_dicom(folder, settings.scratch):
+        by_role[volume.role].append(volume)
+    there = tuple(known for known in SUSCEPTIBILITY_ROLES if known in by_role)
+    if not there:
+        found = listed(by_role) or "nothing but localizers and projections"
+        raise InputError(f"-i {folder}: no magnitude, SWI or QSM series in it (found {found}); give the folder of one")
+    name = safe_folder_name(folder, "dicom")
+    roles, echo, role = settings.roles, settings.echo, settings.role
+    usable = tuple(known for known in there if known in roles and role in (None, known))
+    if not usable:
+        only = pick_volume(by_role[there[0]], echo, folder)
+        taken, notes = (role, {}) if role else assumed_role(only.role, roles, f"series {only.series}")
+        return named_case(name, {taken: ImageSource(path=str(only.path))}, notes)
+    picked = {known: pick_volume(by_role[known], echo, folder) for known in usable}
+    companions = tuple(known for known in roles if known in by_role and known not in SUSCEPTIBILITY_ROLES)
+    notes = {}
+    for known in companions if role is None else ():
+        fitting = [volume for volume in by_role[known] if grids_agree(volume.path, picked[usable[0]].path)]
+        if fitting:
+            picked[known] = pick_volume(fitting, echo, folder)
+        else:
+            notes[known] = f"{known} left out: it is on another grid than {usable[0]}; register it first to use it"
+    return named_case(name, {known: ImageSource(path=str(volume.path)) for known, volume in picked.items()}, notes)

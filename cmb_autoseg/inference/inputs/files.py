@@ -1,0 +1,142 @@
+"""Single scans, and folders of scans with names of their own."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.geometry import grids_agree, nifti_stem
+from cmb_autoseg.inference.dicom import role_in_name, without_role
+from cmb_autoseg.inference.inputs.channels import CHANNEL_NAME, channel_role
+from cmb_autoseg.inference.inputs.common import (
+    InputFailure,
+    InputSettings,
+    assumed_role,
+    echo_of,
+    listed,
+    named_case,
+    susceptibility,
+)
+from cmb_autoseg.progress import log
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, Role
+
+__all__ = ["case_of_file", "cases_of_files"]
+
+
+def case_of_file(path: Path, settings: InputSettings) -> Case:
+    """One scan as a case, named like its file.
+
+    Raises:
+        InputError: its name speaks of a sequence that alone does not show microbleeds.
+    """
+    stem = nifti_stem(path)
+    match = CHANNEL_NAME.fullmatch(stem)
+    name = match["case"] if match else stem
+    image = ImageSource(path=str(path), echo=settings.echo)
+    if settings.role is not None:
+        return named_case(name, {settings.role: image})
+    if match:
+        role = channel_role(path, int(match["channel"]), settings.roles)
+        if role not in SUSCEPTIBILITY_ROLES:
+            raise InputError(
+                f"{path}: channel {match['channel']} is {role}; a model needs a susceptibility sequence "
+                f"({listed(susceptibility(settings.roles))}); give the folder that holds it too"
+            )
+        return named_case(name, {role: image})
+    role, notes = assumed_role(role_in_name(stem), settings.roles, f"{path.name}: its name")
+    return named_case(name, {role: image}, notes)
+
+
+def cases_of_files(images: Sequence[Path], settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
+    """Cases of files whose names are alike but for the word that says the sequence; else a case a file.
+
+    Phase images, and sequences that the model does not know beside one that it knows, are left out.
+    """
+    images = list(_without_phase(images)) if settings.role is None else images
+    cases: dict[str, Case] = {}
+    failures: list[InputFailure] = []
+    for scan in _scans(images, settings):
+        name = nifti_stem(scan.reference)
+        try:
+            case = _case_of_scan(scan, settings)
+        except InputError as error:
+            failures.append(InputFailure(name, str(error)))
+            continue
+        if case.name in cases:
+            reason = f"{scan.reference}: a second file of case {case.name}; rename or remove one"
+            failures.append(InputFailure(scan.reference.name, reason))
+        else:
+            cases[case.name] = case
+    return list(cases.values()), failures
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The file that a case is named after, and other sequences of the same scan."""
+
+    reference: Path
+    companions: dict[Role, Path]
+
+
+def _without_phase(images: Sequence[Path]) -> Iterator[Path]:
+    phases = [path for path in images if role_in_name(nifti_stem(path)) is Role.GRE_PHASE]
+    if phases:
+        log(f"{len(phases)} phase images left out, by their names: {_names(phases)}")
+    return (path for path in images if path not in phases)
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return ", ".join(path.name for path in paths)
+
+
+def _scans(images: Sequence[Path], settings: InputSettings) -> Iterator[_Scan]:
+    """Group files by their names without the sequence's word; a role that comes twice keeps its group apart."""
+    groups: defaultdict[str, list[tuple[Role | None, Path]]] = defaultdict(list)
+    for path in images:
+        stem = nifti_stem(path)
+        role = role_in_name(stem) if settings.role is None else None
+        groups[stem if role is None else without_role(stem)].append((role, path))
+    unknown: list[Path] = []
+    for members in groups.values():
+        by_role = {role: path for role, path in members if role is not None}
+        reference = next((role for role in SUSCEPTIBILITY_ROLES if role in by_role and role in settings.roles), None)
+        if reference is None or len(by_role) < len(members):
+            yield from (_Scan(path, {}) for _, path in members)
+            continue
+        others = {role: path for role, path in by_role.items() if role is not reference}
+        unknown += [path for role, path in others.items() if role not in settings.roles]
+        yield _Scan(by_role[reference], {role: path for role, path in others.items() if role in settings.roles})
+        yield from (
+            _Scan(path, {})
+            for role, path in others.items()
+            if role in susceptibility(settings.roles) and not _agree(path, by_role[reference])
+        )
+    if unknown:
+        log(f"warning: left out, since the model knows only {listed(settings.roles)}: {_names(unknown)}")
+
+
+def _case_of_scan(scan: _Scan, settings: InputSettings) -> Case:
+    case = case_of_file(scan.reference, settings)
+    if not scan.companions:
+        return case
+    images = {
+        role: ImageSource(path=i.path, echo=echo_of(Path(i.path), settings.echo)) for role, i in case.images.items()
+    }
+    notes = dict(case.notes)
+    for role, path in scan.companions.items():
+        if _agree(path, scan.reference):
+            images[role] = ImageSource(path=str(path), echo=echo_of(path, settings.echo))
+        elif role in SUSCEPTIBILITY_ROLES:
+            notes[role] = f"{role} is not used here: {path.name} is on another grid and a case of its own"
+        else:
+            notes[role] = f"{role} left out: {path.name} is on another grid; register it first to use it"
+    return named_case(case.name, images, notes)
+
+
+def _agree(one: Path, other: Path) -> bool:
+    """Whether two files share a grid; of one that cannot be read the reader will say so."""
+    try:
+        return grids_agree(one, other)
+    except InputError:
+        return True

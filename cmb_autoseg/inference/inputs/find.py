@@ -1,0 +1,97 @@
+"""Which kind of input it is."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.geometry import is_nifti
+from cmb_autoseg.inference.dicom import holds_dicom
+from cmb_autoseg.inference.inputs.bids import cases_of_bids, is_bids
+from cmb_autoseg.inference.inputs.cards import cases_of_card, may_be_card
+from cmb_autoseg.inference.inputs.channels import cases_of_channels, has_channel_number
+from cmb_autoseg.inference.inputs.common import InputFailure, InputSettings, listed, susceptibility
+from cmb_autoseg.inference.inputs.dicom import case_of_dicom
+from cmb_autoseg.inference.inputs.files import case_of_file, cases_of_files
+from cmb_autoseg.records import Case
+
+__all__ = ["find_cases", "is_single_file"]
+
+WHAT_IN_MAY_BE = (
+    "-i takes a .nii or .nii.gz file, a folder of them (CASE_0000.nii.gz or any names), a BIDS folder, "
+    "a DICOM folder, or a card (FILE.yaml, NAME=FOLDER)"
+)
+
+
+def is_single_file(source: Path) -> bool:
+    """Whether the input is one scan; one that is bad is bad input, not a cohort with a failure."""
+    return source.is_file() and is_nifti(source)
+
+
+def find_cases(source: Path, settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
+    """Find what is to be predicted.
+
+    Args:
+        source: NIfTI file, folder of NIfTI files, BIDS root, DICOM folder, or card.
+        settings: the model's channels and what the user says of the input.
+
+    Returns:
+        The cases by name, and the inputs that are none. What was assumed of a case, chosen or left
+        out stands in its `notes`.
+
+    Raises:
+        InputError: no such input, nothing in it, or a single input that cannot be used.
+    """
+    _check_roles(settings)
+    if source.is_dir():
+        cases, failures = _cases_of_folder(source, settings)
+    elif is_single_file(source):
+        cases, failures = [case_of_file(source, settings)], []
+    elif may_be_card(source):
+        cases, failures = cases_of_card(str(source), settings)
+    else:
+        found = "a file of another kind" if source.exists() else "no such file or folder"
+        raise InputError(f"-i {source}: {found}; {WHAT_IN_MAY_BE}")
+    return sorted(cases, key=lambda case: case.name), sorted(failures, key=lambda failure: failure.case)
+
+
+def _check_roles(settings: InputSettings) -> None:
+    usable = susceptibility(settings.roles)
+    if not usable:
+        known = listed(settings.roles)
+        raise InputError(f"the model knows no susceptibility sequence (it has {known}); train it on one")
+    if settings.role is not None and settings.role not in usable:
+        raise InputError(f"role {settings.role}: the model cannot use it alone; choose one of {listed(usable)}")
+
+
+def _cases_of_folder(folder: Path, settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
+    images = sorted(path for path in folder.iterdir() if path.is_file() and _is_visible_nifti(path))
+    if any(map(has_channel_number, images)) and settings.role is None:
+        return cases_of_channels(images, settings)
+    if images:
+        cases, failures = cases_of_files(images, settings)
+        if cases or failures:
+            return cases, failures
+    if is_bids(folder):
+        return cases_of_bids(folder, settings)
+    if holds_dicom(folder):
+        return [case_of_dicom(folder, settings)], []
+    below = sorted(path for path in folder.rglob("*.nii*") if path.parent != folder and _is_visible_nifti(path))
+    if below:
+        raise InputError(
+            f"-i {folder}: no scan directly in it, and subfolders are not searched ({_counted(below, folder)}); "
+            "give the folder that holds the scans, the root of a BIDS dataset, or a card "
+            f"(cmb_cohort init {folder} drafts one)"
+        )
+    raise InputError(
+        f"-i {folder}: nothing to predict in it; expected CASE_0000.nii.gz or other .nii and .nii.gz files, "
+        f"sub-*/ folders of a BIDS dataset, or DICOM files"
+    )
+
+
+def _is_visible_nifti(path: Path) -> bool:
+    return is_nifti(path) and not path.name.startswith(".")
+
+
+def _counted(paths: Iterable[Path], folder: Path) -> str:
+    there = list(paths)
+    return f"{len(there)} NIfTI files below, first {there[0].relative_to(folder)}"

@@ -1,0 +1,70 @@
+"""A whole prediction run: who owns the output, the model loaded once, all cases."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmb_autoseg.inference.bids_layout import BidsLayout, bids_name
+from cmb_autoseg.inference.inputs import InputFailure
+from cmb_autoseg.inference.layouts import CaseResult, Layout
+from cmb_autoseg.locking import own_folder
+from cmb_autoseg.records import Case, OperatingPoint
+
+__all__ = ["ModelChoice", "predict_scans"]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model predicts, and how its maps are cut."""
+
+    folder: Path
+    folds: tuple[int, ...] | None
+    """None for all that are trained."""
+    point: OperatingPoint
+    trust: bool = False
+
+
+def predict_scans(
+    cases: Sequence[Case],
+    failures: Sequence[InputFailure],
+    model: ModelChoice,
+    device: str,
+    layout: Layout,
+    doing: str,
+    refuse: bool = False,
+) -> tuple[list[CaseResult], list[InputFailure]]:
+    """Predict all cases into a layout that this process owns meanwhile.
+
+    A BIDS layout that does not gather owns only the folders of its own subjects, so that runs on other
+    subjects may go on beside it.
+
+    Args:
+        cases: what to predict.
+        failures: inputs that were no case at all; they are listed with those that fail here.
+        model: loaded once.
+        device: `cuda` or `cpu`.
+        layout: where and how results are written.
+        doing: the command, for those who find the folder in use.
+        refuse: raise what keeps a case from being predicted.
+
+    Raises:
+        OutputError: another process owns the output.
+    """
+    with ExitStack() as owned:
+        if not isinstance(layout, BidsLayout):
+            owned.enter_context(own_folder(layout.out, doing))
+        elif layout.gathers:
+            owned.enter_context(own_folder(layout.out, doing, nested=False))
+        if isinstance(layout, BidsLayout):
+            names = {bids_name(case.name, case.subject, case.session).split("_")[0] for case in cases}
+            for subject in sorted(names):
+                owned.enter_context(own_folder(layout.out / subject, doing))
+        from cmb_autoseg.inference.ensemble import Ensemble
+        from cmb_autoseg.inference.predict import predict_cases
+        from cmb_autoseg.progress import track
+
+        ensemble = Ensemble(model.folder, model.folds, device, model.trust)
+        return predict_cases(
+            cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse
+        )
