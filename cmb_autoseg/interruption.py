@@ -3,14 +3,17 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopRequest", "Stopped", "hold_back_stops", "stops_raise"]
+__all__ = ["StopRequest", "Stopped", "end_with", "hold_back_stops", "stops_raise"]
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C, a batch system that ends a job, a terminal that closes."""
+
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -58,6 +61,17 @@ def hold_back_stops() -> Iterator[StopRequest]:
 
     with _handlers(note):
         yield request
+
+
+def end_with(parent: int) -> None:
+    """End this worker process when the process `parent` that started it is gone; one that was killed tells nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 import os
 import signal
+import time
 
 import pytest
 
 from cmb_autoseg.cli._command import Parser, run_command
 from cmb_autoseg.files import atomic_path
-from cmb_autoseg.interruption import Stopped, hold_back_stops, stops_raise
+from cmb_autoseg.interruption import Stopped, end_with, hold_back_stops, stops_raise
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -44,3 +45,24 @@ def test_a_signal_that_the_process_shall_ignore_is_ignored():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_worker_ends_with_the_process_that_started_it():
+    """The parent starts a worker and is killed; the worker would sleep for a minute."""
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        me = os.getpid()
+        if os.fork() == 0:
+            end_with(me)
+            os.write(writing, b"worker")
+            time.sleep(60)
+        os.close(writing)
+        time.sleep(60)
+    os.close(writing)
+    assert os.read(reading, 10) == b"worker"
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    start = time.monotonic()
+    assert os.read(reading, 10) == b""  # End of the pipe: the worker, its last writer, is gone.
+    assert time.monotonic() - start < 10

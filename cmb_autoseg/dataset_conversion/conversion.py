@@ -6,6 +6,7 @@ are left as they are.
 """
 
 import json
+import os
 import re
 import secrets
 from collections import Counter
@@ -25,6 +26,7 @@ from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, CMBError, InputError, LeakageError, OutputError
 from cmb_autoseg.files import file_digest, read_tsv, text_digest, write_json, write_text, write_tsv
 from cmb_autoseg.geometry import Volume, read_grid, write_volume
+from cmb_autoseg.interruption import end_with
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.progress import log, track
@@ -293,7 +295,8 @@ def _run_jobs(work: Sequence[_Job], jobs: int) -> Iterator[tuple[CaseRecord, boo
     if jobs <= 1 or len(work) <= 1:
         yield from map(_attempt, work)
         return
-    with ProcessPoolExecutor(min(jobs, len(work)), mp_context=get_context("spawn")) as pool:
+    workers, context = min(jobs, len(work)), get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=end_with, initargs=(os.getpid(),)) as pool:
         yield from pool.map(_attempt, work)
 
 

@@ -1,8 +1,6 @@
 """Batches of augmented training patches from preprocessed cases."""
 
 import os
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cmb_autoseg.interruption import end_with
 from cmb_autoseg.trainers.augmentation import Augmentation
 from cmb_autoseg.trainers.sampling import CaseAnchors, PatchSampler, PatchShares
 
@@ -72,7 +71,7 @@ class PatchLoader:
         """Called once in each process that draws."""
         self.thread_id, self._rng = thread_id, None
         if os.getpid() != self._made_by:
-            threading.Thread(target=_end_with, args=(self._made_by,), daemon=True).start()
+            end_with(self._made_by)
 
     @property
     def draws(self) -> dict[str, Any]:
@@ -114,13 +113,6 @@ class PatchLoader:
         if self.augmentation is None:
             return image, label
         return self.augmentation(rng, image, label, self.patch_shape, grid)
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the training that started it is gone; one that was killed tells nobody."""
-    while os.getppid() == parent:
-        time.sleep(2)
-    os._exit(1)
 
 
 def _crop(array: Any, start: NDArray[np.int64], shape: NDArray[np.int64]) -> NDArray[Any]:

@@ -330,7 +330,7 @@ def test_processes_give_the_same_dataset(tiny_cohort, write_card, tmp_path):
     card = write_card()
     convert(card, workspace=tmp_path / "one")
     convert(card, "--jobs", "2", workspace=tmp_path / "two")
-    for path in (tmp_path / "one").rglob("*.*"):
+    for path in (tmp_path / "one" / "raw").rglob("*.*"):
         if path.is_file():
             assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
 
