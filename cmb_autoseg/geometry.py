@@ -233,6 +233,7 @@ def from_canonical(data: NDArray[Any], original: Volume) -> NDArray[Any]:
 def write_volume(path: Path, volume: Volume, dtype: Any) -> None:
     """Write NIfTI with the volume's own header: qform, sform and both codes stay as they came.
 
+    Units that the header leaves open are written as what they are taken for, millimetres.
     A volume without a header gets its affine as qform and sform with code 1 (scanner).
     Same arrays give same bytes.
     """
@@ -246,6 +247,8 @@ def write_volume(path: Path, volume: Volume, dtype: Any) -> None:
         header.set_data_dtype(dtype)
         header.set_slope_inter(1, 0)
         header["cal_min"] = header["cal_max"] = 0
+        if header.get_xyzt_units()[0] == "unknown":
+            header.set_xyzt_units("mm")
         # Free text of the scanner or converter may name the patient, and so may extensions (DICOM headers).
         header["descrip"], header["db_name"], header["aux_file"], header["intent_name"] = b"cmb_autoseg", b"", b"", b""
         header.extensions.clear()

@@ -15,8 +15,9 @@ __all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks", "
 
 MASK_PATTERNS = ("<case>.nii.gz", "<case>_mask.nii.gz", "<case>_dseg.nii.gz")
 MASK_ENDINGS = ("_mask", "_dseg")
-NO_MASK = re.compile(r".*(_prob|_\d{4})")
-"""Probability maps, and images in nnU-Net's naming, that lie beside masks."""
+PROBABILITY_ENDINGS = ("_prob", "_label-CMB_probseg")
+NO_MASK = re.compile(r".*(_prob|_probseg|_desc-lesions_dseg|_\d{4})")
+"""Probability maps, numbered lesions, and images in nnU-Net's naming, that lie beside masks."""
 
 
 def evaluate_cases(cases: Iterable[tuple[str, Volume, Volume]], protocol: Protocol) -> EvaluationReport:
@@ -61,7 +62,7 @@ def evaluate_folder(
             raise InputError(f"{name}: no prediction in {predicted}; predict this case or remove its reference")
         # Both are turned to canonical axes, which is lossless, so that a stored flip is no mismatch.
         found, marked = (to_canonical(read_volume(masks[name])) for masks in (predictions, references))
-        return score_case(name, found, marked, protocol, _read_probability(predicted, name))
+        return score_case(name, found, marked, protocol, _read_probability(predictions[name].parent, name))
 
     names = on_cases(sorted(references))
     report = _collect(((name, partial(score, name)) for name in names), protocol)
@@ -88,11 +89,13 @@ def pair_masks(predicted: Path, reference: Path) -> tuple[dict[str, Path], dict[
 def find_masks(folder: Path) -> dict[str, Path]:
     """The masks of a folder by case name, sorted; see `MASK_PATTERNS`.
 
+    In BIDS derivatives they are looked for below `sub-*/`; lesions with numbers of their own are no mask.
+
     Raises:
         InputError: there is none, or two of one case.
     """
     masks: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in (*sorted(folder.iterdir()), *sorted(folder.glob("sub-*/**/*_dseg.nii.gz"))):
         stem = nifti_stem(path)
         if not is_nifti(path) or path.name.startswith(".") or NO_MASK.fullmatch(stem):
             continue
@@ -113,8 +116,9 @@ def _case_of(stem: str) -> str:
 
 
 def _read_probability(folder: Path, case: str) -> Volume | None:
-    path = folder / f"{case}_prob.nii.gz"
-    return to_canonical(read_volume(path)) if path.is_file() else None
+    paths = (folder / f"{case}{ending}.nii.gz" for ending in PROBABILITY_ENDINGS)
+    there = next((path for path in paths if path.is_file()), None)
+    return None if there is None else to_canonical(read_volume(there))
 
 
 def _listed(masks: dict[str, Path]) -> str:

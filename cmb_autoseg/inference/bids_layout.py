@@ -43,7 +43,7 @@ IGNORED = f"""\
 /run.json
 /logs/
 /{OUTDATED}/
-figures/
+figures
 """
 README = """\
 # Cerebral microbleeds found by cmb_autoseg
@@ -59,9 +59,9 @@ Predictions of a neural network; research use, not a medical device, not for dia
 All images are on the grid of the scan that they were made of. The sidecar of `*_dseg.nii.gz` is the record of
 the case: inputs, sequences used and missing, model, operating point, warnings.
 """
+LABEL_COLUMNS = ("index", "name")
+"""BIDS defines them: the value in the image, and what it means."""
 COLUMNS = {
-    "index": {"Description": "Number of the lesion in the image of the same name, by falling volume"},
-    "name": {"Description": "What the label means"},
     **{f"{axis}_mm": {"Description": f"Center of mass, {axis}, RAS", "Units": "mm"} for axis in "xyz"},
     **{axis: {"Description": f"Voxel nearest to the center of mass, axis {axis}, from 0"} for axis in "ijk"},
     "volume_mm3": {"Description": "Volume", "Units": "mm^3"},
@@ -164,6 +164,7 @@ class BidsLayout(Layout):
             overlay=folder / "figures" / f"{name}_overlay.png",
             record=Path(f"{stem}_dseg.json"),
             others=(
+                Path(f"{stem}_dseg.tsv"),
                 Path(f"{stem}_desc-lesions_dseg.nii.gz"),
                 Path(f"{stem}_desc-lesions_dseg.json"),
                 Path(f"{stem}_label-CMB_probseg.json"),
@@ -175,13 +176,14 @@ class BidsLayout(Layout):
 
     def write_tables(self, case: str, outcome: Outcome) -> None:
         files = self.files(case)
-        instances, instances_json, probability_json = files.others
+        labels, instances, instances_json, probability_json = files.others
         numbers = np.uint8 if len(outcome.table.lesions) < 256 else np.uint16
         write_volume(instances, outcome.probability.with_data(outcome.components), numbers)
         rows = [
             {"index": lesion.lesion, "name": "microbleed", **lesion.model_dump()} for lesion in outcome.table.lesions
         ]
-        write_tsv(files.lesions, tuple(COLUMNS), rows)
+        write_tsv(labels, LABEL_COLUMNS, [{"index": 1, "name": "microbleed"}])
+        write_tsv(files.lesions, (*LABEL_COLUMNS, *COLUMNS), rows)
         write_json(instances_json, {**self._sidecar(case, "Cerebral microbleeds, numbered", outcome), **COLUMNS})
         write_json(probability_json, self._sidecar(case, "Probability of a cerebral microbleed", outcome))
 
@@ -251,9 +253,6 @@ class BidsLayout(Layout):
         )
         write_text(self.out / ".bidsignore", IGNORED)
         write_text(self.out / "README.md", README)
-        write_tsv(self.out / "dseg.tsv", ("index", "name"), [{"index": 1, "name": "microbleed"}])
-        about = {"Description": "Labels of *_dseg.nii.gz that have no table of their own", "SpatialReference": "orig"}
-        write_json(self.out / "dseg.json", about)
 
 
 def _description(root: Path) -> dict[str, Any]:
