@@ -131,6 +131,36 @@ def test_a_folder_of_any_names_keeps_failures_apart(tmp_path):
     assert ["second file of case a_swi" in failure.reason for failure in failures] == [True, False]
 
 
+def test_files_whose_names_differ_in_the_sequence_alone_are_one_case(tmp_path, capsys):
+    for name in ("s1_swi", "s1_T2star_run1", "s1_t1", "s2_swi", "s2_flair", "s2_phase", "x-T2S_d_T2S", "x-T2S_d_T1"):
+        save(tmp_path / f"{name}.nii.gz")
+    save(tmp_path / "mag.nii.gz")
+    save(tmp_path / "swi.nii.gz")
+    assert roles_of(tmp_path) == {
+        "s1_swi": {Role.SWI: "s1_swi.nii.gz", Role.T1: "s1_t1.nii.gz"},
+        "s1_T2star_run1": {Role.GRE_MAG: "s1_T2star_run1.nii.gz"},
+        "s2_swi": {Role.SWI: "s2_swi.nii.gz"},
+        "x-T2S_d_T2S": {Role.GRE_MAG: "x-T2S_d_T2S.nii.gz", Role.T1: "x-T2S_d_T1.nii.gz"},
+        "swi": {Role.SWI: "swi.nii.gz", Role.GRE_MAG: "mag.nii.gz"},
+    }
+    shown = capsys.readouterr().err
+    assert "left out, since the model knows only swi, gre_mag, t1: s2_flair.nii.gz" in shown
+
+
+def test_a_role_that_comes_twice_keeps_its_files_apart(tmp_path):
+    for name in ("s1_mag", "s1_T2star", "s1_swi"):
+        save(tmp_path / f"{name}.nii.gz")
+    assert set(roles_of(tmp_path)) == {"s1_mag", "s1_T2star", "s1_swi"}
+    assert set(roles_of(tmp_path, role=Role.SWI)) == {"s1_mag", "s1_T2star", "s1_swi"}
+
+
+def test_the_echo_is_for_the_grouped_file_that_has_echoes(tmp_path):
+    save(tmp_path / "s1_swi.nii.gz")
+    save(tmp_path / "s1_mag.nii.gz", (6, 6, 4, 3))
+    (case,), _ = find_cases(tmp_path, InputSettings(ROLES, echo=2))
+    assert {role: image.echo for role, image in case.images.items()} == {Role.SWI: None, Role.GRE_MAG: 2}
+
+
 def test_an_empty_folder_names_itself_and_what_is_expected(tmp_path):
     (tmp_path / ".hidden.nii.gz").touch()
     with pytest.raises(InputError, match=rf"-i {tmp_path}: nothing to predict.*CASE_0000\.nii\.gz.*DICOM"):
