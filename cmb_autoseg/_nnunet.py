@@ -9,8 +9,10 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Plan, Role
 from cmb_autoseg.workspace import DatasetFolders
 
@@ -24,12 +26,14 @@ __all__ = [
     "nnunet_environment",
     "nnunet_plans",
     "preprocessed_folder",
+    "refuse_unusable_logger",
 ]
 
 CONFIGURATION = "3d"
 TRAINER_NAME = "CMBTrainer"
 LATEST_CHECKPOINT = "checkpoint_latest.pth"
 FINAL_CHECKPOINT = "checkpoint_final.pth"
+WANDB_SWITCH = "nnUNet_wandb_enabled"
 NETWORK_CLASS = "cmb_autoseg.networks.residual_unet.ResidualUNet"
 
 
@@ -74,6 +78,19 @@ def nnunet_environment(folders: DatasetFolders | None = None, worker_processes: 
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def refuse_unusable_logger() -> None:
+    """Refuse nnU-Net's switch for Weights & Biases where it cannot work, before anything is written.
+
+    Raises:
+        InputError: the switch has an unknown value, or the package is not installed.
+    """
+    value = os.environ.get(WANDB_SWITCH, "0")
+    if value not in ("0", "1", "True", "true", "False", "false"):
+        raise InputError(f"{WANDB_SWITCH}: found {value!r}, expected 0 or 1; set it anew or unset it")
+    if value in ("1", "True", "true") and find_spec("wandb") is None:
+        raise InputError(f"{WANDB_SWITCH}={value}: wandb is not installed; pip install wandb, or unset the variable")
 
 
 def dataset_json(channels: tuple[Role, ...], n_training: int, name: str) -> dict[str, object]:

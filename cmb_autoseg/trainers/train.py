@@ -12,6 +12,7 @@ from cmb_autoseg._nnunet import (
     nnunet_environment,
     nnunet_plans,
     preprocessed_folder,
+    refuse_unusable_logger,
 )
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json, write_json
@@ -133,6 +134,7 @@ def _run(
         return
     if not preprocessed_folder(raw.folders, plan.preset).is_dir():
         raise InputError(f"{plan.dataset}: not preprocessed; run cmb_plan_preprocess -d {raw.folders.number}")
+    refuse_unusable_logger()
     with nnunet_environment(raw.folders, WORKERS_WITH_CUDA if device == "cuda" else 0):
         import torch
 

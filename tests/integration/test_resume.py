@@ -1,8 +1,11 @@
 """A training that was stopped goes on where it stopped, and two runs of a command give the same bytes."""
 
+import importlib.machinery
 import os
 import shutil
 import signal
+import sys
+import types
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +97,33 @@ def test_a_checkpoint_that_cannot_be_read_is_named_with_its_cure(untrained, caps
     assert train.main(untrained.arguments) == 2
     assert "checkpoint_latest.pth: training cannot go on from it" in capsys.readouterr().err
     assert [path.name for path in untrained.fold.iterdir()] == ["checkpoint_latest.pth"]
+
+
+@pytest.mark.parametrize(("value", "expected"), [("1", "wandb is not installed; pip install wandb"), ("yes", "'yes'")])
+def test_a_switch_for_wandb_that_cannot_work_is_refused(untrained, capsys, monkeypatch, value, expected):
+    monkeypatch.setenv("nnUNet_wandb_enabled", value)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert train.main(untrained.arguments) == 2
+    assert expected in capsys.readouterr().err
+    assert not (untrained.workspace / "results").exists()
+
+
+def test_nnunets_switch_sends_the_scalars_to_wandb(untrained, monkeypatch):
+    class Run:
+        step, config, summary, sent = 0, {}, {}, []
+
+        def log(self, values, step):
+            self.sent.append((step, *values))
+
+    wandb = types.ModuleType("wandb")
+    wandb.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    wandb.init = lambda **settings: Run()
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.wandb", wandb)
+    monkeypatch.setenv("nnUNet_wandb_enabled", "1")
+    assert train.main(untrained.arguments) == 0
+    assert (0, "training_loss") in Run.sent
+    assert (1, "validation_dice") in Run.sent
 
 
 def digests(folder):
