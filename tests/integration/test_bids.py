@@ -1,6 +1,8 @@
 """BIDS in and out through the real commands, and the official validator on what they write."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -356,3 +358,20 @@ def test_derivatives_are_evaluated(trained, tmp_path):
     shutil.copy(trained.raw / "labelsTr" / "p2_1.nii.gz", masks / "sub-A1.nii.gz")
     assert evaluate.main(["-p", str(tmp_path / "out"), "--reference", str(masks), "-o", str(tmp_path / "scores")]) == 0
     assert read_json(tmp_path / "scores" / "metrics.json")["n_cases"] == 1
+
+
+def test_the_page_on_bids_runs_as_it_stands(trained, tmp_path, monkeypatch):
+    image = volume_of(trained)
+    for label, run_label in (("01", "run-1"), ("01", "run-2"), ("02", "run-1")):
+        put(image, tmp_path / f"raw/sub-{label}/swi/sub-{label}_{run_label}_swi.nii.gz")
+    (tmp_path / "model").symlink_to(trained.model)
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "predict-bids.md").read_text()
+    commands = re.findall(r"^(cmb_\w+) (.+)$", "".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)), re.MULTILINE)
+    assert len(commands) == 5
+    for command, arguments in commands:
+        more = [] if arguments.endswith("group") else ["-device", "cpu"]
+        assert {"cmb_predict": predict, "cmb_bids": bids}[command].main([*shlex.split(arguments), *more]) == 0
+    record = read_json(tmp_path / "derivatives/second_run/sub-01/anat/sub-01_dseg.json")
+    assert record["inputs"][0]["file"] == "sub-01_run-2_swi.nii.gz"
+    assert len(read_tsv(tmp_path / "derivatives/cmb_autoseg/counts.tsv")) == 2
