@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cmb_autoseg.dataset_conversion.conversion import merge_cases, reference_grid
+from cmb_autoseg.dataset_conversion.case_conversion import reference_grid
+from cmb_autoseg.dataset_conversion.conversion import merge_cases
 from cmb_autoseg.dataset_conversion.labels import read_label
 from cmb_autoseg.dataset_conversion.resolver import Cohort
 from cmb_autoseg.errors import CMBError, GeometryError, InputError

@@ -263,7 +263,7 @@ def test_changed_and_departed_cases_are_followed(tiny_cohort, write_card, tmp_pa
 
 
 def test_interrupted_conversion_has_no_dataset_json_and_goes_on(tiny_cohort, write_card, tmp_path, monkeypatch, capsys):
-    from cmb_autoseg.dataset_conversion import conversion as module
+    from cmb_autoseg.dataset_conversion import case_conversion as module
 
     prepare = module.prepare_case
 

@@ -1,0 +1,212 @@
+"""One case of a conversion: prepared, written in nnU-Net's raw layout, and left alone once it is finished."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from cmb_autoseg import __version__
+from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
+from cmb_autoseg.errors import CMBError, InputError, OutputError
+from cmb_autoseg.files import file_digest, text_digest
+from cmb_autoseg.geometry import Volume, read_grid, write_volume
+from cmb_autoseg.preprocessing import PreparedCase, prepare_case
+from cmb_autoseg.records import Case, Record, Role
+
+__all__ = ["CaseJob", "CaseRecord", "attempt", "reference_grid", "remove_files", "source_paths"]
+
+IMAGE_FOLDERS = ("imagesTr", "imagesTs", "imagesUn")
+LABEL_FOLDERS = ("labelsTr", "labelsTs")
+
+
+class SourceStamp(Record):
+    """A source file as it was when its case was converted."""
+
+    size: int
+    modified_ns: int
+    content: str
+    """SHA-256 of its bytes."""
+
+
+class CaseRecord(Record):
+    """A finished case; holds no path of the originals, because those may name people."""
+
+    case: str
+    part: str
+    """`Tr`, `Ts` or `Un`: where its images are."""
+    labelled: bool
+    settings: str
+    """Digest of everything but the files that decides what is written."""
+    sources: tuple[SourceStamp, ...]
+    sequences: tuple[Role, ...]
+    n_lesions: int | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseJob:
+    """A case to be converted into the raw folder `raw`, with the roles of its channels."""
+
+    case: Case
+    raw: Path
+    roles: tuple[Role, ...]
+
+
+def reference_grid(case: Case) -> Volume:
+    """The grid of the case's reference sequence as it came, with data of zeros.
+
+    Raises:
+        InputError: its header is unreadable.
+    """
+    source = case.images[case.reference_role]
+    shape, affine = read_grid(Path(source.path))
+    if len(shape) < 3:
+        raise InputError(f"{source.path}: found shape {shape}, a 3D volume is needed; give the whole volume")
+    if source.copy_geometry_from is not None:
+        affine = read_grid(Path(case.images[source.copy_geometry_from].path))[1]
+    return Volume(np.broadcast_to(np.uint8(0), shape[:3]), affine, None, source.path)
+
+
+def attempt(job: CaseJob) -> tuple[CaseRecord, bool] | str:
+    """One case, or the reason why it cannot be converted."""
+    try:
+        return _convert_case(job)
+    except OutputError:
+        raise
+    except (CMBError, ValueError, ArithmeticError, IndexError, MemoryError, EOFError) as error:
+        kind = "" if isinstance(error, CMBError) else f"{type(error).__name__}: "
+        return kind + " ".join(str(error).split())
+
+
+def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:
+    case, raw = job.case, job.raw
+    record_file = raw / "records" / f"{case.name}.json"
+    earlier = _earlier_record(record_file)
+    settings = _settings_digest(job)
+    sources = _stamps(case, earlier.sources if earlier and earlier.settings == settings else ())
+    part = "Ts" if case.split == "test" else "Tr" if case.label else "Un"
+    if earlier is not None and _is_finished(raw, earlier, part, settings, sources, len(job.roles)):
+        if earlier.sources != sources:
+            earlier = earlier.model_copy(update={"sources": sources})
+            earlier.write(record_file)
+        return earlier, True
+    label = None if case.label is None else read_label(case.label, reference_grid(case))
+    prepared = prepare_case(case, None if label is None else label.volume)
+    _check_lesions(case, label, prepared)
+    record = CaseRecord(
+        case=case.name,
+        part=part,
+        labelled=label is not None,
+        settings=settings,
+        sources=sources,
+        sequences=tuple(role for role in job.roles if role in prepared.volumes),
+        n_lesions=None if label is None else label.n_lesions,
+        notes=(*case.notes.values(), *(label.notes if label else ()), *prepared.warnings),
+    )
+    (raw / "dataset.json").unlink(missing_ok=True)
+    record_file.unlink(missing_ok=True)
+    if earlier is not None:
+        remove_files(raw, case.name)
+    _write_case(raw, record, prepared, job.roles)
+    record.write(record_file)
+    return record, False
+
+
+def _earlier_record(path: Path) -> CaseRecord | None:
+    try:
+        return CaseRecord.read(path) if path.is_file() else None
+    except InputError:  # of another version: the case is converted anew
+        return None
+
+
+def source_paths(case: Case) -> list[Path]:
+    paths = [source.path for source in case.images.values()]
+    return [Path(path) for path in (*paths, *([case.label.path] if case.label else []))]
+
+
+def _stamps(case: Case, earlier: Sequence[SourceStamp]) -> tuple[SourceStamp, ...]:
+    """Size, time and digest of the sources; a file whose size and time are as before is not read again."""
+    stamps: list[SourceStamp] = []
+    for path, before in zip_longest(source_paths(case), earlier):
+        try:
+            status = path.stat()
+            same = before is not None and (before.size, before.modified_ns) == (status.st_size, status.st_mtime_ns)
+            content = before.content if same else file_digest(path)
+        except OSError as error:
+            raise InputError(f"{path}: not readable ({error.strerror}); restore the file") from None
+        stamps.append(SourceStamp(size=status.st_size, modified_ns=status.st_mtime_ns, content=content))
+    return tuple(stamps)
+
+
+def _is_finished(
+    raw: Path, earlier: CaseRecord, part: str, settings: str, sources: Sequence[SourceStamp], n_channels: int
+) -> bool:
+    """Whether an earlier run wrote this case from the same files with the same settings."""
+    return (
+        (earlier.part, earlier.settings) == (part, settings)
+        and [stamp.content for stamp in earlier.sources] == [stamp.content for stamp in sources]
+        and all(path.is_file() for path in _files(raw, earlier, n_channels))
+    )
+
+
+def _settings_digest(job: CaseJob) -> str:
+    """Of everything but file contents and columns that decides what is written for a case."""
+    case = job.case
+    content = {
+        "version": __version__,
+        "channels": list(job.roles),
+        "images": {role: source.model_dump(exclude={"path"}) for role, source in case.images.items()},
+        "label": case.label.model_dump(exclude={"path"}) if case.label else None,
+        "prep": case.prep.model_dump(),
+    }
+    return text_digest(json.dumps(content, sort_keys=True))
+
+
+def _check_lesions(case: Case, label: LabelResult | None, prepared: PreparedCase) -> None:
+    if label is None:
+        return
+    assert prepared.label is not None
+    left = count_lesions(prepared.label.data)
+    if left != label.n_lesions:
+        raise InputError(
+            f"{case.name}: {label.n_lesions} lesions before and {left} after preparation; "
+            "report this as a bug, the case is left out"
+        )
+
+
+def _write_case(raw: Path, record: CaseRecord, prepared: PreparedCase, roles: tuple[Role, ...]) -> None:
+    """Write images, all-zero where a sequence is missing, and the label."""
+    for role, path in zip(roles, _image_files(raw, record, len(roles)), strict=True):
+        volume = prepared.volumes.get(role)
+        if volume is None:
+            volume = prepared.brain.with_data(np.zeros(prepared.brain.shape, dtype=np.float32))
+        write_volume(path, volume, np.float32)
+    if prepared.label is not None:
+        write_volume(_label_file(raw, record), prepared.label, np.uint8)
+
+
+def _image_files(raw: Path, record: CaseRecord, n_channels: int) -> list[Path]:
+    return [raw / f"images{record.part}" / f"{record.case}_{channel:04d}.nii.gz" for channel in range(n_channels)]
+
+
+def _label_file(raw: Path, record: CaseRecord) -> Path:
+    return raw / f"labels{record.part}" / f"{record.case}.nii.gz"
+
+
+def _files(raw: Path, record: CaseRecord, n_channels: int) -> list[Path]:
+    images = _image_files(raw, record, n_channels)
+    return [*images, _label_file(raw, record)] if record.labelled else images
+
+
+def remove_files(raw: Path, case: str) -> None:
+    name = re.compile(re.escape(case) + r"_\d{4}\.nii\.gz")
+    for folder in IMAGE_FOLDERS:
+        for path in (raw / folder).glob("*.nii.gz"):
+            if name.fullmatch(path.name):
+                path.unlink()
+    for folder in LABEL_FOLDERS:
+        (raw / folder / f"{case}.nii.gz").unlink(missing_ok=True)
