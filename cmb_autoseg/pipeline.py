@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from cmb_autoseg._nnunet import dataset_json, nnunet_environment, nnunet_plans, 
 from cmb_autoseg.errors import InputError, OutputError
 from cmb_autoseg.evaluation.evaluate import evaluate_cases
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
-from cmb_autoseg.files import read_json, write_json, write_tsv
+from cmb_autoseg.files import read_json, write_json, write_text, write_tsv
 from cmb_autoseg.geometry import Volume, read_volume, write_volume
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.model_folder import trained_plan
@@ -24,9 +23,19 @@ from cmb_autoseg.inference.operating_points import (
     resolve_operating_point,
     sweep_thresholds,
 )
-from cmb_autoseg.lesions import lesion_mask
+from cmb_autoseg.lesions import label_components, lesion_mask
 from cmb_autoseg.locking import is_owned, own_folder
-from cmb_autoseg.planners import N_FOLDS, PlanSettings, fingerprint, plan_dataset, split_folds
+from cmb_autoseg.planners import (
+    N_FOLDS,
+    PlanSettings,
+    current_fingerprint,
+    explain,
+    fingerprint,
+    fingerprint_path,
+    plan_dataset,
+    plan_path,
+    split_folds,
+)
 from cmb_autoseg.progress import Meter, log, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Fingerprint, FoldModel, Model, Plan, Role
@@ -42,7 +51,8 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
     """Fingerprint, plan, split and preprocess one raw dataset.
 
     Writes `dataset_fingerprint.json`, `<preset>.json` (nnU-Net's plans), `<preset>_plan.json` (ours),
-    `splits_final.json` and the network inputs. Nothing is written before the plan is sound.
+    `<preset>_plan.txt` (ours in plain words), `splits_final.json` and the network inputs. Nothing is
+    written before the plan is sound.
 
     Raises:
         InputError: the dataset cannot be planned; see `plan_dataset` and `split_folds`.
@@ -52,24 +62,27 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
     measured = _fingerprint(raw)
     cases = {case.name: case for case in raw.cases}
     splits = _folds(raw, measured, seed)
-    plan = plan_dataset(measured, lambda name: _label(cases[name]), settings)
+    plan = plan_dataset(measured, lambda name: _lesions(cases[name]), settings)
+    for warning in plan.warnings:
+        log(f"{plan.dataset}: {warning}")
     base = folders.preprocessed
     with own_folder(folders.raw, "cmb_plan_preprocess"), own_folder(base, "cmb_plan_preprocess"):
         open_log(folders.workspace)
         for folder in (folders.raw, base):
             write_json(folder / "splits_final.json", splits)
-        measured.write(base / "dataset_fingerprint.json")
+        measured.write(fingerprint_path(folders))
         _preprocess(raw, plan)
         content: dict[str, object] = {"plan": plan.model_dump(mode="json")}
         write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, content))
         write_json(base / "dataset.json", dataset_json(plan.channels, len(raw.training_cases()), plan.dataset))
-        plan.write(base / f"{plan.preset}_plan.json")
+        write_text(plan_path(folders, plan.preset, ".txt"), explain(plan, measured, splits))
+        plan.write(plan_path(folders, plan.preset))
     return plan
 
 
 def _fingerprint(raw: RawDataset) -> Fingerprint:
     """The stored fingerprint when the raw dataset is still the one it measured, else a new one."""
-    path = raw.folders.preprocessed / "dataset_fingerprint.json"
+    path = fingerprint_path(raw.folders)
     if path.is_file():
         try:
             stored = Fingerprint.read(path)
@@ -81,8 +94,9 @@ def _fingerprint(raw: RawDataset) -> Fingerprint:
     return fingerprint(raw, lambda cases: track(cases, "Fingerprinting", len(raw.training_cases())))
 
 
-def _label(case: RawCase) -> Any:
-    return read_volume(case.label, dtype="uint8").data.transpose(2, 1, 0)
+def _lesions(case: RawCase) -> NDArray[np.int32]:
+    """Numbered lesions (z, y, x); numbered in file order, as the fingerprint does."""
+    return label_components(read_volume(case.label, dtype="uint8").data > 0).transpose(2, 1, 0)
 
 
 def _folds(raw: RawDataset, measured: Fingerprint, seed: int) -> list[dict[str, list[str]]]:
@@ -108,7 +122,8 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
     if folder.is_dir() and (not made_by.is_file() or read_json(made_by) != {"plan": plan.digest}):
         _refuse_while_training(raw.folders)
         # Should this be interrupted, nobody may train by the old plan on inputs of the new one.
-        (raw.folders.preprocessed / f"{plan.preset}_plan.json").unlink(missing_ok=True)
+        for suffix in (".json", ".txt"):
+            plan_path(raw.folders, plan.preset, suffix).unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_json(made_by, {"plan": plan.digest})
     todo = [case for case in raw.training_cases() if not (folder / f"{case.name}.b2nd").is_file()]
@@ -122,8 +137,8 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
                 role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in plan.channels
             }
             data, spacing = stack_channels(images, plan.channels)
-            label = _label(case) if case.labelled else None
-            result = network_input(data, spacing, plans, content, label, plan.preserve_lesions)
+            lesions = _lesions(case) if case.labelled else None
+            result = network_input(data, spacing, plans, content, lesions, plan.preserve_lesions)
             unforeseen = [f"{case.name}#{n}" for n in result.lost if f"{case.name}#{n}" not in plan.lost_lesions]
             if unforeseen:
                 raise InputError(f"{case.name}: lesions {', '.join(unforeseen)} vanish in preprocessing; plan again")
@@ -145,21 +160,19 @@ def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
     Raises:
         InputError: the dataset is not planned.
     """
-    there = [name for name in PRESETS if (folders.preprocessed / f"{name}_plan.json").is_file()]
+    there = [name for name in PRESETS if plan_path(folders, name).is_file()]
     chosen = preset or (there[0] if there else "adaptive")
     if chosen not in there:
         raise InputError(
             f"{folders.name}: not planned with preset {chosen}; run cmb_plan_preprocess -d {folders.number} "
             f"--preset {chosen}"
         )
-    return Plan.read(folders.preprocessed / f"{chosen}_plan.json")
+    return Plan.read(plan_path(folders, chosen))
 
 
 def _refuse_stale_plan(raw: RawDataset, plan: Plan) -> None:
     """Refuse to work by a plan of what the raw dataset was before it was converted again."""
-    path = raw.folders.preprocessed / "dataset_fingerprint.json"
-    measured = Fingerprint.read(path) if path.is_file() else None
-    if measured is None or measured.parents != (raw.digest,) or plan.parents != (measured.digest,):
+    if current_fingerprint(raw, plan) is None:
         raise InputError(
             f"{plan.dataset}: its cases changed since it was planned; run cmb_plan_preprocess -d {raw.folders.number} "
             f"--preset {plan.preset}, and train anew in an empty results folder"

@@ -31,6 +31,7 @@ __all__ = [
     "OperatingPoint",
     "Plan",
     "PrepSettings",
+    "Reason",
     "Record",
     "Role",
     "Topology",
@@ -217,10 +218,17 @@ class IntensityRange(Record):
 
 
 class LesionSize(Record):
-    """One marked lesion: its number within the case and its size."""
+    """One marked lesion of a prepared case: its number, place and size."""
 
     lesion: int
+    """As `label_components` numbers the mask in file order: by falling volume, from 1."""
+    x_mm: float
+    y_mm: float
+    z_mm: float
+    """Centre of mass in RAS millimetres."""
     voxels: int
+    slices: int
+    """Along the case's axis of thickest slices."""
     volume_mm3: float
     diameter_mm: float
     """Of the sphere of equal volume."""
@@ -284,6 +292,16 @@ class TrainingRange(Record):
     field_strength_t: tuple[float, ...] = ()
 
 
+class Reason(Record):
+    """One choice of the planner in plain words, with what led to it."""
+
+    topic: Literal["channels", "grid", "lesions", "patch", "network", "memory"]
+    text: str
+    """What was chosen and why, with numbers and units."""
+    rule: str
+    """The rule that was followed, and where it comes from."""
+
+
 class Plan(Record):
     """How one dataset is trained: channels, grid, patch and network.
 
@@ -305,10 +323,15 @@ class Plan(Record):
     lesions_after: int
     lost_lesions: tuple[str, ...] = ()
     """`case#number` of lesions that vanish or merge at this spacing; empty unless the user allowed it."""
+    device: Literal["cuda", "cpu"]
+    memory_target_gb: float
+    """What the user asked for; `memory_gb` stays below."""
     memory_gb: float
     """Estimated accelerator memory of training."""
-    reasons: tuple[str, ...]
-    """Why this channel set, spacing, patch and topology, in plain words."""
+    reasons: tuple[Reason, ...]
+    """Why this channel set, spacing, patch and network."""
+    warnings: tuple[str, ...] = ()
+    """What is legal but costs more than it need: thin slices of a few cases, cases that grow a lot."""
     training_range: TrainingRange
     parents: tuple[str, ...] = ()
 

@@ -29,9 +29,11 @@ def build_parser() -> Parser:
                 "cmb_plan_preprocess -d 501": "a converted dataset",
                 "cmb_plan_preprocess -d 501 -c my_card.yaml valdo=/data/VALDO/Task2": "convert these cards first",
                 "cmb_plan_preprocess -d 501 -gpu_memory_target 24": "for a card of 24 GB",
+                "cmb_plan_preprocess -d 501 --explain": "why this grid, patch and network; plans first where need be",
             },
             writes="WORKSPACE/preprocessed/DatasetNNN_NAME/: dataset_fingerprint.json, PRESET_plan.json with its\n"
-            "reasons, PRESET_3d/ with the network's inputs; splits_final.json beside the raw dataset",
+            "reasons, PRESET_plan.txt in plain words, PRESET_3d/ with the network's inputs; splits_final.json beside\n"
+            "the raw dataset",
             some_failed="with -c: some cases were left out, exclusions.tsv says which and why; the rest is planned",
             see="cmb_train, which comes next",
         ),
@@ -60,6 +62,12 @@ def build_parser() -> Parser:
     add_option(
         planning, "--allow-lesion-loss", action="store_true", help="accept lesions that the grid loses or merges"
     )
+    add_option(
+        planning,
+        "--explain",
+        action="store_true",
+        help="say in plain words what was found, what was chosen and why; an up-to-date plan is not made again",
+    )
     run = parser.add_argument_group("run")
     add_device(run)
     add_seed(run)
@@ -78,18 +86,28 @@ def run(args: argparse.Namespace) -> int:
         folders, code = convert_cards(args.c, args.d, workspace)
     else:
         folders = workspace.dataset(args.d)
+    if args.explain and not args.c:
+        from cmb_autoseg.planners.stored import stored_explanation
+
+        text = stored_explanation(folders, args.preset, args.device, args.gpu_memory_target)
+        if text is not None:
+            print(text)
+            return code
     writable_folder(folders.workspace)
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline import plan_preprocess
-    from cmb_autoseg.planners import PlanSettings
+    from cmb_autoseg.planners import PlanSettings, plan_path
 
     settings = PlanSettings(args.preset, device, args.gpu_memory_target or MEMORY_GB[device], args.allow_lesion_loss)
     plan = plan_preprocess(folders, settings, args.seed)
-    print(f"{plan.dataset}, preset {plan.preset}: {plan.lesions_before} lesions before, {plan.lesions_after} after")
-    for reason in plan.reasons:
-        print(f"  {reason}")
-    print(f"plan: {folders.preprocessed / f'{plan.preset}_plan.json'}")
+    if args.explain:
+        print(plan_path(folders, plan.preset, ".txt").read_text(encoding="utf-8"))
+    else:
+        print(f"{plan.dataset}, preset {plan.preset}: {plan.lesions_before} lesions before, {plan.lesions_after} after")
+        for reason in plan.reasons:
+            print(f"  {reason.text}")
+    print(f"plan: {plan_path(folders, plan.preset)}")
     print(f"next: cmb_train -d {folders.number} -f all")
     return code
 

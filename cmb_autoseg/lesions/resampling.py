@@ -1,4 +1,4 @@
-"""Masks on another grid, lesion by lesion, so that none vanishes unseen.
+"""Lesions on another grid, one by one, so that none vanishes unseen.
 
 A plain trilinear or nearest-neighbour mask loses microbleeds of a few voxels: at 0.4 mm from the
 old voxel centres even twofold refinement leaves a one-voxel lesion below one half everywhere.
@@ -11,67 +11,65 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmb_autoseg.lesions.components import label_components
-
-__all__ = ["ResampledMask", "resample_mask"]
+__all__ = ["ResampledLesions", "resample_lesions"]
 
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 THRESHOLDS = (0.5, 0.4, 0.3, 0.2, 0.1)
 
 
 @dataclass(frozen=True)
-class ResampledMask:
-    """A mask on its new grid, and the numbers of the old components that vanished or merged."""
+class ResampledLesions:
+    """A mask on its new grid, and the numbers of the lesions that vanished or merged."""
 
     mask: NDArray[np.uint8]
-    n_before: int
     lost: tuple[int, ...]
 
-    @property
-    def n_after(self) -> int:
-        return self.n_before - len(self.lost)
 
-
-def resample_mask(mask: NDArray[np.integer], shape: Sequence[int], preserve: bool) -> ResampledMask:
-    """Bring a binary mask to another number of voxels over the same extent.
+def resample_lesions(
+    labels: NDArray[np.integer], n_lesions: int, shape: Sequence[int], preserve: bool
+) -> ResampledLesions:
+    """Bring numbered lesions to another number of voxels over the same extent.
 
     Voxel centres map as in `torch.nn.functional.interpolate(align_corners=False)`, which resamples
     the images.
 
     Args:
-        mask: (a, b, c) of 0 and 1.
+        labels: (a, b, c), 0 outside, else the lesion's number as `label_components` gave it, by
+            falling volume. Axes may have been turned and the array cropped since: numbers stay.
+        n_lesions: the highest number; one that is not in `labels` is lost.
         shape: of the result.
         preserve: give every lesion its own component: lower the threshold until it is one, and keep
             a gap of one voxel to its neighbours. False: plain trilinear weights at one half.
     """
-    labels = label_components(mask > 0)
-    n_before = int(labels.max())
-    if tuple(shape) == mask.shape:
-        return ResampledMask((mask > 0).astype(np.uint8), n_before, ())
-    result = np.zeros(tuple(shape), dtype=np.int32)
-    # Components come by falling volume; the smallest are placed first, since they can spare least.
-    for number in range(n_before, 0, -1):
-        weights, start = _weights(labels, number, result.shape)
-        if preserve:
-            taken = _neighbourhood(result, start, weights.shape)
-            placed = _one_component(np.where(taken, 0.0, weights))
-        else:
-            placed = weights >= THRESHOLDS[0]
-        window = result[tuple(slice(s, s + n) for s, n in zip(start, placed.shape, strict=True))]
-        window[placed & (window == 0)] = number
-    lost = _lost(result, n_before)
-    return ResampledMask((result > 0).astype(np.uint8), n_before, lost)
+    if tuple(shape) == labels.shape:
+        result = labels
+    else:
+        result = np.zeros(tuple(shape), dtype=np.int32)
+        boxes = ndimage.find_objects(labels, max_label=n_lesions)
+        # Lesions come by falling volume; the smallest are placed first, since they can spare least.
+        for number in range(n_lesions, 0, -1):
+            box = boxes[number - 1]
+            if box is None:
+                continue
+            weights, start = _weights(labels[box] == number, box, labels.shape, result.shape)
+            if preserve:
+                taken = _neighbourhood(result, start, weights.shape)
+                placed = _one_component(np.where(taken, 0.0, weights))
+            else:
+                placed = weights >= THRESHOLDS[0]
+            window = result[tuple(slice(s, s + n) for s, n in zip(start, placed.shape, strict=True))]
+            window[placed & (window == 0)] = number
+    return ResampledLesions((result > 0).astype(np.uint8), _lost(result, n_lesions))
 
 
 def _weights(
-    labels: NDArray[np.int32], number: int, shape: Sequence[int]
+    lesion: NDArray[np.bool_], box: tuple[slice, ...], old_shape: Sequence[int], shape: Sequence[int]
 ) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """Trilinear weights of one component on the part of the new grid that it can reach, and that part's start."""
-    box = ndimage.find_objects(labels == number, max_label=1)[0]
-    weights = (labels[box] == number).astype(np.float64)
+    """Trilinear weights of one lesion on the part of the new grid that it can reach, and that part's start."""
+    weights = lesion.astype(np.float64)
     start = []
     for axis, side in enumerate(box):
-        n_old, n_new = labels.shape[axis], shape[axis]
+        n_old, n_new = old_shape[axis], shape[axis]
         scale = n_old / n_new
         first = max(0, int(np.floor((side.start - 0.5) / scale - 0.5)))
         last = min(n_new - 1, int(np.ceil((side.stop + 0.5) / scale - 0.5)))
@@ -106,11 +104,11 @@ def _one_component(weights: NDArray[np.float64]) -> NDArray[np.bool_]:
     return placed
 
 
-def _lost(result: NDArray[np.int32], n_before: int) -> tuple[int, ...]:
+def _lost(result: NDArray[np.integer], n_lesions: int) -> tuple[int, ...]:
     """Components with no voxel left, and all but the first of those that share a component."""
     merged, n_after = ndimage.label(result > 0, CONNECTED_26)
     kept: dict[int, int] = {}
     if n_after:
         for component, number in np.unique(np.stack((merged[result > 0], result[result > 0])), axis=1).T:
             kept.setdefault(int(component), int(number))
-    return tuple(number for number in range(1, n_before + 1) if number not in set(kept.values()))
+    return tuple(number for number in range(1, n_lesions + 1) if number not in set(kept.values()))

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cmb_autoseg.geometry import Volume, read_volume
-from cmb_autoseg.lesions import label_components
+from cmb_autoseg.lesions import find_components
 from cmb_autoseg.raw_dataset import RawCase, RawDataset
 from cmb_autoseg.records import CaseFingerprint, Fingerprint, IntensityRange, LesionSize, Role, Triple
 
@@ -64,16 +65,27 @@ def _intensity(data: NDArray[np.float32], brain: NDArray[np.bool_], label: Volum
 
 
 def _lesion_sizes(label: Volume) -> tuple[LesionSize, ...]:
-    counts = np.bincount(label_components(label.data > 0).ravel())[1:]
-    volumes_mm3 = counts * label.voxel_volume_mm3
+    found = find_components(label.data > 0)
+    if not len(found):
+        return ()
+    volumes_mm3 = found.sizes * label.voxel_volume_mm3
+    # The last of equal axes, which is the one from feet to head.
+    through_plane = 2 - int(np.argmax(np.round(label.spacing_mm[::-1], 3)))
+    boxes = ndimage.find_objects(found.labels)
     return tuple(
         LesionSize(
             lesion=number,
+            x_mm=round(float(centre_mm[0]), 3),
+            y_mm=round(float(centre_mm[1]), 3),
+            z_mm=round(float(centre_mm[2]), 3),
             voxels=int(count),
+            slices=box[through_plane].stop - box[through_plane].start,
             volume_mm3=round(float(volume), 4),
             diameter_mm=round(float((6 * volume / np.pi) ** (1 / 3)), 4),
         )
-        for number, (count, volume) in enumerate(zip(counts, volumes_mm3, strict=True), 1)
+        for number, (centre_mm, box, count, volume) in enumerate(
+            zip(label.to_ras_mm(found.centres), boxes, found.sizes, volumes_mm3, strict=True), 1
+        )
     )
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.records import Topology
 
-__all__ = ["ANISOTROPY", "patch_divisors", "plan_topology"]
+__all__ = ["ANISOTROPY", "largest_size", "next_size", "patch_divisors", "plan_topology"]
 
 ANISOTROPY = 1.5
 """An axis this many times coarser than the finest is left out of a level's kernels and pooling.
@@ -23,8 +23,10 @@ BLOCKS_PER_STAGE = 2
 def plan_topology(spacing_mm: Sequence[float], patch_shape: Sequence[int], features: Sequence[int]) -> Topology:
     """Choose kernels and strides level by level.
 
-    A level pools the axes whose spacing is within a factor of 1.5 of the finest and whose feature
-    map stays at 4 voxels or more, until `features` is used up or no axis can be pooled.
+    A level pools the axes whose feature map stays at 4 voxels or more and whose spacing is within
+    a factor of 1.5 of the finest of these, until `features` is used up or no axis can be pooled. It
+    convolves the axes within that factor of the finest of all, and always those that are fine in
+    the input: an axis of few slices, which is never pooled, must not become the only one.
 
     Args:
         spacing_mm: (z, y, x).
@@ -32,14 +34,15 @@ def plan_topology(spacing_mm: Sequence[float], patch_shape: Sequence[int], featu
         features: channels of each level, finest first; its length is the largest number of levels.
     """
     spacing, shape = np.array(spacing_mm, dtype=float), np.array(patch_shape)
-    kernels, strides = [_kernel(spacing)], [(1, 1, 1)]
+    fine = _within(spacing, spacing.min())
+    kernels, strides = [_kernel(spacing, fine)], [(1, 1, 1)]
     while len(strides) < len(features):
-        pool = (spacing < ANISOTROPY * spacing.min()) & (shape // 2 >= MIN_FEATURE_MAP) & (shape % 2 == 0)
-        if not pool.any():
+        room = (shape // 2 >= MIN_FEATURE_MAP) & (shape % 2 == 0)
+        if not room.any():
             break
-        stride = np.where(pool, 2, 1)
+        stride = np.where(room & _within(spacing, spacing[room].min()), 2, 1)
         spacing, shape = spacing * stride, shape // stride
-        kernels.append(_kernel(spacing))
+        kernels.append(_kernel(spacing, fine))
         strides.append(_triple(stride))
     return Topology(
         features_per_stage=tuple(features[: len(strides)]),
@@ -53,13 +56,35 @@ def patch_divisors(spacing_mm: Sequence[float], n_levels: int) -> tuple[int, int
     """What each side (z, y, x) of a patch must be a multiple of, so that every level can pool."""
     spacing, divisor = np.array(spacing_mm, dtype=float), np.ones(3, dtype=int)
     for _ in range(n_levels - 1):
-        stride = np.where(spacing < ANISOTROPY * spacing.min(), 2, 1)
+        stride = np.where(_within(spacing, spacing.min()), 2, 1)
         spacing, divisor = spacing * stride, divisor * stride
     return _triple(divisor)
 
 
-def _kernel(spacing: NDArray[np.float64]) -> tuple[int, int, int]:
-    return _triple(np.where(spacing >= ANISOTROPY * spacing.min(), 1, 3))
+def next_size(voxels: int, divisor: int) -> int:
+    """The next larger side of a patch that is pooled as often as its size and `divisor` allow."""
+    return voxels + _unit(voxels, divisor)
+
+
+def largest_size(voxels: float, divisor: int) -> int:
+    """The largest side that `next_size` leads to from 1 and that is no larger than `voxels`; at least 1."""
+    whole = max(1, int(voxels))
+    unit = _unit(whole, divisor)
+    return whole // unit * unit
+
+
+def _unit(voxels: int, divisor: int) -> int:
+    """A side of `voxels` is pooled until fewer than 4 would be left, but by `divisor` at most."""
+    pools = max(0, (voxels // MIN_FEATURE_MAP).bit_length() - 1)
+    return min(1 << pools, divisor)
+
+
+def _within(spacing: NDArray[np.float64], finest: float) -> NDArray[np.bool_]:
+    return np.asarray(spacing < ANISOTROPY * finest)
+
+
+def _kernel(spacing: NDArray[np.float64], fine: NDArray[np.bool_]) -> tuple[int, int, int]:
+    return _triple(np.where(fine | _within(spacing, spacing.min()), 3, 1))
 
 
 def _triple(values: NDArray[np.integer]) -> tuple[int, int, int]:

@@ -1,5 +1,5 @@
 """Prepared volumes to network inputs: nnU-Net's own crop, z-score and resampling of the images,
-our lesion-preserving resampling of the masks.
+our lesion-preserving resampling of the lesions.
 
 Needs nnunetv2; call it inside `nnunet_environment`.
 """
@@ -19,7 +19,7 @@ from scipy import ndimage
 from cmb_autoseg._nnunet import CONFIGURATION
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.lesions import resample_mask
+from cmb_autoseg.lesions import resample_lesions
 from cmb_autoseg.records import Role, Triple
 
 __all__ = ["NetworkInput", "network_input", "save_network_input", "stack_channels"]
@@ -34,7 +34,7 @@ class NetworkInput:
 
     `data` is (channel, z, y, x) float32; `seg` (1, z, y, x) is -1 outside the brain, else 0 or 1;
     `properties` is what nnU-Net needs to map a prediction back; `lost` are the numbers of the
-    label's components that vanished or merged.
+    lesions that vanished or merged.
     """
 
     data: NDArray[np.float32]
@@ -62,7 +62,7 @@ def network_input(
     spacing_mm: list[float],
     plans: dict[str, Any],
     dataset_json: dict[str, Any],
-    label: NDArray[np.integer] | None = None,
+    lesions: NDArray[np.integer] | None = None,
     preserve_lesions: bool = True,
 ) -> NetworkInput:
     """Crop, normalise and resample one case.
@@ -72,8 +72,9 @@ def network_input(
         spacing_mm: (z, y, x).
         plans: nnU-Net's plans.
         dataset_json: nnU-Net's dataset.json.
-        label: (z, y, x) of 0 and 1, or None.
-        preserve_lesions: see `resample_mask`.
+        lesions: (z, y, x), 0 outside, else the lesion's number as `label_components` gives it for
+            the array in file order; None without a label.
+        preserve_lesions: see `resample_lesions`.
     """
     manager = PlansManager(plans)
     properties: dict[str, Any] = {"spacing": spacing_mm}
@@ -81,9 +82,10 @@ def network_input(
         data, None, properties, manager, manager.get_configuration(CONFIGURATION), dataset_json
     )
     lost: tuple[int, ...] = ()
-    if label is not None:
+    if lesions is not None:
         box = tuple(slice(start, stop) for start, stop in properties["bbox_used_for_cropping"])
-        moved = resample_mask(label.transpose(manager.transpose_forward)[box], images.shape[1:], preserve_lesions)
+        turned = lesions.transpose(manager.transpose_forward)[box]
+        moved = resample_lesions(turned, int(lesions.max()), images.shape[1:], preserve_lesions)
         seg[0][moved.mask > 0] = 1
         lost = moved.lost
     return NetworkInput(images.astype(np.float32, copy=False), seg.astype(np.int8, copy=False), properties, lost)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cmb_autoseg.networks import ResidualUNet
-from cmb_autoseg.planners.planner import network_values
+from cmb_autoseg.planners.patch import network_values
 from cmb_autoseg.planners.topology import plan_topology
 
 PATCH = (8, 32, 32)

@@ -18,7 +18,9 @@ def case(name, spacing=(2.0, 1.0, 1.0), shape=(20, 64, 64), diameters=(), subjec
         brain_volume_ml=1000.0,
         intensity={role: IntensityRange(mean=1, std=1, p01=0, p99=2) for role in roles},
         lesions=tuple(
-            LesionSize(lesion=i, voxels=5, volume_mm3=np.pi / 6 * d**3, diameter_mm=d)
+            LesionSize(
+                lesion=i, x_mm=1.0, y_mm=2.0, z_mm=3.0, slices=1, voxels=5, volume_mm3=np.pi / 6 * d**3, diameter_mm=d
+            )
             for i, d in enumerate(diameters, 1)
         ),
     )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.lesions import label_components
 from cmb_autoseg.planners import PlanSettings, plan_dataset
 from cmb_autoseg.records import Role
 
@@ -12,7 +13,7 @@ def ball_label(shape, centres):
     label = np.zeros(shape, dtype=np.uint8)
     for z, y, x in centres:
         label[z, y - 1 : y + 2, x - 1 : x + 2] = 1
-    return label
+    return label_components(label > 0)
 
 
 def test_a_uniform_dataset_keeps_its_native_grid(measured, make_case):
@@ -41,8 +42,12 @@ def test_s0_names_the_lesions_that_one_millimetre_would_merge(measured, make_cas
     label = np.zeros(shape, dtype=np.uint8)
     label[8:10, 20:25, 19:24] = 1
     label[8:10, 20:25, 25:30] = 1  # 0.4 mm apart
+    label = label_components(label > 0)
     fingerprint = measured(*(make_case(f"c{i}", spacing=spacing, diameters=(2.0, 2.0)) for i in range(5)))
-    with pytest.raises(InputError, match=r"5 of 10 lesions vanish or merge at 1 x 1 x 1 mm \(c0#.*--allow-lesion-loss"):
+    with pytest.raises(
+        InputError,
+        match=r"5 of 10 lesions vanish .* at 1 x 1 x 1 mm \(c0#2 at \(1.0, 2.0, 3.0\) mm RAS, 2.0 mm.*--allow",
+    ):
         plan_dataset(fingerprint, lambda _: label, PlanSettings(preset="s0"))
     allowed = plan_dataset(fingerprint, lambda _: label, PlanSettings(preset="s0", allow_lesion_loss=True))
     assert (allowed.patch_shape, allowed.spacing_mm) == ((64, 64, 64), (1.0, 1.0, 1.0))
@@ -54,7 +59,7 @@ def test_s0_names_the_lesions_that_one_millimetre_would_merge(measured, make_cas
 def test_memory_sizes_patch_and_network(measured, make_case):
     fingerprint = measured(*(make_case(f"c{i}", spacing=(1.0, 0.5, 0.5), shape=(160, 400, 400)) for i in range(5)))
     plans = [
-        plan_dataset(fingerprint, lambda _: np.zeros((1, 1, 1)), PlanSettings(device="cuda", memory_gb=gb))
+        plan_dataset(fingerprint, lambda _: np.zeros((1, 1, 1), np.int32), PlanSettings(device="cuda", memory_gb=gb))
         for gb in (0.5, 2, 8, 40)
     ]
     assert [plan.memory_gb <= gb for plan, gb in zip(plans, (0.5, 2, 8, 40), strict=True)] == [True] * 4
@@ -65,17 +70,19 @@ def test_memory_sizes_patch_and_network(measured, make_case):
     assert sorted(features) == features
     assert features[-1] == 32
     with pytest.raises(InputError, match=r"gpu_memory_target 0\.001"):
-        plan_dataset(fingerprint, lambda _: np.zeros((1, 1, 1)), PlanSettings(device="cuda", memory_gb=0.001))
+        plan_dataset(fingerprint, lambda _: np.zeros((1, 1, 1), np.int32), PlanSettings(device="cuda", memory_gb=0.001))
 
 
 def test_a_rare_sequence_is_no_channel_and_no_susceptibility_sequence_is_refused(measured, make_case):
     cases = [make_case(f"c{i}") for i in range(19)] + [make_case("d", roles=(Role.SWI, Role.T1))]
-    plan = plan_dataset(measured(*cases, roles=(Role.SWI, Role.T1)), lambda _: np.zeros((1, 1, 1)), PlanSettings())
+    plan = plan_dataset(
+        measured(*cases, roles=(Role.SWI, Role.T1)), lambda _: np.zeros((1, 1, 1), np.int32), PlanSettings()
+    )
     assert plan.channels == (Role.SWI,)
-    assert any("t1 is no channel" in reason for reason in plan.reasons)
+    assert any("t1 is no channel" in reason.text for reason in plan.reasons)
     only_t1 = measured(*(make_case(f"c{i}", roles=(Role.T1,)) for i in range(5)), roles=(Role.T1,))
     with pytest.raises(InputError, match="no susceptibility sequence"):
-        plan_dataset(only_t1, lambda _: np.zeros((1, 1, 1)), PlanSettings())
+        plan_dataset(only_t1, lambda _: np.zeros((1, 1, 1), np.int32), PlanSettings())
 
 
 def test_the_axis_of_thick_slices_comes_first(measured, make_case):
@@ -91,10 +98,10 @@ def test_the_axis_of_thick_slices_comes_first(measured, make_case):
 def test_a_rare_susceptibility_sequence_stays_where_a_case_has_no_other(measured, make_case):
     cases = [make_case(f"c{i}") for i in range(19)] + [make_case("d", roles=(Role.QSM,))]
     roles = (Role.SWI, Role.QSM)
-    plan = plan_dataset(measured(*cases, roles=roles), lambda _: np.zeros((1, 1, 1)), PlanSettings())
+    plan = plan_dataset(measured(*cases, roles=roles), lambda _: np.zeros((1, 1, 1), np.int32), PlanSettings())
     assert plan.channels == roles
     both = [*cases[:-1], make_case("d", roles=roles)]
-    plan = plan_dataset(measured(*both, roles=roles), lambda _: np.zeros((1, 1, 1)), PlanSettings())
+    plan = plan_dataset(measured(*both, roles=roles), lambda _: np.zeros((1, 1, 1), np.int32), PlanSettings())
     assert plan.channels == (Role.SWI,)
 
 

@@ -1,0 +1,59 @@
+"""Plans that are on disk: which are still of the raw dataset as it is."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import read_json
+from cmb_autoseg.planners.explain import explain
+from cmb_autoseg.raw_dataset import RawDataset, read_raw_dataset
+from cmb_autoseg.records import Fingerprint, Plan
+from cmb_autoseg.workspace import DatasetFolders
+
+__all__ = ["current_fingerprint", "fingerprint_path", "plan_path", "stored_explanation"]
+
+
+def fingerprint_path(folders: DatasetFolders) -> Path:
+    return folders.preprocessed / "dataset_fingerprint.json"
+
+
+def plan_path(folders: DatasetFolders, preset: str, suffix: str = ".json") -> Path:
+    """Our plan of one preset; with suffix `.txt` its explanation."""
+    return folders.preprocessed / f"{preset}_plan{suffix}"
+
+
+def current_fingerprint(raw: RawDataset, plan: Plan) -> Fingerprint | None:
+    """The stored fingerprint, if it is of the raw dataset as it is and the plan was made from it."""
+    path = fingerprint_path(raw.folders)
+    if not path.is_file():
+        return None
+    measured = Fingerprint.read(path)
+    return measured if measured.parents == (raw.digest,) and plan.parents == (measured.digest,) else None
+
+
+def stored_explanation(
+    folders: DatasetFolders, preset: str, device: str | None = None, memory_gb: float | None = None
+) -> str | None:
+    """The explanation of the plan that is there, without any work; None where one has to be made.
+
+    Args:
+        folders: the dataset's.
+        preset: which plan.
+        device: what the user asked for, if anything; a plan for another device does not count.
+        memory_gb: likewise.
+
+    Raises:
+        InputError: no finished raw dataset.
+    """
+    raw = read_raw_dataset(folders)
+    if not plan_path(folders, preset).is_file():
+        return None
+    try:
+        plan = Plan.read(plan_path(folders, preset))
+        measured = current_fingerprint(raw, plan)
+        splits: Sequence[Mapping[str, Sequence[str]]] = read_json(folders.preprocessed / "splits_final.json")
+    except InputError:  # of another version, or incomplete: planned anew
+        return None
+    if measured is None or device not in (None, plan.device) or memory_gb not in (None, plan.memory_target_gb):
+        return None
+    return explain(plan, measured, splits)
