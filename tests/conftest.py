@@ -3,5 +3,5 @@
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--kills", type=int, default=3, metavar="N", help="moments at which each command is killed (default 3)"
+        "--kills", type=int, default=2, metavar="N", help="moments at which each command is killed (default 2)"
     )

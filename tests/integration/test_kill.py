@@ -139,6 +139,15 @@ def test_a_killed_training(trained, server, moments, tmp_path):
     assert kill_and_repeat(command, moments, finished) >= len(moments) - 1
 
 
+def test_a_killed_finalizing(trained, server, moments, tmp_path):
+    before = tmp_path / "before"
+    made = shutil.ignore_patterns("crossvalidation", "operating_points.json", "model.json", "logs")
+    shutil.copytree(trained.workspace, before, ignore=made)
+    arguments = ["-d", "501", "-r", "tiny", "--workspace", str(tmp_path / "workspace"), "-device", "cpu"]
+    command = Command(server, "finalize", arguments, tmp_path / "workspace", before)
+    assert kill_and_repeat(command, moments, tree) >= len(moments) - 1
+
+
 def test_a_killed_prediction(trained, server, moments, tmp_path):
     arguments = [
         "-i",
