@@ -32,7 +32,6 @@ def add_choices(group: argparse._ActionsContainer) -> None:
         group,
         "--prefer",
         nargs="+",
-        default=[],
         metavar="TAG",
         help="of several acquisitions or runs in BIDS, take those with this in their names: acq-hires, run-2",
     )

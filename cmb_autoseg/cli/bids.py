@@ -76,7 +76,7 @@ def _participants(args: argparse.Namespace, root: Path) -> int:
     subjects = _known(args.participant_label, "sub-", root.glob("sub-*"), "--participant-label")
     sessions = _known(args.session_label, "ses-", root.glob("sub-*/ses-*"), "--session-label")
     model = chosen_model(args)
-    settings = InputSettings(trained_plan(model.folder).channels, args.echo, prefer=tuple(args.prefer))
+    settings = InputSettings(trained_plan(model.folder).channels, args.echo, prefer=tuple(args.prefer or ()))
     cases, failures = _of(subjects, sessions, *find_cases(root, settings))
     layout = BidsLayout(args.output_dir, root, gathers=False)
     results, failed = predict_scans(cases, failures, model, resolve_device(args.device), layout, "cmb_bids")

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             roles=trained_plan(model.folder).channels,
             echo=args.echo,
             role=Role(args.role) if args.role else None,
-            prefer=tuple(args.prefer),
+            prefer=tuple(args.prefer or ()),
             scratch=Path(scratch),
         )
         cases, failures = find_cases(source, settings)

@@ -274,7 +274,10 @@ def gather(out: Path) -> tuple[int, int]:
         InputError: no run has left a case there.
     """
     records = [(path, read_json(path)) for path in sorted(out.glob("sub-*/**/anat/*_dseg.json")) if _is_record(path)]
-    failures = [(path, read_json(path)) for path in sorted(out.glob("logs/sub-*_failure.json"))]
+    # A run that was stopped may have left the note of an earlier failure beside a case that it finished.
+    done = {path.name.removesuffix("_dseg.json") for path, _ in records}
+    notes = (p for p in sorted(out.glob("logs/sub-*_failure.json")) if p.name.removesuffix("_failure.json") not in done)
+    failures = [(path, read_json(path)) for path in notes]
     if not records and not failures:
         raise InputError(f"{out}: no predicted case in it; predict participants first")
     results = [(_who(path), _result(path, content)) for path, content in records]

@@ -266,6 +266,8 @@ def test_participants_write_their_own_files_and_the_group_gathers(trained, tmp_p
     ]
     assert app(trained, raw, out, "participant", "--participant-label", "07") == 1
     assert app(trained, raw, out, "participant", "--participant-label", "B2") == 0
+    # As a run leaves it that was stopped after its case had failed before and was finished now.
+    shutil.copy(out / "logs/sub-07_ses-m24_failure.json", out / "logs/sub-A1_failure.json")
     assert bids.main([str(raw), str(out), "group"]) == 1
     rows = read_tsv(out / "counts.tsv")
     assert [(row["participant_id"], row["session_id"], row["status"]) for row in rows] == [
