@@ -240,7 +240,6 @@ class BidsLayout(Layout):
                 "Name": f"Cerebral microbleeds in {raw['Name']}" if "Name" in raw else "Cerebral microbleeds",
                 "BIDSVersion": BIDS_VERSION,
                 "DatasetType": "derivative",
-                **{key: raw[key] for key in ("License", "Authors") if key in raw},
                 "GeneratedBy": [
                     {
                         "Name": "cmb_autoseg",
