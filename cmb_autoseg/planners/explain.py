@@ -60,7 +60,14 @@ def explain(plan: Plan, measured: Fingerprint, splits: Sequence[Mapping[str, Seq
 def _paragraph(text: str, indent: int = 2) -> list[str]:
     margin = " " * indent
     text = text[0].upper() + text[1:] if indent > 2 else text
-    return wrap(text, WIDTH, initial_indent=margin, subsequent_indent=margin + "  ", break_long_words=False)
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent=margin,
+        subsequent_indent=margin + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _data(measured: Fingerprint) -> Iterator[str]:

@@ -22,7 +22,7 @@ MAX_GROWTH = 20.0
 THIN_SHARE, THIN_FACTOR = 0.1, 0.67
 """Thin slices of at most this share of cases, thinner than this factor times the median, are warned of."""
 
-SLICE_RULE = "slices stay as thin as the thinnest: never coarser than any labelled case's own (docs/decisions/0006)"
+SLICE_RULE = "slices stay as thin as the thinnest: never coarser than any labelled case's own (docs/decisions/0007)"
 IN_PLANE_RULE = (
     f"a third of the 10th percentile of lesion diameters, so that {VOXELS_PER_LESION} voxels span nine lesions of ten; "
     "not finer than the finest native voxels, since nothing is there to be seen, nor coarser than the median ones"

@@ -108,3 +108,17 @@ def test_few_slices_do_not_keep_the_network_from_pooling_in_plane():
     topology = plan_topology((5.0, 1.0, 1.0), (1, 128, 128), (8, 8, 8, 8, 8, 8))
     assert topology.strides == ((1, 1, 1), *((1, 2, 2),) * 5)
     assert all(kernel[1:] == (3, 3) for kernel in topology.kernel_sizes)
+
+
+@pytest.mark.parametrize(
+    ("grid", "patch", "in_plane_levels", "memory_gb"),
+    [("fine", (56, 128, 112), 1, 7.5), ("middle", (56, 128, 112), 1, 7.5), ("thick", (32, 128, 128), 2, 5.5)],
+)
+def test_the_plans_that_the_documentation_shows(grid, patch, in_plane_levels, memory_gb):
+    """The table of docs/concepts/planning.md."""
+    spacing, brain = GRIDS[grid]
+    chosen = choose_patch(spacing, brain, "cuda", 8.0, s0=False)
+    assert chosen.patch == patch
+    assert len(chosen.topology.strides) == 6
+    assert sum(kernel[0] == 1 for kernel in chosen.topology.kernel_sizes) == in_plane_levels
+    assert round(chosen.memory_gb, 1) == memory_gb
