@@ -36,7 +36,7 @@ def draw():
         right.plot(point["fp_per_scan"], point["sensitivity"], marker, color=color, ms=9, label=label)
     left.set(xlabel="threshold on the probability", ylabel="of lesions", xlim=(0, 1), ylim=(0, 1.02))
     left.set_title("One sweep over the thresholds", size=10)
-    left.legend(loc="lower left", fontsize=8)
+    left.legend(loc=(0.06, 0.5), fontsize=8)
     right.set(xlabel="false positives per scan", ylabel="lesion sensitivity", ylim=(0, 1.02))
     right.set_title("The same sweep as FROC curve", size=10)
     right.legend(loc="lower right", fontsize=8)

@@ -16,8 +16,7 @@ def tiny() -> Protocol:
     return TINY
 
 
-@pytest.fixture(scope="session")
-def phantom_template() -> Template:
+def make_phantom_template() -> Template:
     """Grey shell about white matter about a ventricle, semi-axes 28 x 30 x 18 mm."""
     grid = Grid((45, 45, 45), (2.0, 2.0, 2.0), (-44.0, -62.0, -34.0))
     x, y, z = np.meshgrid(*[axis.numpy() for axis in grid.axes_mm(torch.device("cpu"))], indexing="ij")
@@ -27,6 +26,11 @@ def phantom_template() -> Template:
     white = (radius < 0.7) & ~ventricle
     grey = brain & ~white & ~ventricle
     return Template(torch.from_numpy(np.stack([grey, white, brain]).astype(np.float32)), grid)
+
+
+@pytest.fixture(scope="session")
+def phantom_template() -> Template:
+    return make_phantom_template()
 
 
 @pytest.fixture

@@ -1,0 +1,29 @@
+"""The simulator's small scanner for whole modules, so that a documented run takes seconds."""
+
+import pytest
+
+from ..simulation.conftest import TINY, make_phantom_template
+
+
+@pytest.fixture(scope="module")
+def small_recipes():
+    """Recipes keep their names and how they predict, with a network of two levels and one validation step."""
+    from cmb_autoseg.trainers import recipe
+
+    read = recipe.read_recipe
+    network = recipe.NetworkSettings(features=(4, 8))
+    changes = {"network": network, "validation_steps": 1, "batch_size": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "read_recipe", lambda wanted: read(wanted).model_copy(update=changes))
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_scanner():
+    """`cmb_simulate` without a protocol scans a phantom on a small grid."""
+    from cmb_autoseg.simulation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmb_autoseg.simulation.template.load_mni152", make_phantom_template)
+        patch.setitem(PROTOCOLS, DEFAULT_PROTOCOL, TINY)
+        yield
