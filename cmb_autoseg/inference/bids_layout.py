@@ -138,6 +138,11 @@ class BidsLayout(Layout):
         for failure in failures:
             self._names.setdefault(failure.case, bids_name(failure.case))
 
+    def territory(self, cases: Sequence[Case]) -> list[tuple[Path, bool]]:
+        """The folders of the subjects, so that runs on others may go on beside; the whole if it gathers."""
+        subjects = {bids_name(case.name, case.subject, case.session).split("_")[0] for case in cases}
+        return [(self.out, False)] * self.gathers + [(self.out / subject, True) for subject in sorted(subjects)]
+
     def _owner(self, name: str) -> str | None:
         """The case that the folder has under a BIDS name."""
         record = self._files_of(name).record

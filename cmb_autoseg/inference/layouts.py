@@ -99,6 +99,10 @@ class Layout(ABC):
     def begin(self, cases: Sequence[Case], failures: Sequence[InputFailure]) -> None:  # noqa: B027
         """Refuse what cannot be named, before anything is predicted."""
 
+    def territory(self, cases: Sequence[Case]) -> list[tuple[Path, bool]]:  # noqa: ARG002
+        """The folders that a run must own, and whether with all that is below them."""
+        return [(self.out, True)]
+
     @abstractmethod
     def files(self, case: str) -> CaseFiles:
         """Where the files of a case are; none need exist."""

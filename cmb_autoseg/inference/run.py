@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmb_autoseg.inference.bids_layout import BidsLayout, bids_name
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import CaseResult, Layout
 from cmb_autoseg.locking import own_folder
@@ -36,9 +35,6 @@ def predict_scans(
 ) -> tuple[list[CaseResult], list[InputFailure]]:
     """Predict all cases into a layout that this process owns meanwhile.
 
-    A BIDS layout that does not gather owns only the folders of its own subjects, so that runs on other
-    subjects may go on beside it.
-
     Args:
         cases: what to predict.
         failures: inputs that were no case at all; they are listed with those that fail here.
@@ -52,14 +48,8 @@ def predict_scans(
         OutputError: another process owns the output.
     """
     with ExitStack() as owned:
-        if not isinstance(layout, BidsLayout):
-            owned.enter_context(own_folder(layout.out, doing))
-        elif layout.gathers:
-            owned.enter_context(own_folder(layout.out, doing, nested=False))
-        if isinstance(layout, BidsLayout):
-            names = {bids_name(case.name, case.subject, case.session).split("_")[0] for case in cases}
-            for subject in sorted(names):
-                owned.enter_context(own_folder(layout.out / subject, doing))
+        for folder, nested in layout.territory(cases):
+            owned.enter_context(own_folder(folder, doing, nested=nested))
         from cmb_autoseg.inference.ensemble import Ensemble
         from cmb_autoseg.inference.predict import predict_cases
         from cmb_autoseg.progress import track
