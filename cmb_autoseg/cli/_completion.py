@@ -13,6 +13,7 @@ SHELLS = ("bash", "zsh")
 FOLDERS = frozenset({"DIR", "OUT", "MODEL_DIR", "PRED", "REF", "BIDS"})
 FILES = frozenset({"FILE", "CARD", "CARD[=ROOT]", "IN"})
 """Names of values that are paths; after FILES the shell offers folders too, which lead to files."""
+NEW_LINE = r"\n"
 RECIPES = Path(__file__).parents[1] / "trainers" / "recipes"
 
 
@@ -23,8 +24,10 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     """
     words = _words()
     _mark(parser, words)
+    # Where shtab calls these, bash splits words at new lines alone.
     functions = "".join(
-        f"_cmb_{name.lower()}() {{ compgen -W '{' '.join(values)}' -- \"$1\"; }}\n" for name, values in words.items()
+        f"_cmb_{name.lower()}() {{ compgen -W $'{NEW_LINE.join(values)}' -- \"$1\"; }}\n"
+        for name, values in words.items()
     )
     return str(shtab.complete(parser, shell=shell, preamble={"bash": functions}))
 
