@@ -20,6 +20,7 @@ __all__ = [
     "CONFIGURATION",
     "FINAL_CHECKPOINT",
     "LATEST_CHECKPOINT",
+    "NETWORK_INPUT_ENDS",
     "TRAINER_NAME",
     "dataset_json",
     "lookup_folder",
@@ -34,6 +35,8 @@ TRAINER_NAME = "CMBTrainer"
 LATEST_CHECKPOINT = "checkpoint_latest.pth"
 FINAL_CHECKPOINT = "checkpoint_final.pth"
 WANDB_SWITCH = "nnUNet_wandb_enabled"
+NETWORK_INPUT_ENDS = (".b2nd", "_seg.b2nd", ".pkl")
+"""Image, mask and properties of one preprocessed case."""
 NETWORK_CLASS = "cmb_autoseg.networks.residual_unet.ResidualUNet"
 
 

@@ -4,6 +4,10 @@ Affines map voxel indices (i, j, k) to RAS millimetres. Arrays are in file order
 what goes into a network is (z, y, x), as nnU-Net has it.
 """
 
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +15,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
@@ -34,6 +40,16 @@ __all__ = [
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 AFFINE_TOLERANCE_MM = 0.01
 """Two grids are one when no corner voxel moves by more than this."""
+VOXEL_SIZES_MM = (0.01, 100.0)
+"""Smallest and largest that a scan of a head may have; others are another unit or a broken header."""
+FARTHEST_MM = 1e5
+"""No voxel of a scanner lies farther from its centre."""
+FLATTEST = 1e-3
+"""Volume of a voxel as a share of the box with its edges; less, and axes run nearly parallel."""
+MOST_GZIP_PACKS = 1032
+"""Largest ratio of deflate: a file cannot hold more than this times its size."""
+LARGEST_HEADER = 1 << 26
+"""Bytes before the first voxel."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +101,22 @@ class Volume:
 
 
 def is_nifti(path: Path) -> bool:
-    return path.name.endswith(NIFTI_SUFFIXES)
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
 def nifti_stem(path: Path) -> str:
     """The file's name without `.nii` or `.nii.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return (
+        path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.name.removesuffix(path.suffix)
+    )
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Shape and affine of a NIfTI file, from the header alone.
 
     Raises:
-        InputError: the file is missing or has no readable NIfTI header.
+        InputError: the file is missing, or its header is unreadable, claims more than the file can
+            hold, or says nothing usable of the voxels' place and size.
     """
     image = _open(path)
     return tuple(int(n) for n in image.shape), np.asarray(image.affine, dtype=np.float64)
@@ -113,13 +132,13 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
 
     Raises:
         InputError: missing, truncated or foreign file; 4D without `echo`; `echo` out of range;
-            an affine that cannot be inverted.
+            a header as in `read_grid`.
     """
     image = _open(path)
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) not in (3, 4) or 0 in shape:
+    if len(shape) not in (3, 4):
         raise InputError(f"{path}: found shape {image.shape}, a 3D volume is needed; split the file into 3D volumes")
     echoes = shape[3] if len(shape) == 4 else 1
     if echoes > 1 and echo is None:
@@ -132,31 +151,100 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
         raise InputError(f"{path}: echo {chosen} asked for, but the file has {echoes}; choose 1..{echoes}")
     try:
         proxy = image.dataobj
-        raw = np.asanyarray(proxy[(..., *(0,) * (len(image.shape) - 3))] if echoes == 1 else proxy[..., chosen - 1])
+        with _quiet():
+            raw = np.asanyarray(proxy[(..., *(0,) * (len(image.shape) - 3))] if echoes == 1 else proxy[..., chosen - 1])
+    except MemoryError:
+        raise InputError(f"{path}: {_claim(image)} does not fit into memory; use a larger machine") from None
     except Exception as error:  # nibabel, gzip and zlib each raise their own kinds for damaged data
         raise InputError(f"{path}: damaged or truncated ({_first_line(error)}); copy the file again") from None
     if np.iscomplexobj(raw):
         raise InputError(f"{path}: complex values; export magnitude and phase as separate files")
     if raw.dtype.fields is not None:
         raise InputError(f"{path}: colour (RGB) values; export the scan as grey values")
-    affine = np.asarray(image.affine, dtype=np.float64)
-    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise InputError(f"{path}: its affine is not invertible; repair the header's sform or qform")
-    return Volume(raw.astype(dtype), affine, image.header.copy(), str(path))
+    with _quiet():
+        data = raw.astype(dtype)
+    return Volume(data, np.asarray(image.affine, dtype=np.float64), image.header.copy(), str(path))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what nibabel and numpy remark on odd headers and values from the terminal."""
+    with LoggingOutputSuppressor(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _open(path: Path) -> Any:
+    """The image with its header checked and its voxels not yet read."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: {_why_no_file(path)}")
     if not is_nifti(path):
         raise InputError(f"{path}: not a NIfTI file name; expected one of {', '.join(NIFTI_SUFFIXES)}")
     try:
-        image = nib.load(path)
+        with _quiet():
+            image: Any = nib.load(path)
+            stored = _stored_sizes_mm(image)
+            affine = np.asarray(image.affine, dtype=np.float64)
     except Exception as error:  # see read_volume
         raise InputError(f"{path}: not readable as NIfTI ({_first_line(error)}); copy or convert it again") from None
     if not isinstance(image, nib.Nifti1Pair):
         raise InputError(f"{path}: found {type(image).__name__}, NIfTI is needed; convert it")
+    _check_size(path, image)
+    _check_affine(path, affine, stored)
     return image
+
+
+def _why_no_file(path: Path) -> str:
+    if path.is_dir():
+        return "is a folder; give the NIfTI file itself"
+    return f"a link to {path.readlink()}, which is not there; restore it" if path.is_symlink() else "no such file"
+
+
+def _claim(image: Any) -> str:
+    """What a header says of its data: `30000 x 30000 x 30000 voxels (108000 GB)`."""
+    size_gb = math.prod(image.shape) * image.header.get_data_dtype().itemsize / 1e9
+    return f"{' x '.join(map(str, image.shape))} voxels ({size_gb:.3g} GB)"
+
+
+def _check_size(path: Path, image: Any) -> None:
+    """Compare a header's claim with the file, so that a damaged one does not make us take all memory."""
+    if any(size < 1 for size in image.shape) or not image.shape:
+        raise InputError(f"{path}: found shape {image.shape}, a 3D volume is needed; copy or convert the file again")
+    offset = int(image.dataobj.offset)
+    claimed = offset + math.prod(image.shape) * image.header.get_data_dtype().itemsize
+    held = path.stat().st_size * (MOST_GZIP_PACKS if path.suffix.lower() == ".gz" else 1)
+    if claimed > held or not 0 <= offset <= LARGEST_HEADER:
+        raise InputError(
+            f"{path}: damaged or truncated: its header claims {_claim(image)} from byte {offset} on, more than the "
+            "file can hold; copy the file again"
+        )
+
+
+def _stored_sizes_mm(image: Any) -> NDArray[np.float64]:
+    """Voxel sizes as the file has them: nibabel takes 1 mm for a size of 0, and nobody would notice."""
+    if not isinstance(image, nib.Nifti1Pair) or int(image.header["sform_code"]) > 0:
+        return np.ones(3)
+    with ImageOpener(image.get_filename()) as stream:
+        header = image.header_class.from_fileobj(stream, check=False)
+    sizes_mm: NDArray[np.float64] = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    return sizes_mm
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64], stored_sizes_mm: NDArray[np.float64]) -> None:
+    """Refuse a header by which voxels have no place, or sizes that no scan of a head has."""
+    cure = "repair the header's sform or qform, or convert the scan again"
+    if not np.all(np.isfinite(affine)):
+        raise InputError(f"{path}: its affine is not invertible (NaN or infinite); {cure}")
+    sizes_mm = np.linalg.norm(affine[:3, :3], axis=0) * (stored_sizes_mm != 0)
+    listed = " x ".join(f"{size:g}" for size in sizes_mm)
+    if sizes_mm.min() == 0:
+        raise InputError(f"{path}: its affine is not invertible (voxel size {listed} mm); {cure}")
+    if sizes_mm.min() < VOXEL_SIZES_MM[0] or sizes_mm.max() > VOXEL_SIZES_MM[1]:
+        raise InputError(f"{path}: voxel size {listed}, which is no head scan's in millimetres; {cure}")
+    if abs(np.linalg.det(affine[:3, :3])) < FLATTEST * sizes_mm.prod():
+        raise InputError(f"{path}: its affine is not invertible (two axes run the same way); {cure}")
+    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        raise InputError(f"{path}: its first voxel lies {np.abs(affine[:3, 3]).max() / 1000:.3g} m away; {cure}")
 
 
 def _first_line(error: Exception) -> str:

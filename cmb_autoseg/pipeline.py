@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg._nnunet import dataset_json, nnunet_environment, nnunet_plans, preprocessed_folder
+from cmb_autoseg._nnunet import (
+    NETWORK_INPUT_ENDS,
+    dataset_json,
+    nnunet_environment,
+    nnunet_plans,
+    preprocessed_folder,
+)
 from cmb_autoseg.errors import InputError, OutputError
 from cmb_autoseg.evaluation.evaluate import evaluate_cases
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
@@ -37,7 +43,15 @@ from cmb_autoseg.planners import (
     split_folds,
 )
 from cmb_autoseg.progress import Meter, log, track
-from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
+from cmb_autoseg.raw_dataset import (
+    Fold,
+    RawCase,
+    RawDataset,
+    check_folds,
+    folds_file,
+    parse_folds,
+    read_raw_dataset,
+)
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Fingerprint, FoldModel, Model, Plan, Role
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.recipe import Recipe
@@ -99,14 +113,15 @@ def _lesions(case: RawCase) -> NDArray[np.int32]:
     return label_components(read_volume(case.label, dtype="uint8").data > 0).transpose(2, 1, 0)
 
 
-def _folds(raw: RawDataset, measured: Fingerprint, seed: int) -> list[dict[str, list[str]]]:
+def _folds(raw: RawDataset, measured: Fingerprint, seed: int) -> list[Fold]:
     """The folds that are there, since trained folds depend on them; new ones where there are none."""
-    path = raw.folders.raw / "splits_final.json"
+    path = folds_file(raw.folders)
     labelled = {case.case for case in measured.cases if case.labelled}
     if path.is_file():
-        splits: list[dict[str, list[str]]] = read_json(path)
-        if all(set(fold["train"]) | set(fold["val"]) == labelled for fold in splits):
-            return splits
+        folds = parse_folds(raw.folders)
+        if all({*fold["train"], *fold["val"]} == labelled for fold in folds):
+            check_folds(raw, folds)
+            return folds
         log(f"{path}: names other cases than the dataset has; folds are dealt anew")
     try:
         return split_folds(measured.cases, seed)
@@ -126,7 +141,11 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
             plan_path(raw.folders, plan.preset, suffix).unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_json(made_by, {"plan": plan.digest})
-    todo = [case for case in raw.training_cases() if not (folder / f"{case.name}.b2nd").is_file()]
+    todo = [
+        case
+        for case in raw.training_cases()
+        if not all((folder / f"{case.name}{end}").is_file() for end in NETWORK_INPUT_ENDS)
+    ]
     with nnunet_environment(raw.folders):
         from cmb_autoseg.preprocessing.network_input import network_input, save_network_input, stack_channels
 
@@ -167,7 +186,11 @@ def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
             f"{folders.name}: not planned with preset {chosen}; run cmb_plan_preprocess -d {folders.number} "
             f"--preset {chosen}"
         )
-    return Plan.read(plan_path(folders, chosen))
+    try:
+        return Plan.read(plan_path(folders, chosen))
+    except InputError as error:
+        problem = str(error).partition("; ")[0]
+        raise InputError(f"{problem}; run cmb_plan_preprocess -d {folders.number} --preset {chosen} again") from None
 
 
 def _refuse_stale_plan(raw: RawDataset, plan: Plan) -> None:
@@ -245,13 +268,16 @@ def _finalize(raw: RawDataset, model: Path, plan: Plan, records: Sequence[FoldMo
 
 def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[FoldModel]:
     absent = [fold for fold in range(N_FOLDS) if not (model / f"fold_{fold}" / "fold.json").is_file()]
+    recipe = model.name.split("__")[1].removesuffix(f"_{plan.preset}")
+    command = f"cmb_train -d {folders.number} -r {recipe} -p {plan.preset} -f"
     if absent:
-        raise InputError(
-            f"{model}: folds {', '.join(map(str, absent))} are not trained; run cmb_train -d {folders.number} "
-            f"-r {model.name.split('__')[1].removesuffix(f'_{plan.preset}')} -p {plan.preset} "
-            f"-f {' '.join(map(str, absent))}"
-        )
-    return [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(N_FOLDS)]
+        listed = [str(fold) for fold in absent]
+        raise InputError(f"{model}: folds {', '.join(listed)} are not trained; run {command} {' '.join(listed)}")
+    try:
+        return [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(N_FOLDS)]
+    except InputError as error:
+        problem = str(error).partition("; ")[0]
+        raise InputError(f"{problem}; delete it and run {command} all") from None
 
 
 def _out_of_fold(raw: RawDataset, records: Sequence[FoldModel], model: Path, device: str) -> Iterator[ScoredCase]:

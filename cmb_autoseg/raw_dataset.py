@@ -1,16 +1,19 @@
 """The raw folder of one dataset as later stages read it: which cases, which files."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
-from cmb_autoseg.errors import InputError
+from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import file_digest, read_json, read_tsv
 from cmb_autoseg.records import Role
 from cmb_autoseg.workspace import DatasetFolders
 
-__all__ = ["RawCase", "RawDataset", "read_raw_dataset"]
+__all__ = ["N_FOLDS", "Fold", "RawCase", "RawDataset", "check_folds", "folds_file", "parse_folds", "read_raw_dataset"]
 
+N_FOLDS = 5
 CASE_COLUMNS = ("case", "cohort", "subject", "sequences", "split", "labelled")
 
 
@@ -60,7 +63,7 @@ def read_raw_dataset(folders: DatasetFolders) -> RawDataset:
     """Read `dataset.json` and `cases.tsv`.
 
     Raises:
-        InputError: the folder was not finished by cmb_convert, or the table lacks a column.
+        InputError: the folder was not finished by cmb_convert, the table lacks a column, or a file is gone.
     """
     table = folders.raw / "cases.tsv"
     if not table.is_file() or not (folders.raw / "dataset.json").is_file():
@@ -69,9 +72,38 @@ def read_raw_dataset(folders: DatasetFolders) -> RawDataset:
     missing = [column for column in CASE_COLUMNS if not rows or column not in rows[0]]
     if missing:
         raise InputError(f"{table}: column {missing[0]!r} is missing or there is no row; run cmb_convert again")
-    channels = read_json(folders.raw / "dataset.json")["channel_names"]
-    roles = tuple(Role(channels[str(index)]) for index in range(len(channels)))
-    return RawDataset(folders, roles, tuple(_case(row, folders.raw) for row in rows), file_digest(table))
+    foreign = next((row for row in rows if row["split"] not in ("train", "test")), None)
+    if foreign is not None:
+        raise InputError(
+            f"{table}: case {foreign['case']}: split is {foreign['split']!r}, legal are train and test; "
+            "run cmb_convert again"
+        )
+    dataset = RawDataset(folders, _roles(folders), tuple(_case(row, folders.raw) for row in rows), file_digest(table))
+    _refuse_gaps(dataset)
+    return dataset
+
+
+def _roles(folders: DatasetFolders) -> tuple[Role, ...]:
+    path = folders.raw / "dataset.json"
+    try:
+        channels = read_json(path)["channel_names"]
+        return tuple(Role(channels[str(index)]) for index in range(len(channels)))
+    except (KeyError, TypeError, InputError) as error:
+        reason = str(error) if isinstance(error, InputError) else f"{path}: no channel_names by number in it"
+        raise InputError(f"{reason.partition('; ')[0]}; run cmb_convert CARD -d {folders.number} again") from None
+    except ValueError as error:
+        raise InputError(f"{path}: channel_names: {error}; run cmb_convert CARD -d {folders.number} again") from None
+
+
+def _refuse_gaps(dataset: RawDataset) -> None:
+    for case in dataset.cases:
+        files = [case.image(channel) for channel in range(len(dataset.roles))]
+        gone = next((path for path in (*files, *([case.label] if case.labelled else [])) if not path.is_file()), None)
+        if gone is not None:
+            raise InputError(
+                f"{gone}: no such file, though cases.tsv names {case.name}; "
+                f"run cmb_convert CARD -d {dataset.folders.number} again"
+            )
 
 
 def _case(row: dict[str, str], folder: Path) -> RawCase:
@@ -86,3 +118,63 @@ def _case(row: dict[str, str], folder: Path) -> RawCase:
         field_strength_t=float(field) if re.fullmatch(r"\d+(\.\d+)?", field) else None,
         folder=folder,
     )
+
+
+class Fold(TypedDict):
+    """Case names of one fold, as in nnU-Net's `splits_final.json`."""
+
+    train: list[str]
+    val: list[str]
+
+
+def folds_file(folders: DatasetFolders) -> Path:
+    return folders.raw / "splits_final.json"
+
+
+def parse_folds(folders: DatasetFolders) -> list[Fold]:
+    """The folds as the file says.
+
+    Raises:
+        InputError: it is missing or no list of five folds.
+    """
+    path = folds_file(folders)
+    cure = f"delete it and run cmb_plan_preprocess -d {folders.number}"
+    try:
+        folds = read_json(path)
+    except InputError as error:
+        raise InputError(f"{str(error).partition('; ')[0]}; {cure}") from None
+    if not isinstance(folds, list) or not all(map(_is_fold, folds)):
+        raise InputError(f"{path}: no list of folds with train and val names; {cure}")
+    if len(folds) != N_FOLDS:
+        raise InputError(f"{path}: holds {len(folds)} folds, {N_FOLDS} are needed; {cure}")
+    return folds
+
+
+def _is_fold(fold: object) -> bool:
+    return isinstance(fold, dict) and all(
+        isinstance(fold.get(part), list) and all(isinstance(name, str) for name in fold[part])
+        for part in ("train", "val")
+    )
+
+
+def check_folds(dataset: RawDataset, folds: Sequence[Fold]) -> None:
+    """Refuse folds that were edited into something that cannot be judged by them.
+
+    Raises:
+        InputError: a labelled case is in no part of a fold, or a name is none of theirs.
+        LeakageError: a subject stands on both sides of a fold.
+    """
+    path = folds_file(dataset.folders)
+    cure = f"restore the file, or delete it, run cmb_plan_preprocess -d {dataset.folders.number} and train anew"
+    subject_of = {case.name: (case.cohort, case.subject) for case in dataset.training_cases() if case.labelled}
+    for number, fold in enumerate(folds):
+        named = {*fold["train"], *fold["val"]}
+        strange, absent = sorted(named - subject_of.keys()), sorted(subject_of.keys() - named)
+        if strange:
+            raise InputError(f"{path}: fold {number} names {strange[0]}, which is no labelled training case; {cure}")
+        if absent:
+            raise InputError(f"{path}: fold {number} lacks case {absent[0]}; {cure}")
+        shared = {subject_of[name] for name in fold["train"]} & {subject_of[name] for name in fold["val"]}
+        if shared:
+            cohort, subject = min(shared)
+            raise LeakageError(f"{path}: fold {number} has subject {subject} of {cohort} on both sides; {cure}")

@@ -270,7 +270,7 @@ def compiled_regex(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{text!r} is no regular expression ({error})") from None
+        raise ValueError(f"{text!r} is no regular expression ({error}); correct it") from None
 
 
 def _split_argument(argument: str) -> tuple[Path, Path | None]:
@@ -284,10 +284,20 @@ def _split_argument(argument: str) -> tuple[Path, Path | None]:
             if not root:
                 raise CardError(f"{argument}: nothing after =; give the cohort's folder, as in CARD=/data/cohort")
             return path, Path(root).expanduser()
+    if _there(Path(argument), Path.is_dir):
+        raise CardError(
+            f"{argument}: a folder; a card describes it: cmb_cohort init {argument} -o card.yaml drafts one"
+        )
     shipped = shipped_cards()
-    near = difflib.get_close_matches(argument.partition("=")[0], shipped, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(argument.partition("=")[0], [*shipped, *_cards_beside(argument)], n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; cmb_cohort init drafts one"
     raise CardError(f"{argument}: no such card: neither a file nor a shipped card ({', '.join(shipped)}){hint}")
+
+
+def _cards_beside(argument: str) -> list[str]:
+    """YAML files in the folder in which a card was looked for."""
+    folder = Path(argument.partition("=")[0]).expanduser().parent
+    return [str(path) for path in sorted(folder.glob("*.y*ml"))] if _there(folder, Path.is_dir) else []
 
 
 def _find_card(text: str) -> Path | None:
@@ -308,22 +318,31 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise CardError(f"{path}: not a UTF-8 text; a card is a YAML text file") from None
+        raise CardError(f"{path}: not a UTF-8 text; a card is a YAML text file: save it as UTF-8") from None
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without duplicate keys."""
+    """YAML without duplicate keys, in which merges (`<<`) cannot grow without end."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Resolve merges; of a key that comes several times the last one holds, and only it is kept."""
+        merges = any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value)
+        super().flatten_mapping(node)
+        if merges:
+            node.value = list({_identity(key): (key, value) for key, value in node.value}.values())
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key {key.value} stands twice; keep one", problem_mark=key.start_mark
-                    )
+                    raise yaml.MarkedYAMLError(problem=f"the key {key.value} stands twice", problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+def _identity(key: yaml.Node) -> object:
+    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
 
 
 def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
@@ -331,12 +350,20 @@ def _parse_yaml(text: str, path: Path) -> dict[str, Any]:
         raw = yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise CardError(f"{path}{line}: not readable as YAML ({error.problem or error.context})") from None
+        problem = error.problem or error.context or ""
+        raise CardError(f"{path}{line}: not readable as YAML ({problem}); {_yaml_cure(problem)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CardError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+        reason = " ".join(str(error).split())[:200]
+        raise CardError(f"{path}: not readable as YAML ({reason}); {_yaml_cure(reason)}") from None
     if not isinstance(raw, dict):
         raise CardError(f"{path}: found {_kind(raw)}, expected keys and values; see cmb_cohort init for a draft")
     return raw
+
+
+def _yaml_cure(problem: str) -> str:
+    if "\\t" in problem:
+        return "indent with spaces, not with tabs"
+    return "remove one" if "stands twice" in problem else "correct that place; quote texts that hold : # { or ["
 
 
 def _with_parents(raw: dict[str, Any], path: Path, below: Sequence[Path]) -> dict[str, Any]:

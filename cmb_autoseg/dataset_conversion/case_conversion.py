@@ -15,6 +15,7 @@ from cmb_autoseg.errors import CMBError, InputError, OutputError
 from cmb_autoseg.files import file_digest, text_digest
 from cmb_autoseg.geometry import Volume, read_grid, write_volume
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
+from cmb_autoseg.preprocessing.checks import read_sequences
 from cmb_autoseg.records import Case, Record, Role
 
 __all__ = ["CaseJob", "CaseRecord", "attempt", "reference_grid", "remove_files", "source_paths"]
@@ -94,7 +95,7 @@ def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:
             earlier = earlier.model_copy(update={"sources": sources})
             earlier.write(record_file)
         return earlier, True
-    label = None if case.label is None else read_label(case.label, reference_grid(case))
+    label = _read_label(case)
     prepared = prepare_case(case, None if label is None else label.volume)
     _check_lesions(case, label, prepared)
     record = CaseRecord(
@@ -114,6 +115,16 @@ def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:
     _write_case(raw, record, prepared, job.roles)
     record.write(record_file)
     return record, False
+
+
+def _read_label(case: Case) -> LabelResult | None:
+    if case.label is None:
+        return None
+    try:
+        return read_label(case.label, reference_grid(case))
+    except InputError:
+        read_sequences(case)  # A damaged scan is the cause to name, not the label that does not fit its header.
+        raise
 
 
 def _earlier_record(path: Path) -> CaseRecord | None:

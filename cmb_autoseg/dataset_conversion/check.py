@@ -54,7 +54,7 @@ class CohortCheck:
             *(f"    {exclusion.case}: {exclusion.reason}" for exclusion in faulty),
             f"  unusable: {len(self.problems)}",
             *(f"    {case}: {problem}" for case, problem in self.problems.items()),
-            f"  NIfTI files that no pattern matches: {len(cohort.unmatched)}",
+            f"  files that no pattern matches: {len(cohort.unmatched)}",
             *(f"    {path}" for path in cohort.unmatched[:FILES_LISTED]),
         ]
         if len(cohort.unmatched) > FILES_LISTED:

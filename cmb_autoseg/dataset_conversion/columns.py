@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import CORE_COLUMNS, Card, OpenCard, compiled_regex
+from cmb_autoseg.dataset_conversion.patience import Patience
 
 __all__ = ["Participants", "fill_columns"]
 
@@ -28,12 +29,12 @@ class Participants:
             return cls("sub", {}, ())
         where = "meta.participants.path"
         path = root / table.path
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, ValueError):
-            raise opened.error(where, f"no readable table {path}; correct the path or remove the key") from None
+        text = _read_table(opened, where, path)
         delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-        rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+        try:
+            rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+        except csv.Error as error:
+            raise opened.error(where, f"{path} is no table ({error}); save it as tab-separated text") from None
         columns = tuple(rows[0]) if rows else ()
         key_column = next((name for name in (table.key, "participant_id") if name in columns), None)
         if rows and key_column is None:
@@ -61,6 +62,17 @@ class Participants:
         return []
 
 
+def _read_table(opened: OpenCard, where: str, path: Path) -> str:
+    if not path.is_file():
+        raise opened.error(where, f"no readable table {path}; correct the path or remove the key")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise opened.error(where, f"{path} is not a UTF-8 text; save it as UTF-8, tab-separated") from None
+    except OSError as error:
+        raise opened.error(where, f"{path} cannot be read ({error}); correct the path or its permissions") from None
+
+
 def _bare(value: str, key: str) -> str:
     """An identifier without its BIDS prefix, so that `01` and `sub-01` are one."""
     return value.strip().removeprefix(f"{key}-")
@@ -71,7 +83,7 @@ def _cell(text: str) -> str:
 
 
 def fill_columns(
-    opened: OpenCard, case: str, entities: Mapping[str, str], participants: Participants
+    opened: OpenCard, case: str, entities: Mapping[str, str], participants: Participants, patience: Patience
 ) -> dict[str, str]:
     """The columns of one case: those of the participants table, then the rules of `meta` in order.
 
@@ -96,6 +108,7 @@ def fill_columns(
         if value is None:
             there = ", ".join([*entities, *participants.columns])
             raise opened.error(f"meta.{column}.from", f"nothing is called {rule.source} here (there: {there})")
+        patience.start(f"meta.{column}.regex: {rule.regex!r} on {value!r}")
         kept[column] = _apply(opened, column, case, _cell(value))
     return kept
 

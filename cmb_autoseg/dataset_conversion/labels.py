@@ -183,8 +183,12 @@ def _rows(source: LabelSource) -> list[tuple[str, dict[str, Any]]]:
     path = Path(source.path)
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as text ({error}); points are read from .tsv, .csv and .json") from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path}: not readable as text in UTF-8; save the points as .tsv, .csv or .json in UTF-8"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror}); restore the file") from None
     if not text:
         return []
     suffix = path.suffix.lower()

@@ -64,7 +64,7 @@ def pieces(text: str) -> Iterator[tuple[str, str | None]]:
         opening = text.find("{", start)
         literal = text[start:] if opening < 0 else text[start:opening]
         if "}" in literal:
-            raise ValueError(f"a }} without its {{ in {text!r}")
+            raise ValueError(f"a }} without its {{ in {text!r}; open it")
         if opening < 0:
             yield literal, None
             return
@@ -86,4 +86,4 @@ def _closing_brace(text: str, opening: int) -> int:
             if depth == 0:
                 return position
         position += 1
-    raise ValueError(f"a {{ without its }} in {text!r}")
+    raise ValueError(f"a {{ without its }} in {text!r}; close it")

@@ -10,15 +10,16 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, OpenCard, parse_card
 from cmb_autoseg.dataset_conversion.choice import NO_WISH, Chosen, FileMatch, Wanted, choose_images
 from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
+from cmb_autoseg.dataset_conversion.patience import Patience
 from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
-from cmb_autoseg.errors import InputError
+from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, LabelSource, PrepSettings, Record
 
@@ -56,7 +57,7 @@ class Cohort(Record):
     file_counts: dict[str, int]
     """Files that each sequence (and the label) matched."""
     unmatched: tuple[str, ...] = ()
-    """NIfTI files under the root that no pattern matched."""
+    """Scans, and files of points where points are the label, under the root that no pattern matched."""
     warnings: tuple[str, ...] = ()
     prep: PrepSettings = PrepSettings()
     aliases: dict[str, str] = Field(default_factory=dict)
@@ -89,11 +90,26 @@ def list_files(root: Path) -> list[str]:
                 if entry.name.startswith("."):
                     continue
                 relative = folder + entry.name
-                if not entry.is_dir():
-                    found.append(relative)
+                if not _is_folder(entry):
+                    found += [relative] * _is_plain_file(entry)
                 elif not entry.is_symlink() or _is_new(entry.path, visited):
                     waiting.append(relative + "/")
     return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _is_plain_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it can be read to its end: no pipe, socket or device. A link to nothing is told of when it is read."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return entry.is_symlink()
 
 
 def _is_new(path: str, visited: set[str]) -> bool:
@@ -146,6 +162,16 @@ class _Sequence:
 
 def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True, wanted: Wanted = NO_WISH) -> Cohort:
     """Match the files under the card's root; see `read_card`."""
+
+    def complain(what: str) -> CardError:
+        where, _, matched = what.partition(": ")
+        return opened.error(where, f"{matched} takes too long to match; write a simpler regex, without nested repeats")
+
+    with Patience(complain) as patience:
+        return _find_cases(opened, salt, labels, wanted, patience)
+
+
+def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted, patience: Patience) -> Cohort:
     card = opened.card
     root = opened.root
     patterns = _patterns(opened, labels)
@@ -155,7 +181,7 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True, w
         name: _Sequence(name, pattern, tuple(entity for entity in case_entities if entity in pattern.entities))
         for name, pattern in patterns.items()
     }
-    unmatched = _assign(opened, paths, sequences)
+    unmatched = _assign(opened, paths, sequences, patience)
     warnings = list(_check_matches(opened, paths, sequences))
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
@@ -185,7 +211,7 @@ def find_cases(opened: OpenCard, salt: str | None = None, labels: bool = True, w
                 )
             )
             continue
-        meta = fill_columns(opened, name, known, participants)
+        meta = fill_columns(opened, name, known, participants, patience)
         split = meta.pop("split", "train")
         if split not in ("train", "test"):
             raise opened.error("meta.split", f"case {name}: found {split!r}, legal are train and test")
@@ -254,10 +280,12 @@ def _case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[s
     listed = ", ".join(f"{{{entity}}}" for entity in sorted(there)) or "none"
     if not entities:
         raise opened.error("case", f"{template!r} names no entity; use those of the paths ({listed})")
-    for owner, names in (("case", entities), ("group_by", opened.card.group_by)):
+    table = opened.card.meta.participants
+    keys = (table.key,) if table else ()
+    for owner, names in (("case", entities), ("group_by", opened.card.group_by), ("meta.participants.key", keys)):
         for entity in names:
             if entity not in there:
-                raise opened.error(owner, f"{{{entity}}} is in no image path (there: {listed})")
+                raise opened.error(owner, f"{{{entity}}} is in no image path (there: {listed}); name one of these")
     if LABEL_NAME in patterns:
         lacking = [entity for entity in entities if entity not in patterns[LABEL_NAME].entities]
         if lacking:
@@ -270,12 +298,16 @@ def _case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[s
     return template, entities
 
 
-def _assign(opened: OpenCard, paths: Sequence[str], sequences: Mapping[str, _Sequence]) -> list[str]:
-    """Put every file where it belongs; returns the NIfTI files that belong nowhere."""
+def _assign(
+    opened: OpenCard, paths: Sequence[str], sequences: Mapping[str, _Sequence], patience: Patience
+) -> list[str]:
+    """Put every file where it belongs; returns the files of a kind in use that belong nowhere."""
+    kinds = _kinds_of_files(opened.card)
     unmatched: list[str] = []
     for path in paths:
         owners: list[str] = []
         for name, sequence in sequences.items():
+            patience.start(f"{name}.path: {sequence.pattern.text!r} on {path!r}")
             entities = sequence.pattern.match(path)
             if entities is not None:
                 key = tuple(entities[entity] for entity in sequence.key_entities)
@@ -283,9 +315,22 @@ def _assign(opened: OpenCard, paths: Sequence[str], sequences: Mapping[str, _Seq
                 owners.append(name)
         if len(owners) > 1:
             raise opened.error(owners[1], f"matches {path}, which {owners[0]} matches too; make the patterns distinct")
-        if not owners and path.endswith(NIFTI_SUFFIXES):
+        if not owners and path.lower().endswith(kinds) and path != _participants_path(opened.card):
             unmatched.append(path)
+    patience.start("")
     return [path for path in unmatched if not any(fnmatch.fnmatchcase(path, glob) for glob in opened.card.ignore)]
+
+
+def _participants_path(card: Card) -> str | None:
+    return card.meta.participants.path if card.meta.participants else None
+
+
+def _kinds_of_files(card: Card) -> tuple[str, ...]:
+    """Suffixes of scans, and of the files in which points are marked; small letters."""
+    label = card.label
+    if label is None or label.kind != "points":
+        return NIFTI_SUFFIXES
+    return (*NIFTI_SUFFIXES, *(PurePosixPath(label.path).suffix.lower() or ".tsv",))
 
 
 def _check_matches(opened: OpenCard, paths: Sequence[str], sequences: Mapping[str, _Sequence]) -> Iterator[str]:
@@ -317,13 +362,14 @@ def _matches_nothing(opened: OpenCard, pattern: Pattern, paths: Sequence[str]) -
 
 def _nearest(pattern: Pattern, paths: Sequence[str]) -> str:
     """The file that looks most like the pattern with its entities cut out."""
-    candidates = [path for path in paths if path.endswith(NIFTI_SUFFIXES)] or list(paths)
+    candidates = [path for path in paths if path.lower().endswith(NIFTI_SUFFIXES)] or list(paths)
     step = max(1, len(candidates) // FILES_COMPARED)
     literal = "".join(
         text if entity is None else text + entity.partition(":")[0] for text, entity in pieces(pattern.text)
     )
     return max(
-        candidates[::step], key=lambda path: difflib.SequenceMatcher(None, literal, path, autojunk=False).ratio()
+        candidates[::step],
+        key=lambda path: difflib.SequenceMatcher(None, literal.lower(), path.lower(), autojunk=False).ratio(),
     )
 
 

@@ -16,8 +16,8 @@ __all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks", "
 MASK_PATTERNS = ("<case>.nii.gz", "<case>_mask.nii.gz", "<case>_dseg.nii.gz")
 MASK_ENDINGS = ("_mask", "_dseg")
 PROBABILITY_ENDINGS = ("_prob", "_label-CMB_probseg")
-NO_MASK = re.compile(r".*(_prob|_probseg|_desc-lesions_dseg|_\d{4})")
-"""Probability maps, numbered lesions, and images in nnU-Net's naming, that lie beside masks."""
+NO_MASK = re.compile(r".*(_prob|_probseg|_desc-lesions_dseg|_0\d{3})")
+"""Probability maps, numbered lesions, and images in nnU-Net's naming, that lie beside masks; `_2019` ends a name."""
 
 
 def evaluate_cases(cases: Iterable[tuple[str, Volume, Volume]], protocol: Protocol) -> EvaluationReport:
@@ -95,16 +95,19 @@ def find_masks(folder: Path) -> dict[str, Path]:
         InputError: there is none, or two of one case.
     """
     masks: dict[str, Path] = {}
+    others: list[str] = []
     for path in (*sorted(folder.iterdir()), *sorted(folder.glob("sub-*/**/*_dseg.nii.gz"))):
         stem = nifti_stem(path)
         if not is_nifti(path) or path.name.startswith(".") or NO_MASK.fullmatch(stem):
+            others.append(path.name)
             continue
         case = _case_of(stem)
         if case in masks:
             raise InputError(f"{folder}: {masks[case].name} and {path.name} are both masks of {case}; keep one")
         masks[case] = path
     if not masks:
-        raise InputError(f"{folder}: found no mask; expected files named {', '.join(MASK_PATTERNS)}")
+        found = f" (there: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''})" if others else ""
+        raise InputError(f"{folder}: found no mask{found}; expected files named {', '.join(MASK_PATTERNS)}")
     return dict(sorted(masks.items()))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cmb_autoseg._nnunet import CONFIGURATION, FINAL_CHECKPOINT, nnunet_environment
-from cmb_autoseg.errors import InputError
+from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.model_folder import trained_plan
@@ -54,10 +54,19 @@ class Ensemble:
                 "or choose others with -f"
             )
         self.plan = trained_plan(folder)
-        self.tile_step = float(self.plans["cmb_autoseg"]["recipe"]["inference"]["tile_step"])
         self.digests = {fold: file_digest(_checkpoint(folder, fold)) for fold in self.folds}
         self.digest = text_digest(repr(sorted(self.digests.items())) + self.plan.digest)
-        self._predictor = self._load(device, trust_model)
+        try:
+            self.tile_step = float(self.plans["cmb_autoseg"]["recipe"]["inference"]["tile_step"])
+            self._predictor = self._load(device, trust_model)
+        except CMBError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise InputError(
+                f"{folder}: its plans.json, dataset.json and checkpoints do not fit together "
+                f"({type(error).__name__}: {reason}); copy the model folder again, whole"
+            ) from None
 
     @property
     def channels(self) -> tuple[Role, ...]:
@@ -91,6 +100,8 @@ class Ensemble:
             )
             if device == "cpu":
                 network = network.to(memory_format=torch.channels_last_3d)
+            for checkpoint in reversed(checkpoints):
+                network.load_state_dict(checkpoint["network_weights"])
             mirror = checkpoints[0]["inference_allowed_mirroring_axes"]
             predictor = BatchedPredictor(
                 tile_step_size=self.tile_step,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
-from cmb_autoseg.inference.operating_points import resolve_operating_point
+from cmb_autoseg.inference.operating_points import is_number, resolve_operating_point
 from cmb_autoseg.records import OperatingPoint, Plan
-from cmb_autoseg.workspace import PRESETS, Workspace
+from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace
 
 __all__ = ["find_model", "operating_point", "trained_plan"]
 
@@ -65,12 +65,22 @@ def operating_point(folder: Path, wanted: str) -> OperatingPoint:
     """
     path = folder / "operating_points.json"
     if path.is_file():
-        points = tuple(OperatingPoint.parse(content, str(path)) for content in read_json(path))
-        return resolve_operating_point(points, wanted)
-    try:
+        content = read_json(path)
+        if not isinstance(content, list):
+            raise InputError(f"{path}: holds no list of operating points; {_finalizing(folder)}")
+        return resolve_operating_point([OperatingPoint.parse(point, str(path)) for point in content], wanted)
+    if is_number(wanted):
         return resolve_operating_point((), wanted)
-    except InputError:
-        raise InputError(
-            f"--operating-point {wanted}: {folder} has no operating points yet; run cmb_finalize, "
-            "or give a probability like 0.5"
-        ) from None
+    raise InputError(
+        f"--operating-point {wanted}: {folder} has no operating points yet; {_finalizing(folder)}, "
+        "or give a probability like 0.5"
+    )
+
+
+def _finalizing(folder: Path) -> str:
+    """The command that chooses a model's operating points."""
+    recipe = read_json(folder / "plans.json").get("plans_name", "RECIPE")
+    plan = trained_plan(folder)
+    name = recipe.removesuffix(f"_{plan.preset}")
+    preset = "" if plan.preset == "adaptive" else f" -p {plan.preset}"
+    return f"run cmb_finalize -d {DatasetFolders(folder, plan.dataset).number} -r {name}{preset}"

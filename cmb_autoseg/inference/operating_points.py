@@ -20,6 +20,7 @@ __all__ = [
     "SWEEP_THRESHOLDS",
     "ScoredCase",
     "Sweep",
+    "is_number",
     "points_of",
     "resolve_operating_point",
     "sweep_thresholds",
@@ -250,14 +251,26 @@ def resolve_operating_point(points: Sequence[OperatingPoint], text: str) -> Oper
     for point in points:
         if point.name == text:
             return point
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = float("nan")
-    if not 0 < threshold < 1:
+    threshold = _as_number(text)
+    if threshold is None or not 0 < threshold < 1:
         legal = ", ".join(point.name for point in points)
         either = f"one of {legal}, or " if legal else ""
+        percent = threshold is not None and 1 < threshold < 100
+        hint = f"; did you mean {threshold / 100:g}?" if percent and threshold else ""
         raise InputError(
             f"--operating-point: found {text!r}, expected {either}a threshold strictly between 0 and 1 such as 0.35"
+            + hint
         )
     return OperatingPoint(name=text, threshold=threshold, rule="threshold given by the user")
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def is_number(text: str) -> bool:
+    """Whether `--operating-point` names a threshold and not a point of the model."""
+    return _as_number(text) is not None

@@ -9,6 +9,7 @@ import numpy as np
 from cmb_autoseg.planners.grid import Grids, mm
 from cmb_autoseg.planners.planner import describe_lesion
 from cmb_autoseg.planners.splits import BURDEN_BINS
+from cmb_autoseg.raw_dataset import Fold
 from cmb_autoseg.records import CaseFingerprint, Fingerprint, Plan, Topology
 
 __all__ = ["explain"]
@@ -31,7 +32,7 @@ FOLD_RULE = (
 )
 
 
-def explain(plan: Plan, measured: Fingerprint, splits: Sequence[Mapping[str, Sequence[str]]]) -> str:
+def explain(plan: Plan, measured: Fingerprint, splits: Sequence[Fold]) -> str:
     """What was found, what was chosen and why, from stored records alone.
 
     Args:
@@ -153,7 +154,7 @@ def _by(values: Sequence[object]) -> str:
     return " x ".join(map(str, values))
 
 
-def _folds(measured: Fingerprint, splits: Sequence[Mapping[str, Sequence[str]]]) -> Iterator[str]:
+def _folds(measured: Fingerprint, splits: Sequence[Fold]) -> Iterator[str]:
     cases = {case.case: case for case in measured.cases}
     for fold, split in enumerate(splits):
         held_out = [cases[name] for name in split["val"] if name in cases]

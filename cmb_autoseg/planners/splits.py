@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.raw_dataset import N_FOLDS, Fold
 from cmb_autoseg.records import CaseFingerprint
 
 __all__ = ["N_FOLDS", "split_folds"]
 
-N_FOLDS = 5
 BURDEN_BINS = (1, 2, 5)
 """A subject's lesions: none, 1, 2-4, 5 or more."""
 
 
-def split_folds(cases: Sequence[CaseFingerprint], seed: int, n_folds: int = N_FOLDS) -> list[dict[str, list[str]]]:
+def split_folds(cases: Sequence[CaseFingerprint], seed: int, n_folds: int = N_FOLDS) -> list[Fold]:
     """Deal subjects to folds, stratum by stratum, so that fold sizes differ by one subject at most.
 
     A stratum is cohort, set of sequences and lesion burden of a subject.

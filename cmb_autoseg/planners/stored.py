@@ -1,12 +1,10 @@
 """Plans that are on disk: which are still of the raw dataset as it is."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import read_json
 from cmb_autoseg.planners.explain import explain
-from cmb_autoseg.raw_dataset import RawDataset, read_raw_dataset
+from cmb_autoseg.raw_dataset import RawDataset, parse_folds, read_raw_dataset
 from cmb_autoseg.records import Fingerprint, Plan
 from cmb_autoseg.workspace import DatasetFolders
 
@@ -51,9 +49,9 @@ def stored_explanation(
     try:
         plan = Plan.read(plan_path(folders, preset))
         measured = current_fingerprint(raw, plan)
-        splits: Sequence[Mapping[str, Sequence[str]]] = read_json(folders.preprocessed / "splits_final.json")
+        folds = parse_folds(folders)
     except InputError:  # of another version, or incomplete: planned anew
         return None
     if measured is None or device not in (None, plan.device) or memory_gb not in (None, plan.memory_target_gb):
         return None
-    return explain(plan, measured, splits)
+    return explain(plan, measured, folds)

@@ -5,6 +5,7 @@ Import it inside `nnunet_environment`; nnunetv2 reads some variables at import t
 
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,17 @@ __all__ = ["CHECKPOINT_STEPS", "CMBTrainer"]
 CHECKPOINT_STEPS = 100
 VALIDATION_SEED = 7_919
 """Keeps the draws of validation patches apart from those of training patches."""
+
+
+def _load_case(dataset: nnUNetDatasetBlosc2, name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    try:
+        case: tuple[Any, Any, Any, dict[str, Any]] = dataset.load_case(name)
+    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise InputError(
+            f"{dataset.source_folder}/{name}.b2nd: the network input of {name} is damaged ({type(error).__name__}); "
+            f"delete the file and run cmb_plan_preprocess -d {Path(dataset.source_folder).parent.name}"
+        ) from None
+    return case
 
 
 def _nothing(note: str) -> None:
@@ -157,7 +169,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         dataset = nnUNetDatasetBlosc2(self.preprocessed_dataset_folder, names)
         images, labels, anchors = {}, {}, []
         for name in names:
-            images[name], labels[name], _, properties = dataset.load_case(name)
+            images[name], labels[name], _, properties = _load_case(dataset, name)
             shape = images[name].shape[1:]
             anchors.append(CaseAnchors(name, shape, properties["lesions"], properties["brain"]))
         return PatchSource(images, labels, anchors)

@@ -1,11 +1,13 @@
 """Recipes: everything that defines a training run, as data."""
 
+import difflib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Record
@@ -140,13 +142,52 @@ def read_recipe(wanted: str) -> Recipe:
     shipped = list_recipes()
     path = shipped.get(wanted, Path(wanted))
     if not path.is_file():
-        raise InputError(f"-r {wanted}: no such recipe; choose {', '.join(shipped)} or give the path of a YAML file")
+        near = difflib.get_close_matches(wanted, shipped, n=1)
+        hint = f"did you mean {near[0]}? Else " if near else ""
+        raise InputError(
+            f"-r {wanted}: no such recipe; {hint}choose {', '.join(shipped)} or give the path of a YAML file"
+        )
+    content = _read_yaml(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Recipe.model_validate(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise InputError(f"{path}: {field}: {first['msg']} (found {first['input']!r})") from None
+    except (ValidationError, RecursionError) as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a UTF-8 text; a recipe is a YAML text file: save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not readable as YAML ({reason}); correct that place") from None
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else repr(content)[:40]
+        needed = ", ".join(name for name, field in Recipe.model_fields.items() if field.is_required())
+        raise InputError(f"{path}: found {found}, expected keys and values; a recipe has at least {needed}")
+    return content
+
+
+def _explain(error: ValidationError | RecursionError) -> str:
+    """The first mistake of a recipe in words that name the key and the cure."""
+    if isinstance(error, RecursionError):
+        return "an anchor refers to itself; write the values out"
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        legal = _legal_keys([str(part) for part in first["loc"][:-1]])
+        near = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
+        return f"{field}: unknown key{f'; did you mean {near[0]}?' if near else ''} (legal keys: {', '.join(legal)})"
+    if first["type"] == "missing":
+        return f"{field}: missing; add it"
+    return f"{field}: found {repr(first['input'])[:60]}; {first['msg'].removeprefix('Value error, ')}; correct it"
+
+
+def _legal_keys(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        inner = model.model_fields[part].annotation
+        assert isinstance(inner, type) and issubclass(inner, BaseModel)
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -8,6 +8,7 @@ from cmb_autoseg._nnunet import (
     CONFIGURATION,
     FINAL_CHECKPOINT,
     LATEST_CHECKPOINT,
+    NETWORK_INPUT_ENDS,
     dataset_json,
     nnunet_environment,
     nnunet_plans,
@@ -19,7 +20,7 @@ from cmb_autoseg.files import file_digest, read_json, write_json
 from cmb_autoseg.interruption import hold_back_stops
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import Meter, log
-from cmb_autoseg.raw_dataset import RawDataset
+from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_file, parse_folds
 from cmb_autoseg.records import FoldModel, Plan
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.recipe import Recipe
@@ -75,7 +76,7 @@ def train_fold(
     if record_path.is_file() and (folder / FINAL_CHECKPOINT).is_file():
         log(f"fold {fold}: finished already, left as it is")
         return FoldModel.read(record_path)
-    split = read_json(raw.folders.raw / "splits_final.json")[fold]
+    split = _fold_of(raw, fold)
     plans = nnunet_plans(_with_recipe(plan, recipe), model.name.split("__")[1], settings)
     content = dataset_json(plan.channels, len(split["train"]) + len(split["val"]), plan.dataset)
     with own_folder(folder, f"the training of fold {fold}"):
@@ -96,6 +97,19 @@ def train_fold(
         )
         record.write(record_path)
     return record
+
+
+def _fold_of(raw: RawDataset, fold: int) -> Fold:
+    """The cases of a fold; both copies of the folds must say the same, since nnU-Net reads the other one."""
+    folds = parse_folds(raw.folders)
+    check_folds(raw, folds)
+    copy = raw.folders.preprocessed / "splits_final.json"
+    if not copy.is_file() or read_json(copy) != folds:
+        found = "differs from" if copy.is_file() else "is missing beside"
+        raise InputError(
+            f"{copy}: {found} {folds_file(raw.folders)}; run cmb_plan_preprocess -d {raw.folders.number} to copy it"
+        )
+    return folds[fold]
 
 
 def _with_recipe(plan: Plan, recipe: Recipe) -> Plan:
@@ -132,8 +146,7 @@ def _run(
     if final.is_file():
         latest.unlink(missing_ok=True)
         return
-    if not preprocessed_folder(raw.folders, plan.preset).is_dir():
-        raise InputError(f"{plan.dataset}: not preprocessed; run cmb_plan_preprocess -d {raw.folders.number}")
+    _refuse_gaps(raw, plan)
     refuse_unusable_logger()
     with nnunet_environment(raw.folders, WORKERS_WITH_CUDA if device == "cuda" else 0):
         import torch
@@ -154,6 +167,18 @@ def _run(
         with hold_back_stops() as trainer.stop, Meter(f"Training fold {fold}", steps, done) as meter:
             trainer.on_step = meter.advance
             trainer.run_training()
+
+
+def _refuse_gaps(raw: RawDataset, plan: Plan) -> None:
+    folder = preprocessed_folder(raw.folders, plan.preset)
+    cure = f"run cmb_plan_preprocess -d {raw.folders.number} --preset {plan.preset}"
+    if not folder.is_dir():
+        raise InputError(f"{plan.dataset}: not preprocessed; {cure}")
+    for case in raw.training_cases():
+        files = [folder / f"{case.name}{end}" for end in NETWORK_INPUT_ENDS]
+        gone = next((path for path in files if not path.is_file()), None)
+        if gone is not None:
+            raise InputError(f"{gone}: no such file, so {case.name} is not preprocessed; {cure}")
 
 
 def _go_on(trainer: Any, checkpoint: Path) -> None:

@@ -13,8 +13,8 @@ def test_shipped_recipes_are_named_like_their_files():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\ndescription: b\nepochs: 0\nsteps_per_epoch: 1\n", "epochs: Input should be greater than 0"),
-        ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nlerning_rate: 1\n", "lerning_rate: Extra inputs"),
+        ("name: a\ndescription: b\nepochs: 0\nsteps_per_epoch: 1\n", "epochs: found 0; Input should be greater than 0"),
+        ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nlerning_rate: 1\n", "lerning_rate: unknown key"),
         ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nsampling: {lesion: 0.9}\n", "must sum to 1"),
         ("name: [", "not readable as YAML"),
         ("name: a__b\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\n", "name: .*found 'a__b'"),
