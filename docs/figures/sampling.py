@@ -12,7 +12,7 @@ from cmb_autoseg.simulation.template import load_mni152
 from cmb_autoseg.trainers.sampling import CaseAnchors, PatchSampler, PatchShares
 
 PATCH_SHAPE = (24, 48, 48)
-"""(z, y, x) voxels of 2 x 1 x 1 mm, as planned for this protocol on a CPU."""
+"""(z, y, x) voxels of 2 x 1 x 1 mm, about what is planned for this protocol on a CPU."""
 COLORS = {"lesion": style.VERMILION, "brain": style.BLUE, "anywhere": style.ORANGE}
 N_DRAWS = 6000
 

@@ -7,12 +7,13 @@ from ..simulation.conftest import TINY, make_phantom_template
 
 @pytest.fixture(scope="module")
 def small_recipes():
-    """Recipes keep their names and how they predict, with a network of two levels and one validation step."""
+    """Recipes keep their names; a network of two levels, one validation step, and prediction as `demo` does it."""
     from cmb_autoseg.trainers import recipe
 
     read = recipe.read_recipe
     network = recipe.NetworkSettings(features=(4, 8))
-    changes = {"network": network, "validation_steps": 1, "batch_size": 1}
+    inference = recipe.InferenceSettings(mirror=(), tile_step=0.7)
+    changes = {"network": network, "validation_steps": 1, "batch_size": 1, "inference": inference}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "read_recipe", lambda wanted: read(wanted).model_copy(update=changes))
         yield
