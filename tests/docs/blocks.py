@@ -21,8 +21,8 @@ NNUNET = {"nnUNetv2_predict_from_modelfolder": "predict_entry_point_modelfolder"
 BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 
 SMALLER = {
-    # Eight phantoms in a small scanner instead of twenty people (the fixture `small_scanner`).
-    "cmb_simulate": ({"-n": "8", "--n-test": "2"}, []),
+    # Six phantoms in a small scanner instead of twenty people (the fixture `small_scanner`).
+    "cmb_simulate": ({"-n": "6", "--n-test": "1"}, []),
     # Two steps a fold (and the fixture `small_recipes`).
     "cmb_train": ({}, ["--epochs", "1", "--steps-per-epoch", "2", "-device", "cpu"]),
     "cmb_plan_preprocess": ({}, ["-device", "cpu"]),

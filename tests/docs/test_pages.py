@@ -78,7 +78,7 @@ def reader(server, monkeypatch):
 
 def test_the_tutorial_ends_with_a_report(tutorial):
     metrics = read_json(tutorial / "evaluation" / "metrics.json")
-    assert metrics["n_cases"] == 2
+    assert metrics["n_cases"] == 1
     assert (tutorial / "evaluation" / "report.html").is_file()
 
 
