@@ -95,7 +95,7 @@ def _option(action: argparse.Action) -> str:
     value = _value(action)
     names = ", ".join(f"`{name}`" for name in shown_spellings(action)) or f"`{value}`"
     shown = f"{names} `{value}`" if action.option_strings and value else names
-    needed = " **Required.**" if action.required and action.option_strings else ""
+    needed = " (required)" if action.required and action.option_strings else ""
     meaning = (action.help or "") % {"default": action.default, "prog": "the program"}
     return f"| {shown} | {_escaped(meaning)}{needed} |"
 
