@@ -41,24 +41,24 @@ def resample_lesions(
         preserve: give every lesion its own component: lower the threshold until it is one, and keep
             a gap of one voxel to its neighbours. False: plain trilinear weights at one half.
     """
+    boxes = ndimage.find_objects(labels, max_label=n_lesions)
     if tuple(shape) == labels.shape:
-        result = labels
-    else:
-        result = np.zeros(tuple(shape), dtype=np.int32)
-        boxes = ndimage.find_objects(labels, max_label=n_lesions)
-        # Lesions come by falling volume; the smallest are placed first, since they can spare least.
-        for number in range(n_lesions, 0, -1):
-            box = boxes[number - 1]
-            if box is None:
-                continue
-            weights, start = _weights(labels[box] == number, box, labels.shape, result.shape)
-            if preserve:
-                taken = _neighbourhood(result, start, weights.shape)
-                placed = _one_component(np.where(taken, 0.0, weights))
-            else:
-                placed = weights >= THRESHOLDS[0]
-            window = result[tuple(slice(s, s + n) for s, n in zip(start, placed.shape, strict=True))]
-            window[placed & (window == 0)] = number
+        absent = tuple(number for number, box in enumerate(boxes, 1) if box is None)
+        return ResampledLesions((labels > 0).astype(np.uint8), absent)
+    result = np.zeros(tuple(shape), dtype=np.int32)
+    # Lesions come by falling volume; the smallest are placed first, since they can spare least.
+    for number in range(n_lesions, 0, -1):
+        box = boxes[number - 1]
+        if box is None:
+            continue
+        weights, start = _weights(labels[box] == number, box, labels.shape, result.shape)
+        if preserve:
+            taken = _neighbourhood(result, start, weights.shape)
+            placed = _one_component(np.where(taken, 0.0, weights))
+        else:
+            placed = weights >= THRESHOLDS[0]
+        window = result[tuple(slice(s, s + n) for s, n in zip(start, placed.shape, strict=True))]
+        window[placed & (window == 0)] = number
     return ResampledLesions((result > 0).astype(np.uint8), _lost(result, n_lesions))
 
 

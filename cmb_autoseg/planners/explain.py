@@ -1,7 +1,7 @@
 """A plan in plain words, for the engineer who wants to know why before training for days."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 import numpy as np
@@ -162,5 +162,5 @@ def _folds(measured: Fingerprint, splits: Sequence[Fold]) -> Iterator[str]:
         lesions = sum(len(case.lesions) for case in held_out)
         yield (
             f"  fold {fold}: trains on {len(split['train'])} cases, is judged on {len(held_out)} "
-            f"({len(subjects)} subjects, {lesions} lesions)"
+            f"(subjects: {len(subjects)}, lesions: {lesions})"
         )

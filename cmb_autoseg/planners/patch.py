@@ -35,6 +35,8 @@ FEATURES = {
 """Narrowest first."""
 BATCH_SIZE = {"cuda": 4, "cpu": 2}
 MIN_BATCH_SIZE = 2
+WHOLE = 0.9
+"""A patch of this share of the brain on every axis is said to hold the whole."""
 S0_PATCH = (64, 64, 64)
 BYTES_PER_VALUE = 6.0
 """nnU-Net's budget for residual encoders: 6.8e8 values at batch 2 fill 8 GB with mixed precision."""
@@ -183,12 +185,14 @@ def network_parameters(topology: Topology, n_channels: int = 1, n_classes: int =
 
 
 def patch_reasons(
-    spacing: Triple[float], chosen: Candidate, device: Device, target_gb: float, s0: bool
+    spacing: Triple[float], median_shape: Triple[int], chosen: Candidate, device: Device, target_gb: float, s0: bool
 ) -> list[Reason]:
     """Why this patch, network and memory."""
     patch, topology = chosen.patch, chosen.topology
     limit = f"the largest whose training fits {target_gb:g} GB"
-    if device == "cpu":
+    if all(n >= WHOLE * brain for n, brain in zip(patch, median_shape, strict=True)):
+        limit = f"the whole of a median brain box, {' x '.join(map(str, median_shape))} voxels"
+    elif device == "cpu":
         limit = f"at most {CPU_PATCH_VOXELS} voxels or {MIN_CPU_PATCH_MM:.0f} mm, since this is planned for a CPU"
     in_plane = sum(1 in kernel for kernel in topology.kernel_sizes)
     first = "the first level convolves" if in_plane == 1 else f"the first {in_plane} levels convolve"

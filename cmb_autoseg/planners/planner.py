@@ -76,7 +76,7 @@ def plan_dataset(
     median_shape = _ordered(grids.median_shape(spacing), forward)
     chosen = choose_patch(planned, median_shape, settings.device, settings.memory_gb, s0)
     reasons += lesion_reasons
-    reasons += patch_reasons(planned, chosen, settings.device, settings.memory_gb, s0)
+    reasons += patch_reasons(planned, median_shape, chosen, settings.device, settings.memory_gb, s0)
     warnings += patch_warnings(planned, median_shape, chosen, settings.device, s0)
     return Plan(
         dataset=measured.dataset,

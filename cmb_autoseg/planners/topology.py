@@ -25,8 +25,8 @@ def plan_topology(spacing_mm: Sequence[float], patch_shape: Sequence[int], featu
 
     A level pools the axes whose feature map stays at 4 voxels or more and whose spacing is within
     a factor of 1.5 of the finest of these, until `features` is used up or no axis can be pooled. It
-    convolves the axes within that factor of the finest of all, and always those that are fine in
-    the input: an axis of few slices, which is never pooled, must not become the only one.
+    convolves the axes within that factor of the finest of all, and those that a finer level does:
+    an axis of few slices, which is never pooled, must not become the only one.
 
     Args:
         spacing_mm: (z, y, x).
@@ -34,15 +34,16 @@ def plan_topology(spacing_mm: Sequence[float], patch_shape: Sequence[int], featu
         features: channels of each level, finest first; its length is the largest number of levels.
     """
     spacing, shape = np.array(spacing_mm, dtype=float), np.array(patch_shape)
-    fine = _within(spacing, spacing.min())
-    kernels, strides = [_kernel(spacing, fine)], [(1, 1, 1)]
+    convolved = _within(spacing, spacing.min())
+    kernels, strides = [_kernel(convolved)], [(1, 1, 1)]
     while len(strides) < len(features):
         room = (shape // 2 >= MIN_FEATURE_MAP) & (shape % 2 == 0)
         if not room.any():
             break
         stride = np.where(room & _within(spacing, spacing[room].min()), 2, 1)
         spacing, shape = spacing * stride, shape // stride
-        kernels.append(_kernel(spacing, fine))
+        convolved = convolved | _within(spacing, spacing.min())
+        kernels.append(_kernel(convolved))
         strides.append(_triple(stride))
     return Topology(
         features_per_stage=tuple(features[: len(strides)]),
@@ -83,8 +84,8 @@ def _within(spacing: NDArray[np.float64], finest: float) -> NDArray[np.bool_]:
     return np.asarray(spacing < ANISOTROPY * finest)
 
 
-def _kernel(spacing: NDArray[np.float64], fine: NDArray[np.bool_]) -> tuple[int, int, int]:
-    return _triple(np.where(fine | _within(spacing, spacing.min()), 3, 1))
+def _kernel(convolved: NDArray[np.bool_]) -> tuple[int, int, int]:
+    return _triple(np.where(convolved, 3, 1))
 
 
 def _triple(values: NDArray[np.integer]) -> tuple[int, int, int]:

@@ -44,7 +44,7 @@ def test_every_section_has_figures_with_units_and_a_rule(measured, make_case):
     assert "t1 (50% of the labelled cases)" in body["Channels"]
     assert "20 of 20 lesions" in body["Lesions kept"]
     assert body["Network"].count("\n    ") > len(plan.topology.strides)
-    assert "fold 4: trains on 8 cases, is judged on 2 (2 subjects, 4 lesions)" in body["Folds"]
+    assert "fold 4: trains on 8 cases, is judged on 2 (subjects: 2, lesions: 4)" in body["Folds"]
     assert max(map(len, text.splitlines())) <= 120
 
 

@@ -110,6 +110,13 @@ def test_few_slices_do_not_keep_the_network_from_pooling_in_plane():
     assert all(kernel[1:] == (3, 3) for kernel in topology.kernel_sizes)
 
 
+def test_an_axis_that_one_level_convolves_is_convolved_by_all_deeper_ones():
+    # The last level pools slices alone, since 7 voxels in-plane are not halved.
+    topology = plan_topology((1.0, 0.6565, 0.6565), (64, 112, 112), (8, 8, 8, 8, 8, 8))
+    assert topology.strides[-1] == (2, 1, 1)
+    assert topology.kernel_sizes == ((1, 3, 3), *((3, 3, 3),) * 5)
+
+
 @pytest.mark.parametrize(
     ("grid", "patch", "in_plane_levels", "memory_gb"),
     [("fine", (56, 128, 112), 1, 7.5), ("middle", (56, 128, 112), 1, 7.5), ("thick", (32, 128, 128), 2, 5.5)],
