@@ -60,7 +60,7 @@ def draw():
         if BOXES[above][0] == BOXES[below][0]:
             _arrow(axes, _bottom(above), _top(below), HANDED_ON.get(below, ""))
     _arrow(axes, (WIDTH / 2, -9 * ROW), (COLUMN - WIDTH / 2, -4 * ROW), "")
-    axes.text(COLUMN / 2 - 0.1, -6.3 * ROW, "the model", ha="right", size=7.5, style="italic", color=style.GRAY)
+    axes.text(COLUMN / 2 + 0.2, -5.2 * ROW, "the model", ha="right", size=7.5, style="italic", color=style.GRAY)
     for name in names:
         _box(axes, name)
     axes.text(0, 0.85, "training", ha="center", weight="bold", size=11)
