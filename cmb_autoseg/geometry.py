@@ -15,7 +15,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger as NIBABEL_LOG
 from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
@@ -169,9 +169,14 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what nibabel and numpy remark on odd headers and values from the terminal."""
-    with LoggingOutputSuppressor(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    before = NIBABEL_LOG.disabled
+    NIBABEL_LOG.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        NIBABEL_LOG.disabled = before
 
 
 def _open(path: Path) -> Any:
@@ -335,7 +340,7 @@ def write_volume(path: Path, volume: Volume, dtype: Any) -> None:
         header.set_data_dtype(dtype)
         header.set_slope_inter(1, 0)
         header["cal_min"] = header["cal_max"] = 0
-        if header.get_xyzt_units()[0] == "unknown":
+        if _unit_of_space(header) == "unknown":
             header.set_xyzt_units("mm")
         # Free text of the scanner or converter may name the patient, and so may extensions (DICOM headers).
         header["descrip"], header["db_name"], header["aux_file"], header["intent_name"] = b"cmb_autoseg", b"", b"", b""
@@ -343,5 +348,12 @@ def write_volume(path: Path, volume: Volume, dtype: Any) -> None:
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
         # With affine None the header's own qform and sform are kept bit by bit.
         image = kind(data, None, header)
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, _quiet():
         nib.save(image, temporary)
+
+
+def _unit_of_space(header: Any) -> str:
+    try:
+        return str(header.get_xyzt_units()[0])
+    except KeyError:  # a code that NIfTI does not know
+        return "unknown"

@@ -110,6 +110,7 @@ def fill_columns(
             raise opened.error(f"meta.{column}.from", f"nothing is called {rule.source} here (there: {there})")
         patience.start(f"meta.{column}.regex: {rule.regex!r} on {value!r}")
         kept[column] = _apply(opened, column, case, _cell(value))
+        patience.start("")
     return kept
 
 

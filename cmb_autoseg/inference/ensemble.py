@@ -146,6 +146,11 @@ class Ensemble:
                 inputs.properties,
                 return_probabilities=True,
             )
+        if not np.isfinite(probabilities[1]).all():
+            raise InputError(
+                f"{next(iter(volumes.values())).name}: the network gives no finite probability; "
+                "look at the scan's grey values and export it again"
+            )
         foreground = np.clip(np.asarray(probabilities[1], dtype=np.float32), 0, 1)
         some = next(iter(volumes.values()))
         return Volume(np.ascontiguousarray(foreground.transpose(2, 1, 0)), some.affine, None, some.name)

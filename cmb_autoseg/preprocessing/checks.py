@@ -12,6 +12,10 @@ from cmb_autoseg.records import Case, Role
 __all__ = ["check_one_grid", "read_sequences", "repair"]
 
 
+LARGEST_VALUE = 1e15
+"""Larger grey values overflow float32 when they are squared and summed."""
+
+
 def read_sequences(case: Case) -> dict[Role, Volume]:
     """Read every sequence of a case as it is stored: own axes, float32, NaN left in.
 
@@ -41,6 +45,11 @@ def _read(case: Case, role: Role) -> Volume:
         found = "zero" if low == 0 else f"{low:g}"
         raise InputError(
             f"{case.name}: {role}: {source.path}: every voxel is {found}; export the scan again or leave it out"
+        )
+    if max(-low, high) > LARGEST_VALUE:
+        raise InputError(
+            f"{case.name}: {role}: {source.path}: values reach {max(-low, high):.2g}, which are no grey values; "
+            "the file is damaged or wrongly scaled: export the scan again"
         )
     return volume
 
