@@ -176,6 +176,29 @@ def test_s0_names_what_it_would_lose_and_records_what_the_user_accepts(planned, 
         assert label.get_fdata()[tuple(np.rint(voxel[:3] - 0.01).astype(int))] == 1
 
 
+def test_lost_lesions_have_the_numbers_of_the_fingerprint(planned):
+    """A lesion that is not named is where the fingerprint says; a named one is gone or part of another."""
+    import blosc2
+
+    assert plan_preprocess.main([*where(planned, 501), "--preset", "s0", "--allow-lesion-loss"]) == 0
+    lost = plan_of(planned, 501, "s0")["lost_lesions"]
+    for case in read_json(folder_of(planned, 501) / "dataset_fingerprint.json")["cases"]:
+        seg = blosc2.open(str(folder_of(planned, 501) / "s0_3d" / f"{case['case']}_seg.b2nd"))[:][0] == 1
+        components = ndimage.label(seg, CONNECTED_26)[0]
+        spacing, start = np.array(case["spacing_mm"]), np.array(case["box_start"])
+        found = {}
+        for lesion in case["lesions"]:
+            centre_mm = np.array([lesion["z_mm"], lesion["y_mm"], lesion["x_mm"]])
+            place = (centre_mm / spacing - start + 0.5) * spacing - 0.5  # voxels of 1 mm
+            near = tuple(slice(max(0, int(np.floor(p))), int(np.ceil(p)) + 1) for p in place)
+            found[lesion["lesion"]] = components[near].max()
+        kept = {number: one for number, one in found.items() if f"{case['case']}#{number}" not in lost}
+        assert all(kept.values())
+        assert len(set(kept.values())) == len(kept)
+        for number, one in found.items():
+            assert number in kept or one == 0 or one in kept.values()
+
+
 def test_s0_keeps_what_is_coarse_already(planned, capsys):
     assert plan_preprocess.main([*where(planned, 503), "--preset", "s0"]) == 0
     assert "25 of 25 lesions stay lesions of their own at 1 x 1 x 1 mm" in capsys.readouterr().out
