@@ -1,6 +1,6 @@
 """A dry run of cards: what they match and what would go wrong, from headers alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from cmb_autoseg.dataset_conversion.case_conversion import reference_grid
 from cmb_autoseg.dataset_conversion.conversion import merge_cases
+from cmb_autoseg.dataset_conversion.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.labels import read_label
 from cmb_autoseg.dataset_conversion.resolver import Cohort
 from cmb_autoseg.errors import CMBError, GeometryError, InputError
@@ -77,11 +78,11 @@ def check_cohorts(cohorts: Sequence[Cohort], count_lesions: bool = False) -> lis
     Raises:
         CardError, LeakageError: the cohorts cannot be merged.
     """
-    merge_cases(cohorts)
-    return [_check(cohort, count_lesions) for cohort in cohorts]
+    shared = shared_scans(merge_cases(cohorts))
+    return [_check(cohort, shared, count_lesions) for cohort in cohorts]
 
 
-def _check(cohort: Cohort, count_lesions: bool) -> CohortCheck:
+def _check(cohort: Cohort, shared: Mapping[str, str], count_lesions: bool) -> CohortCheck:
     problems: dict[str, str] = {}
     lesions: dict[str, int] = {}
     for case in track(cohort.cases, f"Checking {cohort.name}"):
@@ -91,6 +92,9 @@ def _check(cohort: Cohort, count_lesions: bool) -> CohortCheck:
                 lesions[case.name] = read_label(case.label, reference_grid(case)).n_lesions
         except CMBError as error:
             problems[case.name] = " ".join(str(error).split())
+        doubled = next((shared[source.path] for source in case.images.values() if source.path in shared), None)
+        if doubled is not None:
+            problems.setdefault(case.name, doubled)
     return CohortCheck(cohort, problems, lesions if count_lesions else None)
 
 

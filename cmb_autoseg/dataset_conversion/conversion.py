@@ -21,6 +21,7 @@ from cmb_autoseg.dataset_conversion.case_conversion import (
     remove_files,
     source_paths,
 )
+from cmb_autoseg.dataset_conversion.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, InputError, LeakageError
 from cmb_autoseg.files import read_tsv, write_json, write_text, write_tsv
@@ -84,14 +85,29 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int = 1) -
         CardError: two cards of one cohort name the same case.
         OutputError: another process works on this dataset.
     """
-    cases = merge_cases(cohorts)
-    exclusions = [exclusion for cohort in cohorts for exclusion in cohort.exclusions]
     of_name = {cohort.name: cohort for cohort in cohorts}
+    cases, shared = _without_shared_scans(merge_cases(cohorts), of_name)
+    exclusions = [*(exclusion for cohort in cohorts for exclusion in cohort.exclusions), *shared]
     _check_ownership(folders, of_name)
     if not cases:
         raise InputError(_no_case_left(cohorts, exclusions))
     with own_folder(folders.raw, "cmb_convert"):
         return _convert(cases, exclusions, folders, of_name, jobs)
+
+
+def _without_shared_scans(cases: Sequence[Case], cohorts: Mapping[str, Cohort]) -> tuple[list[Case], list[Exclusion]]:
+    """The cases whose scans are theirs alone, and those that share one with another subject."""
+    shared = shared_scans(cases)
+    kept: list[Case] = []
+    exclusions: list[Exclusion] = []
+    for case in cases:
+        reason = next((shared[source.path] for source in case.images.values() if source.path in shared), None)
+        if reason is None:
+            kept.append(case)
+            continue
+        text = _disguise(cohorts[case.cohort], reason)
+        exclusions.append(Exclusion(case=case.name, cohort=case.cohort, subject=case.subject, reason=text))
+    return kept, exclusions
 
 
 def _convert(

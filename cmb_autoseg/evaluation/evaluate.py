@@ -16,6 +16,7 @@ __all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks", "
 MASK_PATTERNS = ("<case>.nii.gz", "<case>_mask.nii.gz", "<case>_dseg.nii.gz")
 MASK_ENDINGS = ("_mask", "_dseg")
 PROBABILITY_ENDINGS = ("_prob", "_label-CMB_probseg")
+CHANNEL = re.compile(r".*_0\d{3}")
 NO_MASK = re.compile(r".*(_prob|_probseg|_desc-lesions_dseg|_0\d{3})")
 """Probability maps, numbered lesions, and images in nnU-Net's naming, that lie beside masks; `_2019` ends a name."""
 
@@ -67,7 +68,16 @@ def evaluate_folder(
     names = on_cases(sorted(references))
     report = _collect(((name, partial(score, name)) for name in names), protocol)
     alone = sorted(predictions.keys() - references.keys())
-    warnings = tuple(f"{name}: predicted, but without reference in {reference}; not scored" for name in alone)
+    warnings = (
+        *(f"{name}: predicted, but without reference in {reference}; not scored" for name in alone),
+        *(
+            f"{path}: taken for an image by its name, not scored; if it is a mask, name it as one of "
+            f"{', '.join(MASK_PATTERNS)}"
+            for folder in (predicted, reference)
+            for path in sorted(folder.iterdir())
+            if is_nifti(path) and CHANNEL.fullmatch(nifti_stem(path))
+        ),
+    )
     return report.model_copy(update={"warnings": warnings})
 
 

@@ -18,14 +18,18 @@ from cmb_autoseg.inference.layouts import OUTDATED, CaseResult, Layout, Outcome
 from cmb_autoseg.lesions import describe, lesion_components
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.progress import log
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, OperatingPoint, Role, TrainingRange
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, LesionTable, OperatingPoint, Role, TrainingRange
 from cmb_autoseg.run_log import open_log, versions
 
-__all__ = ["CaseResult", "predict_case", "predict_cases", "range_warnings"]
+__all__ = ["CaseResult", "predict_case", "predict_cases", "range_warnings", "size_warnings"]
 
 SPACING_TOLERANCE = 1.2
 BRAIN_TOLERANCE = 1.5
 """A scan is outside the training range when its spacing or brain volume leaves it by more than this factor."""
+
+
+LARGEST_LESION_MM3 = 2000.0
+"""Four times the ball of 10 mm, above which a bleed is no longer called a microbleed (Greenberg et al. 2009)."""
 
 
 def predict_cases(
@@ -105,7 +109,7 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
     components = lesion_components(probability, point)
     table = describe(case.name, components, probability)
     outside = range_warnings(prepared, ensemble.plan.training_range, ensemble.channels)
-    warnings = (*fixed["notes"], *prepared.warnings, *outside)
+    warnings = (*fixed["notes"], *prepared.warnings, *outside, *size_warnings(table, point))
     clock.stop("lesions")
     record = {
         **fixed,
@@ -159,6 +163,17 @@ class _Clock:
         now = time.monotonic()
         self.seconds[step] = round(now - self.last, 3)
         self.last = now
+
+
+def size_warnings(table: LesionTable, point: OperatingPoint) -> tuple[str, ...]:
+    """Say which lesions are far too large for microbleeds, as a threshold near 0 makes them."""
+    large = [lesion for lesion in table.lesions if lesion.volume_mm3 > LARGEST_LESION_MM3]
+    if not large:
+        return ()
+    return (
+        f"lesion {large[0].lesion} has {large[0].volume_mm3:.0f} mm3, more than a microbleed can have (10 mm across: "
+        f"524 mm3); look at the picture, and try a threshold above {point.threshold:g}",
+    )
 
 
 def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[Role, ...]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cmb_autoseg.geometry import Volume, to_canonical
 from cmb_autoseg.preprocessing.brain_mask import dilate_mm, find_brain
-from cmb_autoseg.preprocessing.checks import check_one_grid, read_sequences, repair
+from cmb_autoseg.preprocessing.checks import check_one_grid, orientation_warnings, read_sequences, repair
 from cmb_autoseg.records import Case, Role
 
 __all__ = ["PreparedCase", "prepare_case"]
@@ -60,7 +60,12 @@ def prepare_case(case: Case, label: Volume | None = None) -> PreparedCase:
         brain=brain,
         label=marked,
         original=stored[case.reference_role],
-        warnings=(*(text for _, texts in repaired.values() for text in texts), *brain_warnings, *label_warnings),
+        warnings=(
+            *(text for role, volume in stored.items() for text in orientation_warnings(role, volume)),
+            *(text for _, texts in repaired.values() for text in texts),
+            *brain_warnings,
+            *label_warnings,
+        ),
     )
 
 

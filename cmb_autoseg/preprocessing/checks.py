@@ -9,9 +9,11 @@ from cmb_autoseg.errors import GeometryError, InputError
 from cmb_autoseg.geometry import Volume, check_same_grid, read_volume, to_canonical
 from cmb_autoseg.records import Case, Role
 
-__all__ = ["check_one_grid", "read_sequences", "repair"]
+__all__ = ["check_one_grid", "orientation_warnings", "read_sequences", "repair"]
 
 
+QFORM_TOLERANCE_MM = 1.0
+"""Rounding of the qform's quaternion moves a corner by less."""
 LARGEST_VALUE = 1e15
 """Larger grey values overflow float32 when they are squared and summed."""
 
@@ -70,6 +72,23 @@ def _with_geometry(case: Case, role: Role, volumes: dict[Role, Volume]) -> Volum
         )
     # The giver's header goes along: it holds the qform and sform that results are written with.
     return replace(volumes[role], affine=volumes[giver].affine, header=volumes[giver].header)
+
+
+def orientation_warnings(role: Role, volume: Volume) -> tuple[str, ...]:
+    """Say where a header leaves open, or says twice, how a scan lies in the head."""
+    if volume.header is None:
+        return ()
+    name = Path(volume.name).name
+    qform, sform = (getattr(volume.header, f"get_{kind}")(coded=True)[0] for kind in ("qform", "sform"))
+    if qform is None and sform is None:
+        return (f"{role}: {name} does not say how it lies in the head (qform and sform code 0); left may be right",)
+    if qform is None or sform is None:
+        return ()
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.shape], [1])).reshape(4, -1)
+    apart_mm = float(np.linalg.norm(((qform - sform) @ corners)[:3], axis=0).max())
+    if apart_mm <= QFORM_TOLERANCE_MM:
+        return ()
+    return (f"{role}: qform and sform of {name} place a corner {apart_mm:.1f} mm apart; the sform is used",)
 
 
 def repair(case: Case, role: Role, volume: Volume) -> tuple[Volume, tuple[str, ...]]:

@@ -64,7 +64,7 @@ LAYOUTS = {
 def test_drafted_card_passes_its_check(layout, tmp_path, capsys):
     for number in (101, 102, 103):
         for template in LAYOUTS[layout]:
-            is_label = any(word in template.lower() for word in ("cmb", "mask", "lesion", "label", "bleeds"))
+            is_label = any(word in template.lower() for word in ("cmb", "_mask", "lesion", "label", "bleeds"))
             save(tmp_path / "c" / template.format(n=number), ball_mask([((9, 9, 7), 1)]) if is_label else scan(number))
     card = tmp_path / "card.yaml"
     assert main(["init", str(tmp_path / "c"), "-o", str(card)]) == 0

@@ -324,3 +324,29 @@ def test_an_interrupted_second_prediction_is_not_taken_for_the_first(trained, tm
     assert run_predict(trained, out, a_scan(trained), "--operating-point", "0.3") == 0
     assert (out / "p2-susc_prob.nii.gz").read_bytes() == first
     assert json.loads((out / "p2-susc.json").read_text()) == record
+
+
+def test_a_threshold_near_zero_makes_lesions_too_large_and_says_so(trained, tmp_path, capsys):
+    assert run_predict(trained, tmp_path / "out", a_scan(trained), "--operating-point", "0.000001") == 0
+    captured = capsys.readouterr().err
+    assert "lesion 1 has" in captured
+    assert "more than a microbleed can have (10 mm across: 524 mm3); look at the picture" in captured
+    assert run_predict(trained, tmp_path / "other", a_scan(trained), "--operating-point", "0.999999") == 0
+    assert "more than a microbleed" not in capsys.readouterr().err
+
+
+def test_masks_named_like_images_are_told_of(trained, tmp_path, capsys):
+    for folder in ("pred", "ref"):
+        save(tmp_path / folder / "a.nii.gz", mask((8, 8, 5)))
+        save(tmp_path / folder / "b_2019.nii.gz", mask((8, 8, 5)))
+    save(tmp_path / "ref" / "c_0001.nii.gz", mask((8, 8, 5)))
+    where = ["-p", str(tmp_path / "pred"), "--reference", str(tmp_path / "ref"), "-o", str(tmp_path / "out")]
+    assert evaluate.main(where) == 0
+    assert "c_0001.nii.gz: taken for an image by its name, not scored" in capsys.readouterr().err
+    assert [row["case"] for row in read_tsv(tmp_path / "out" / "per_case.tsv")] == ["a", "b_2019"]
+
+
+def test_a_suffix_in_capitals_is_read(trained, tmp_path):
+    shutil.copy(a_scan(trained), tmp_path / "SWI.NII.GZ")
+    assert run_predict(trained, tmp_path / "out", tmp_path / "SWI.NII.GZ", "-f", "0") == 0
+    assert (tmp_path / "out" / "SWI_mask.nii.gz").is_file()
