@@ -175,7 +175,9 @@ def _yaml(folder: Path, templates: Sequence[_Template], has_participants: bool) 
         optional = ", optional: true" if len(label.keys & everyone) < len(everyone) else ""
         lines += ["labels:", f"  cmb: {{kind: {kind}{optional}, path: {_quoted(label.pattern)}}}"]
     else:
-        lines.append("labels: {}  # no mask or point list recognized; if there is one, add labels.cmb (docs/reference/cards.md)")
+        lines.append(
+            "labels: {}  # no mask or point list recognized; if there is one, add labels.cmb (docs/reference/cards.md)"
+        )
     if has_participants:
         lines += ["meta:", "  participants: {path: participants.tsv, key: sub}"]
     lines += [f"# not used: {template.pattern}" for template in (*labels[1:], *unused)]

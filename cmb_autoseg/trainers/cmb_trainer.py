@@ -273,7 +273,9 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
             for name, value in figures.items():
                 logger.log(name, value, self.current_epoch)
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
-        record(f"fold {self.fold}, epoch {self.current_epoch}: {shown}", event="epoch", fold=self.fold, **self.curves[-1])
+        record(
+            f"fold {self.fold}, epoch {self.current_epoch}: {shown}", event="epoch", fold=self.fold, **self.curves[-1]
+        )
 
     def on_epoch_end(self) -> None:
         """Curves and a checkpoint after every epoch."""

@@ -81,10 +81,16 @@ def run_line(line, monkeypatch):
             monkeypatch.chdir(words[1])
         elif words[0] == "export":
             name, _, value = part.removeprefix("export ").partition("=")
-            shown = subprocess.run(["bash", "-ec", f"printf %s {value}"], capture_output=True, text=True, check=True)
-            monkeypatch.setenv(name, shown.stdout)
+            monkeypatch.setenv(name, bash(f'value={value}; printf %s "$value"'))
         else:
-            subprocess.run(["bash", "-ec", part], check=True)
+            bash(part)
+
+
+def bash(line):
+    """What a line prints where the environment of these tests is activated."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": programs}
+    return subprocess.run(["bash", "-ec", line], env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def _run_command(words):
