@@ -65,8 +65,8 @@ def predict_cases(
         except (CMBError, OSError, RuntimeError, MemoryError) as error:
             if refuse:
                 _set_aside(case.name, layout)
-                raise
-            failed.append(InputFailure(case.name, " ".join((str(error) or type(error).__name__).split())))
+                raise error if isinstance(error, CMBError) else InputError(f"{case.name}: {_reason(error)}") from error
+            failed.append(InputFailure(case.name, _reason(error)))
     for name in {failure.case for failure in failed} - {result.table.case for result in results}:
         _set_aside(name, layout)
     open_log(layout.out)
@@ -78,6 +78,14 @@ def _set_aside(case: str, layout: Layout) -> None:
     moved = layout.set_aside(case)
     if moved:
         log(f"{case}: {len(moved)} files of an earlier run moved to {layout.out / OUTDATED}, since it failed now")
+
+
+def _reason(error: Exception) -> str:
+    """Why a case failed, in one line."""
+    message = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in message or "can't allocate" in message:
+        return "needs more memory than there is; close other programs, or use a machine with more"
+    return message or type(error).__name__
 
 
 def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> CaseResult:

@@ -1,4 +1,4 @@
-"""A disk that is full at any moment: one line, nothing half-written, and the same command goes on once there is room."""
+"""A disk that is full at any moment: one line, nothing half-written; the same command goes on once there is room."""
 
 import errno
 import os
