@@ -1,6 +1,7 @@
 """Find a trained model and read what it says of itself, without loading weights."""
 
 from pathlib import Path
+from typing import Any
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
@@ -8,7 +9,7 @@ from cmb_autoseg.inference.operating_points import is_number, resolve_operating_
 from cmb_autoseg.records import OperatingPoint, Plan
 from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace
 
-__all__ = ["find_model", "operating_point", "trained_plan"]
+__all__ = ["find_model", "operating_point", "trained_plan", "trained_settings"]
 
 
 def find_model(
@@ -44,17 +45,29 @@ def find_model(
     return model
 
 
+def trained_settings(folder: Path) -> dict[str, Any]:
+    """What a model was trained by: plan, recipe and seed, as its `plans.json` holds them.
+
+    Raises:
+        InputError: they are not in it.
+    """
+    plans = read_json(folder / "plans.json")
+    settings = plans.get("cmb_autoseg") if isinstance(plans, dict) else None
+    if not isinstance(settings, dict) or "plan" not in settings:
+        raise InputError(
+            f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train, or the file "
+            "is damaged: restore it, or move the folder away and train anew"
+        )
+    return settings
+
+
 def trained_plan(folder: Path) -> Plan:
     """The plan that a model was trained by, as its `plans.json` holds it.
 
     Raises:
         InputError: there is none in it, or one of another version.
     """
-    content = read_json(folder / "plans.json")
-    settings = content.get("cmb_autoseg") if isinstance(content, dict) else None
-    if not isinstance(settings, dict) or "plan" not in settings:
-        raise InputError(f"{folder}/plans.json: lacks the key cmb_autoseg.plan; the folder was not made by cmb_train")
-    return Plan.parse(settings["plan"], f"{folder}/plans.json: cmb_autoseg.plan")
+    return Plan.parse(trained_settings(folder)["plan"], f"{folder}/plans.json: cmb_autoseg.plan")
 
 
 def operating_point(folder: Path, wanted: str) -> OperatingPoint:
@@ -79,8 +92,8 @@ def operating_point(folder: Path, wanted: str) -> OperatingPoint:
 
 def _finalizing(folder: Path) -> str:
     """The command that chooses a model's operating points."""
-    recipe = read_json(folder / "plans.json").get("plans_name", "RECIPE")
     plan = trained_plan(folder)
+    recipe = read_json(folder / "plans.json").get("plans_name", "RECIPE")
     name = recipe.removesuffix(f"_{plan.preset}")
     preset = "" if plan.preset == "adaptive" else f" -p {plan.preset}"
     return f"run cmb_finalize -d {DatasetFolders(folder, plan.dataset).number} -r {name}{preset}"

@@ -17,6 +17,7 @@ from cmb_autoseg._nnunet import (
 )
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json, write_json
+from cmb_autoseg.inference.model_folder import trained_settings
 from cmb_autoseg.interruption import hold_back_stops
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import Meter, log
@@ -123,9 +124,9 @@ def _with_recipe(plan: Plan, recipe: Recipe) -> Plan:
 def _refuse_mixture(model: Path, settings: dict[str, object]) -> None:
     if not (model / "plans.json").is_file():
         return
-    trained = read_json(model / "plans.json")["cmb_autoseg"]
+    trained = trained_settings(model)
     for key, name in (("plan", "plan"), ("recipe", "recipe or schedule"), ("seed", "seed")):
-        if trained[key] != settings[key]:
+        if trained.get(key) != settings[key]:
             raise InputError(
                 f"{model}: holds folds trained with another {name}; folds of one model must share it: "
                 "move that folder away, or use the same settings as before"

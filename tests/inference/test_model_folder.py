@@ -3,7 +3,7 @@
 import pytest
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.inference.model_folder import find_model
+from cmb_autoseg.inference.model_folder import find_model, operating_point, trained_settings
 
 
 @pytest.fixture
@@ -40,3 +40,13 @@ def test_no_model_and_two_models_are_refused(workspace):
         find_model(None, None, "both", None, workspace)
     with pytest.raises(InputError, match="found both"):
         find_model(workspace, "501", "both", None, workspace)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"cmb_autoseg": null}', '{"cmb_autoseg": {}}'])
+def test_plans_without_what_the_model_was_trained_by_name_the_file_and_the_cure(workspace, content):
+    model = workspace / "results" / "Dataset501_A" / "CMBTrainer__both__3d"
+    (model / "plans.json").write_text(content)
+    with pytest.raises(InputError, match=r"both__3d/plans.json: lacks the key .* or move the folder away"):
+        trained_settings(model)
+    with pytest.raises(InputError, match=r"both__3d/plans.json: lacks the key"):
+        operating_point(model, "balanced")
