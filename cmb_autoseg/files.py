@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cmb_autoseg.errors import InputError, OutputError
+from cmb_autoseg.run_log import RUN_TOKEN
 
 __all__ = [
     "atomic_path",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-TEMPORARY_NAME = re.compile(r"\.tmp\d+_.+")
+TEMPORARY_NAME = re.compile(r"\.tmp\d+-[0-9a-f]{8}_.+")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_BYTES = 2**20
 """Libraries that write in C report a full disk in words of their own; less free space than this explains them."""
@@ -43,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the temporary file cannot be made, written (a full disk) or renamed.
     """
-    temporary = path.with_name(f".tmp{os.getpid()}_{path.name}")
+    temporary = path.with_name(f".tmp{RUN_TOKEN}_{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
@@ -154,7 +155,7 @@ def writable_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".tmp{os.getpid()}_probe"
+        probe = path / f".tmp{RUN_TOKEN}_probe"
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -64,7 +64,13 @@ def hold_back_stops() -> Iterator[StopRequest]:
 
 
 def end_with(parent: int) -> None:
-    """End this worker process when the process `parent` that started it is gone; one that was killed tells nobody."""
+    """Leave it to the process `parent` when this worker, which it started, ends.
+
+    A signal to all processes of a job must not take the workers from a parent that is just finishing its
+    step, and workers must not outlive a parent that was killed. Call it in the worker's main thread.
+    """
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -83,11 +89,8 @@ def _handlers(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]
     owner = os.getpid()
 
     def handle_in_owner(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner:
+        if os.getpid() == owner:  # Workers are forked with this handler; `end_with` tells them when to end.
             handle(number, frame)
-        elif number != signal.SIGINT:  # Ctrl-C reaches forked workers too; their parent ends them.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
 
     before = {number: signal.getsignal(number) for number in STOPS}
     taken = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]

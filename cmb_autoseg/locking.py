@@ -16,7 +16,7 @@ LOCK_NAME = ".cmb_autoseg.lock"
 
 
 @contextmanager
-def own_folder(folder: Path, doing: str, wait_s: float = 0.0, nested: bool = True) -> Iterator[None]:
+def own_folder(folder: Path, doing: str, wait_s: float = 1.0, nested: bool = True) -> Iterator[None]:
     """Make a folder this process's own for a block; nobody else may write there meanwhile.
 
     The lock is the operating system's, so it ends with the process however that ends. What a killed

@@ -39,7 +39,6 @@ from cmb_autoseg.planners import (
     fingerprint,
     fingerprint_path,
     plan_dataset,
-    plan_path,
     split_folds,
 )
 from cmb_autoseg.progress import Meter, log, track
@@ -89,8 +88,8 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
         content: dict[str, object] = {"plan": plan.model_dump(mode="json")}
         write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, content))
         write_json(base / "dataset.json", dataset_json(plan.channels, len(raw.training_cases()), plan.dataset))
-        write_text(plan_path(folders, plan.preset, ".txt"), explain(plan, measured, splits))
-        plan.write(plan_path(folders, plan.preset))
+        write_text(folders.plan(plan.preset, ".txt"), explain(plan, measured, splits))
+        plan.write(folders.plan(plan.preset))
     return plan
 
 
@@ -134,11 +133,11 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
     folder = preprocessed_folder(raw.folders, plan.preset)
     # Beside the folder, since nnU-Net takes every kind of file in it for a kind of data.
     made_by = folder.with_name(f"{folder.name}_made_by.json")
-    if folder.is_dir() and (not made_by.is_file() or read_json(made_by) != {"plan": plan.digest}):
+    if folder.is_dir() and not _is_made_by(plan, made_by):
         _refuse_while_training(raw.folders)
         # Should this be interrupted, nobody may train by the old plan on inputs of the new one.
         for suffix in (".json", ".txt"):
-            plan_path(raw.folders, plan.preset, suffix).unlink(missing_ok=True)
+            raw.folders.plan(plan.preset, suffix).unlink(missing_ok=True)
         shutil.rmtree(folder)
     write_json(made_by, {"plan": plan.digest})
     todo = [
@@ -164,6 +163,14 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
             save_network_input(result, folder, case.name, plan.patch_shape)
 
 
+def _is_made_by(plan: Plan, record: Path) -> bool:
+    """Whether the record beside network inputs names this plan; one that is missing or damaged names none."""
+    try:
+        return bool(read_json(record) == {"plan": plan.digest})
+    except InputError:
+        return False
+
+
 def _refuse_while_training(folders: DatasetFolders) -> None:
     for fold in sorted(folders.results.glob("*/fold_*")):
         doing = is_owned(fold)
@@ -179,7 +186,7 @@ def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
     Raises:
         InputError: the dataset is not planned.
     """
-    there = [name for name in PRESETS if plan_path(folders, name).is_file()]
+    there = [name for name in PRESETS if folders.plan(name).is_file()]
     chosen = preset or (there[0] if there else "adaptive")
     if chosen not in there:
         raise InputError(
@@ -187,7 +194,7 @@ def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
             f"--preset {chosen}"
         )
     try:
-        return Plan.read(plan_path(folders, chosen))
+        return Plan.read(folders.plan(chosen))
     except InputError as error:
         problem = str(error).partition("; ")[0]
         raise InputError(f"{problem}; run cmb_plan_preprocess -d {folders.number} --preset {chosen} again") from None
@@ -274,10 +281,17 @@ def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[Fold
         listed = [str(fold) for fold in absent]
         raise InputError(f"{model}: folds {', '.join(listed)} are not trained; run {command} {' '.join(listed)}")
     try:
-        return [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(N_FOLDS)]
+        records = [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(N_FOLDS)]
     except InputError as error:
         problem = str(error).partition("; ")[0]
         raise InputError(f"{problem}; delete it and run {command} all") from None
+    for record, fold in zip(records, parse_folds(folders), strict=True):
+        if (set(record.training_cases), set(record.validation_cases)) != (set(fold["train"]), set(fold["val"])):
+            raise InputError(
+                f"{model / f'fold_{record.fold}'}: trained on another deal of the cases than "
+                f"{folds_file(folders)} has now; move the folder {model.name} away and run {command} all"
+            )
+    return records
 
 
 def _out_of_fold(raw: RawDataset, records: Sequence[FoldModel], model: Path, device: str) -> Iterator[ScoredCase]:

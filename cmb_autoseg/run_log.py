@@ -14,8 +14,10 @@ from typing import Any, TextIO
 
 from cmb_autoseg import __version__
 
-__all__ = ["RunLog", "open_log", "record", "run_log", "versions"]
+__all__ = ["RUN_TOKEN", "RunLog", "open_log", "record", "run_log", "versions"]
 
+RUN_TOKEN = f"{os.getpid()}-{os.urandom(4).hex()}"
+"""Tells this run from others, also in containers, which number their processes anew, and on shared folders."""
 LIBRARIES = ("torch", "nnunetv2", "numpy", "scipy", "nibabel")
 
 
@@ -51,11 +53,11 @@ class RunLog:
         if self._text is not None:
             return
         stamp = self.start.strftime("%Y%m%dT%H%M%SZ")
-        path = folder / "logs" / f"{stamp}_{self.command}_{os.getpid()}.log"
+        path = folder / "logs" / f"{stamp}_{self.command}_{RUN_TOKEN}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._text = path.open("a", encoding="utf-8")
+        self._text = path.open("a", encoding="utf-8", errors="backslashreplace")
         if self.as_json:
-            self._json = path.with_suffix(".jsonl").open("a", encoding="utf-8")
+            self._json = path.with_suffix(".jsonl").open("a", encoding="utf-8", errors="backslashreplace")
         self._write(self.start, f"{self.command} {shlex.join(self.argv)}".rstrip(), self._circumstances())
         for entry in self._waiting:
             self._write(*entry)

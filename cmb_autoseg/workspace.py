@@ -41,6 +41,10 @@ class DatasetFolders:
     def results(self) -> Path:
         return self.workspace / "results" / self.name
 
+    def plan(self, preset: str, suffix: str = ".json") -> Path:
+        """Our plan of one preset; with suffix `.txt` its explanation."""
+        return self.preprocessed / f"{preset}_plan{suffix}"
+
     def model(self, recipe: str, preset: str = "adaptive") -> Path:
         """The folder of the model that `recipe` trains; a preset other than `adaptive` is part of its name."""
         name = recipe if preset == "adaptive" else f"{recipe}_{preset}"

@@ -22,7 +22,7 @@ def test_a_signal_ends_a_command_with_the_shells_code_and_nothing_half_written(t
 
     before = signal.getsignal(number)
     assert run_command(Parser("cmb_x", ""), run, []) == 128 + number
-    assert "cmb_x: interrupted; the same command goes on where it stopped" in capsys.readouterr().err
+    assert "cmb_x: interrupted; run the same command again to go on" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     assert signal.getsignal(number) is before
 

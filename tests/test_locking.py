@@ -48,10 +48,10 @@ def test_the_lock_dies_with_its_owner(holder, tmp_path):
 def test_leftovers_of_killed_runs_are_cleared_and_other_files_are_not(tmp_path):
     below = tmp_path / "below"
     below.mkdir()
-    for name in (".tmp123_scan.nii.gz", "below/.tmp9_a.json", ".tmpfile", ".tmp_mine", "scan.nii.gz"):
+    for name in (".tmp123-0a1b2c3d_scan.nii.gz", "below/.tmp9-ffffffff_a.json", ".tmpfile", ".tmp_mine", "scan.nii.gz"):
         (tmp_path / name).touch()
     with own_folder(tmp_path, "cmb_convert", nested=False):
-        assert (below / ".tmp9_a.json").exists()
+        assert (below / ".tmp9-ffffffff_a.json").exists()
     with own_folder(tmp_path, "cmb_convert"):
         pass
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())

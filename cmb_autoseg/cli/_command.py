@@ -242,7 +242,7 @@ def run_command(parser: Parser, run: Callable[[argparse.Namespace], int], argv: 
     except CMBError as error:
         return _complain(parser.prog, str(error), args.debug)
     except KeyboardInterrupt as error:
-        print(f"{parser.prog}: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(f"{parser.prog}: interrupted; run the same command again to go on", file=sys.stderr)
         return SIGNAL_EXIT + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

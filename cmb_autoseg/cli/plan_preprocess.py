@@ -76,6 +76,7 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.files import writable_folder
+    from cmb_autoseg.progress import report
     from cmb_autoseg.workspace import Workspace
 
     workspace = Workspace.find(args.workspace)
@@ -91,24 +92,25 @@ def run(args: argparse.Namespace) -> int:
 
         text = stored_explanation(folders, args.preset, args.device, args.gpu_memory_target)
         if text is not None:
-            print(text)
+            report(text)
             return code
     writable_folder(folders.workspace)
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline import plan_preprocess
-    from cmb_autoseg.planners import PlanSettings, plan_path
+    from cmb_autoseg.planners import PlanSettings
 
     settings = PlanSettings(args.preset, device, args.gpu_memory_target or MEMORY_GB[device], args.allow_lesion_loss)
     plan = plan_preprocess(folders, settings, args.seed)
     if args.explain:
-        print(plan_path(folders, plan.preset, ".txt").read_text(encoding="utf-8"))
+        report(folders.plan(plan.preset, ".txt").read_text(encoding="utf-8"))
     else:
-        print(f"{plan.dataset}, preset {plan.preset}: {plan.lesions_before} lesions before, {plan.lesions_after} after")
+        lesions = f"{plan.lesions_before} lesions before, {plan.lesions_after} after"
+        report(f"{plan.dataset}, preset {plan.preset}: {lesions}")
         for reason in plan.reasons:
-            print(f"  {reason.text}")
-    print(f"plan: {plan_path(folders, plan.preset)}")
-    print(f"next: cmb_train -d {folders.number} -f all")
+            report(f"  {reason.text}")
+    report(f"plan: {folders.plan(plan.preset)}")
+    report(f"next: cmb_train -d {folders.number} -f all")
     return code
 
 

@@ -4,7 +4,7 @@ from cmb_autoseg.planners.explain import explain
 from cmb_autoseg.planners.fingerprint import fingerprint
 from cmb_autoseg.planners.planner import PlanSettings, plan_dataset
 from cmb_autoseg.planners.splits import N_FOLDS, split_folds
-from cmb_autoseg.planners.stored import current_fingerprint, fingerprint_path, plan_path, stored_explanation
+from cmb_autoseg.planners.stored import current_fingerprint, fingerprint_path, stored_explanation
 
 __all__ = [
     "N_FOLDS",
@@ -14,7 +14,6 @@ __all__ = [
     "fingerprint",
     "fingerprint_path",
     "plan_dataset",
-    "plan_path",
     "split_folds",
     "stored_explanation",
 ]

@@ -4,20 +4,15 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.planners.explain import explain
-from cmb_autoseg.raw_dataset import RawDataset, parse_folds, read_raw_dataset
+from cmb_autoseg.raw_dataset import RawDataset, check_folds, parse_folds, read_raw_dataset
 from cmb_autoseg.records import Fingerprint, Plan
 from cmb_autoseg.workspace import DatasetFolders
 
-__all__ = ["current_fingerprint", "fingerprint_path", "plan_path", "stored_explanation"]
+__all__ = ["current_fingerprint", "fingerprint_path", "stored_explanation"]
 
 
 def fingerprint_path(folders: DatasetFolders) -> Path:
     return folders.preprocessed / "dataset_fingerprint.json"
-
-
-def plan_path(folders: DatasetFolders, preset: str, suffix: str = ".json") -> Path:
-    """Our plan of one preset; with suffix `.txt` its explanation."""
-    return folders.preprocessed / f"{preset}_plan{suffix}"
 
 
 def current_fingerprint(raw: RawDataset, plan: Plan) -> Fingerprint | None:
@@ -41,17 +36,20 @@ def stored_explanation(
         memory_gb: likewise.
 
     Raises:
-        InputError: no finished raw dataset.
+        InputError: no finished raw dataset, or folds that were edited into something unusable.
+        LeakageError: a subject stands on both sides of a fold.
     """
     raw = read_raw_dataset(folders)
-    if not plan_path(folders, preset).is_file():
+    if not folders.plan(preset).is_file():
         return None
     try:
-        plan = Plan.read(plan_path(folders, preset))
+        plan = Plan.read(folders.plan(preset))
         measured = current_fingerprint(raw, plan)
         folds = parse_folds(folders)
     except InputError:  # of another version, or incomplete: planned anew
         return None
     if measured is None or device not in (None, plan.device) or memory_gb not in (None, plan.memory_target_gb):
         return None
+    check_folds(raw, folds)
+    check_folds(raw, folds)
     return explain(plan, measured, folds)

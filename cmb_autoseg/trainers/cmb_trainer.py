@@ -322,11 +322,18 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         """Go on where a checkpoint of this very recipe, plan and seed stopped.
 
         Raises:
-            KeyError, RuntimeError, ...: it is damaged or of another network.
+            InputError: it is of another fold, plan, recipe, seed or deal of the cases to folds.
+            KeyError, RuntimeError, ...: it is damaged.
         """
         if not self.was_initialized:
             self.initialize()
         checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=True)
+        ours = (self.fold, self.plans_manager.plans["cmb_autoseg"])
+        if (checkpoint["init_args"]["fold"], checkpoint["settings"]) != ours:
+            raise InputError(
+                f"{filename_or_checkpoint}: of another fold, plan, recipe, seed or deal of the cases to folds; "
+                "delete it to train this fold from the start"
+            )
         self.network.load_state_dict(checkpoint["network_weights"])
         self.optimizer.load_state_dict(checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:

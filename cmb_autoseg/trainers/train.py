@@ -1,5 +1,6 @@
 """The training stage: one fold of one recipe on one preprocessed dataset."""
 
+import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,8 +16,8 @@ from cmb_autoseg._nnunet import (
     preprocessed_folder,
     refuse_unusable_logger,
 )
-from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import file_digest, read_json, write_json
+from cmb_autoseg.errors import CMBError, InputError
+from cmb_autoseg.files import file_digest, read_json, text_digest, write_json
 from cmb_autoseg.inference.model_folder import trained_settings
 from cmb_autoseg.interruption import hold_back_stops
 from cmb_autoseg.locking import own_folder
@@ -29,6 +30,13 @@ from cmb_autoseg.trainers.recipe import Recipe
 __all__ = ["fold_folder", "train_fold"]
 
 WORKERS_WITH_CUDA = 12
+MIXTURES = {
+    "plan": "plan",
+    "recipe": "recipe or schedule",
+    "seed": "seed",
+    "folds": "deal of the cases to folds",
+}
+"""What the folds of one model must share, by key of its settings, and in words."""
 
 
 def fold_folder(model: Path, fold: int) -> Path:
@@ -66,10 +74,12 @@ def train_fold(
         OutputError: another process trains this fold.
         Stopped: the process was asked to end, and the checkpoint is written.
     """
+    folds = _folds(raw)
     settings: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
         "seed": seed,
         "plan": plan.model_dump(mode="json"),
+        "folds": text_digest(json.dumps(folds)),
     }
     _refuse_mixture(model, settings)
     folder = fold_folder(model, fold)
@@ -77,7 +87,7 @@ def train_fold(
     if record_path.is_file() and (folder / FINAL_CHECKPOINT).is_file():
         log(f"fold {fold}: finished already, left as it is")
         return FoldModel.read(record_path)
-    split = _fold_of(raw, fold)
+    split = folds[fold]
     plans = nnunet_plans(_with_recipe(plan, recipe), model.name.split("__")[1], settings)
     content = dataset_json(plan.channels, len(split["train"]) + len(split["val"]), plan.dataset)
     with own_folder(folder, f"the training of fold {fold}"):
@@ -100,8 +110,8 @@ def train_fold(
     return record
 
 
-def _fold_of(raw: RawDataset, fold: int) -> Fold:
-    """The cases of a fold; both copies of the folds must say the same, since nnU-Net reads the other one."""
+def _folds(raw: RawDataset) -> list[Fold]:
+    """The folds; both copies of the folds must say the same, since nnU-Net reads the other one."""
     folds = parse_folds(raw.folders)
     check_folds(raw, folds)
     copy = raw.folders.preprocessed / "splits_final.json"
@@ -110,7 +120,7 @@ def _fold_of(raw: RawDataset, fold: int) -> Fold:
         raise InputError(
             f"{copy}: {found} {folds_file(raw.folders)}; run cmb_plan_preprocess -d {raw.folders.number} to copy it"
         )
-    return folds[fold]
+    return folds
 
 
 def _with_recipe(plan: Plan, recipe: Recipe) -> Plan:
@@ -125,7 +135,7 @@ def _refuse_mixture(model: Path, settings: dict[str, object]) -> None:
     if not (model / "plans.json").is_file():
         return
     trained = trained_settings(model)
-    for key, name in (("plan", "plan"), ("recipe", "recipe or schedule"), ("seed", "seed")):
+    for key, name in MIXTURES.items():
         if trained.get(key) != settings[key]:
             raise InputError(
                 f"{model}: holds folds trained with another {name}; folds of one model must share it: "
@@ -159,10 +169,14 @@ def _run(
         trainer = CMBTrainer(ours, CONFIGURATION, fold, content, torch.device(device))
         trainer.plans_manager.plans.pop("continue_training", None)
         trainer.checkpoint_steps = checkpoint_steps or CHECKPOINT_STEPS
-        if latest.is_file():
+        if latest.exists():
             _go_on(trainer, latest)
         trainer.prepare()
-        _write_shared_files(folder.parent, trainer.plans_manager.plans, content)
+        with own_folder(folder.parent, "a fold that begins", wait_s=60, nested=False):
+            # Several folds may begin at a time, on several machines.
+            _refuse_mixture(folder.parent, trainer.plans_manager.plans["cmb_autoseg"])
+            write_json(folder.parent / "plans.json", trainer.plans_manager.plans)
+            write_json(folder.parent / "dataset.json", content)
         steps, done = trainer.num_epochs * trainer.num_iterations_per_epoch, trainer.steps_done
         open_log(raw.folders.workspace)
         with hold_back_stops() as trainer.stop, Meter(f"Training fold {fold}", steps, done) as meter:
@@ -171,10 +185,12 @@ def _run(
 
 
 def _refuse_gaps(raw: RawDataset, plan: Plan) -> None:
-    folder = preprocessed_folder(raw.folders, plan.preset)
+    folder, made = preprocessed_folder(raw.folders, plan.preset), raw.folders.plan(plan.preset)
     cure = f"run cmb_plan_preprocess -d {raw.folders.number} --preset {plan.preset}"
     if not folder.is_dir():
         raise InputError(f"{plan.dataset}: not preprocessed; {cure}")
+    if not made.is_file() or Plan.read(made).digest != plan.digest:
+        raise InputError(f"{made}: changes at this moment; wait until cmb_plan_preprocess has ended, or {cure}")
     for case in raw.training_cases():
         files = [folder / f"{case.name}{end}" for end in NETWORK_INPUT_ENDS]
         gone = next((path for path in files if not path.is_file()), None)
@@ -185,19 +201,14 @@ def _refuse_gaps(raw: RawDataset, plan: Plan) -> None:
 def _go_on(trainer: Any, checkpoint: Path) -> None:
     try:
         trainer.load_checkpoint(str(checkpoint))
-    except (RuntimeError, KeyError, ValueError, EOFError, UnpicklingError) as error:
+    except CMBError:
+        raise
+    except (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError, ValueError) as error:
         raise InputError(
             f"{checkpoint}: training cannot go on from it ({type(error).__name__}); "
             "delete it to train this fold from the start"
         ) from None
     log(f"fold {trainer.fold}: goes on after step {trainer.steps_done}, in epoch {trainer.current_epoch + 1}")
-
-
-def _write_shared_files(model: Path, plans: dict[str, Any], content: dict[str, object]) -> None:
-    """What all folds share; several may be trained at a time, on several machines."""
-    with own_folder(model, "a fold that begins", wait_s=60, nested=False):
-        write_json(model / "plans.json", plans)
-        write_json(model / "dataset.json", content)
 
 
 def _subjects(raw: RawDataset, names: list[str]) -> tuple[str, ...]:

@@ -133,10 +133,42 @@ def test_a_killed_training(trained, server, moments, tmp_path):
         files = tree(folder)
         checkpoint = next(folder.rglob("checkpoint_final.pth"))
         content = torch.load(checkpoint, weights_only=True)
-        weights = {name: value.double().sum().item() for name, value in content["network_weights"].items()}
+        weights = {name: value.numpy().tobytes() for name, value in content["network_weights"].items()}
         return sorted(files), sorted(content), content["current_epoch"], weights, content["curves"]
 
     kill_and_repeat(command, moments, finished)
+
+
+def train_with_workers(arguments, quiet):
+    """In the child: train with processes that load patches; the whole job gets SIGTERM in the first step."""
+    from cmb_autoseg.trainers import cmb_trainer, train
+
+    environment, step = train.nnunet_environment, cmb_trainer.CMBTrainer.train_step
+
+    def signalled(self, batch):
+        if self.steps_done == 0:
+            os.killpg(0, signal.SIGTERM)
+            time.sleep(1)
+        return step(self, batch)
+
+    os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # In this child it is that of the server.
+    train.nnunet_environment = lambda folders, _: environment(folders, 2)
+    cmb_trainer.CMBTrainer.train_step = signalled
+    call("train", arguments, quiet)
+
+
+def test_a_job_that_is_asked_to_end_as_a_whole_saves_its_step(trained, server, tmp_path):
+    for kind in ("raw", "preprocessed"):
+        shutil.copytree(trained.workspace / kind, tmp_path / "workspace" / kind)
+    arguments = ["-d", "501", "-r", str(trained.recipe), "-f", "1", "-device", "cpu"]
+    arguments += ["--workspace", str(tmp_path / "workspace")]
+    for expected in (128 + signal.SIGTERM, 0):
+        process = server.Process(target=train_with_workers, args=(arguments, tmp_path / "output.txt"))
+        process.start()
+        process.join(120)
+        assert process.exitcode == expected, (tmp_path / "output.txt").read_text()[-2000:]
+    assert "goes on after step 1" in (tmp_path / "output.txt").read_text()
 
 
 def test_a_killed_finalizing(trained, server, moments, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmb_autoseg.cli import plan_preprocess, predict, train
+from cmb_autoseg.cli import finalize, plan_preprocess, predict, train
 from cmb_autoseg.files import file_digest
 from cmb_autoseg.trainers import cmb_trainer
 
@@ -97,6 +97,45 @@ def test_a_checkpoint_that_cannot_be_read_is_named_with_its_cure(untrained, caps
     assert train.main(untrained.arguments) == 2
     assert "checkpoint_latest.pth: training cannot go on from it" in capsys.readouterr().err
     assert [path.name for path in untrained.fold.iterdir()] == ["checkpoint_latest.pth"]
+
+
+def deal_anew(workspace):
+    """Other folds for the same cases, as after deleting the file of the folds."""
+    (workspace / "raw" / "Dataset501_Elsewhere" / "splits_final.json").unlink()
+    arguments = ["-d", "501", "--workspace", str(workspace), "-device", "cpu", "--seed", "9"]
+    assert plan_preprocess.main(arguments) == 0
+
+
+def test_a_training_does_not_go_on_with_other_folds(untrained, monkeypatch, capsys):
+    step = cmb_trainer.CMBTrainer.train_step
+
+    def signalled(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch)
+
+    monkeypatch.setattr(cmb_trainer.CMBTrainer, "train_step", signalled)
+    assert train.main(untrained.arguments) == 143
+    monkeypatch.undo()
+    deal_anew(untrained.workspace)
+    capsys.readouterr()
+    assert train.main(untrained.arguments) == 2
+    assert "folds trained with another deal of the cases to folds" in capsys.readouterr().err
+    for name in ("plans.json", "dataset.json"):
+        (untrained.fold.parent / name).unlink()
+    assert train.main(untrained.arguments) == 2
+    assert "checkpoint_latest.pth: of another fold, plan, recipe, seed or deal" in capsys.readouterr().err
+
+
+def test_folds_of_another_deal_are_not_finalized(trained, tmp_path, capsys):
+    workspace = tmp_path / "workspace"
+    shutil.copytree(trained.workspace, workspace)
+    deal_anew(workspace)
+    capsys.readouterr()
+    where = ["-d", "501", "--workspace", str(workspace), "-device", "cpu"]
+    assert finalize.main([*where, "-r", "tiny"]) == 2
+    assert "trained on another deal of the cases than" in capsys.readouterr().err
+    assert train.main([*where, "-r", str(trained.recipe), "-f", "1"]) == 2
+    assert "another deal of the cases to folds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1", "wandb is not installed; pip install wandb"), ("yes", "'yes'")])
