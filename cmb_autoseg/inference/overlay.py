@@ -57,7 +57,12 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="black")
     FigureCanvasAgg(figure)
     figure.suptitle(
-        f"{title}: {_counted(lesions, len(planes))}", color="white", fontsize=9, y=1 - 0.06 / height, va="top"
+        f"{title}: {_counted(lesions, len(planes))}",
+        color="white",
+        fontsize=9,
+        y=1 - 0.06 / height,
+        va="top",
+        parse_math=False,  # a dollar sign in a file's name begins no formula
     )
     darkest, brightest = _window(upright.data)
     for position, k in enumerate(planes):
