@@ -4,7 +4,16 @@ Every message is one line that names the file, field or case, what was found and
 A command prints it and leaves with exit code 2.
 """
 
-__all__ = ["CMBError", "CardError", "GeometryError", "InputError", "LeakageError", "OutputError"]
+__all__ = [
+    "CASE_FAULTS",
+    "CMBError",
+    "CardError",
+    "GeometryError",
+    "InputError",
+    "LeakageError",
+    "OutputError",
+    "fault_reason",
+]
 
 
 class CMBError(Exception):
@@ -29,3 +38,22 @@ class LeakageError(CMBError, ValueError):
 
 class OutputError(CMBError, OSError):
     """A result cannot be written where the user asked for it."""
+
+
+CASE_FAULTS = (CMBError, OSError, RuntimeError, MemoryError, ValueError, ArithmeticError, LookupError, EOFError)
+"""What one case of a cohort may fail with while the others go on.
+
+Wider than what a file is known to raise: readers and numeric libraries meet odd content with errors of
+their own, and one such file must not cost a night's work. An OutputError is to be raised all the same,
+since no other case would fare better.
+"""
+
+
+def fault_reason(error: Exception) -> str:
+    """Why a case failed, in one line; what nobody foresaw is told with the kind of the error."""
+    message = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "out of memory" in message or "can't allocate" in message:
+        return "needs more memory than there is; close other programs, or use a machine with more"
+    if isinstance(error, CMBError):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -16,6 +16,7 @@ from cmb_autoseg.errors import InputError, OutputError
 from cmb_autoseg.run_log import RUN_TOKEN
 
 __all__ = [
+    "as_text",
     "atomic_path",
     "file_digest",
     "leftovers",
@@ -77,6 +78,11 @@ def leftovers(folder: Path, nested: bool = True) -> list[Path]:
     """What runs that were killed left half-written in a folder, and in those below it if `nested`."""
     found = folder.rglob(".tmp*") if nested else folder.glob(".tmp*")
     return [path for path in found if TEMPORARY_NAME.fullmatch(path.name) and path.is_file()]
+
+
+def as_text(name: str) -> str:
+    """A file's name as text; bytes of it that are no UTF-8, which no table can hold, are shown as `\\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def write_text(path: Path, text: str) -> None:

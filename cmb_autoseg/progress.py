@@ -22,7 +22,9 @@ def log(message: str) -> None:
 
 def report(message: str) -> None:
     """A result for the user, on standard output; also into the log."""
-    print(message, flush=True)  # noqa: T201
+    encoding = sys.stdout.encoding or "utf-8"
+    # Unlike standard error, standard output refuses characters that it lacks, such as parts of odd file names.
+    print(message.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
     record(message, event="result")
 
 

@@ -5,12 +5,13 @@ Distances are millimetres. Points and affines are RAS. Arrays that nnU-Net sees 
 """
 
 import json
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, text_digest, write_json
@@ -41,6 +42,7 @@ __all__ = [
 
 T = TypeVar("T")
 Triple = tuple[T, T, T]
+Count = Annotated[int, Field(ge=1)]
 
 
 class Role(StrEnum):
@@ -94,7 +96,7 @@ class Record(BaseModel):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise InputError(
-                f"{where}: {f'field {field}: ' if field else ''}{first['msg']}; "
+                f"{where}: {f'field {field}: ' if field else ''}{first['msg'].removeprefix('Value error, ')}; "
                 "made by another version? run its stage again"
             ) from None
 
@@ -266,10 +268,17 @@ class Fingerprint(Record):
 class Topology(Record):
     """Levels of the network, finest first; kernels and strides are (z, y, x)."""
 
-    features_per_stage: tuple[int, ...]
-    kernel_sizes: tuple[Triple[int], ...]
-    strides: tuple[Triple[int], ...]
-    n_blocks_per_stage: tuple[int, ...]
+    features_per_stage: tuple[Count, ...]
+    kernel_sizes: tuple[Triple[Count], ...]
+    strides: tuple[Triple[Count], ...]
+    n_blocks_per_stage: tuple[Count, ...]
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> Self:
+        lengths = [len(values) for values in (self.features_per_stage, self.kernel_sizes, self.n_blocks_per_stage)]
+        if lengths != [len(self.strides)] * 3:
+            raise ValueError(f"{len(self.strides)} levels by strides, but features, kernels and blocks have {lengths}")
+        return self
 
     def with_features(self, features: Sequence[int]) -> "Topology":
         """The same levels with other numbers of features; fewer numbers make fewer levels."""
@@ -314,8 +323,8 @@ class Plan(Record):
     transpose_forward: Triple[int]
     spacing_mm: Triple[float]
     median_shape: Triple[int]
-    patch_shape: Triple[int]
-    batch_size: int
+    patch_shape: Triple[Count]
+    batch_size: Count
     topology: Topology
     preserve_lesions: bool
     """Masks are resampled lesion by lesion, so that none vanishes; else by plain trilinear weights."""
@@ -334,6 +343,18 @@ class Plan(Record):
     """What is legal but costs more than it need: thin slices of a few cases, cases that grow a lot."""
     training_range: TrainingRange
     parents: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _patch_can_be_pooled(self) -> Self:
+        """Every level must halve without a rest, else the decoder's maps do not fit the encoder's."""
+        for axis, side, *steps in zip("zyx", self.patch_shape, *self.topology.strides, strict=True):
+            divisor = math.prod(steps)
+            if side % divisor:
+                raise ValueError(
+                    f"patch_shape has {side} voxels along {axis}, which the network's strides need as a multiple of "
+                    f"{divisor}"
+                )
+        return self
 
 
 class FoldModel(Record):

@@ -11,7 +11,7 @@ import numpy as np
 
 from cmb_autoseg import __version__
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
-from cmb_autoseg.errors import CMBError, InputError, OutputError
+from cmb_autoseg.errors import CASE_FAULTS, InputError, OutputError, fault_reason
 from cmb_autoseg.files import file_digest, text_digest
 from cmb_autoseg.geometry import Volume, read_grid, write_volume
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
@@ -78,9 +78,8 @@ def attempt(job: CaseJob) -> tuple[CaseRecord, bool] | str:
         return _convert_case(job)
     except OutputError:
         raise
-    except (CMBError, ValueError, ArithmeticError, IndexError, MemoryError, EOFError) as error:
-        kind = "" if isinstance(error, CMBError) else f"{type(error).__name__}: "
-        return kind + " ".join(str(error).split())
+    except CASE_FAULTS as error:
+        return fault_reason(error)
 
 
 def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:

@@ -20,6 +20,7 @@ from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.patience import Patience
 from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
 from cmb_autoseg.errors import CardError, InputError
+from cmb_autoseg.files import as_text
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, LabelSource, PrepSettings, Record
 
@@ -205,7 +206,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
                 Exclusion(
                     case=name,
                     cohort=card.name,
-                    subject=subject,
+                    subject=as_text(subject),
                     reason=_disguise(reason, namer.aliases),
                     by_rule=by_rule,
                 )
@@ -394,6 +395,9 @@ def _images_found(found: Mapping[str, Sequence[FileMatch]]) -> dict[str, Sequenc
 
 def _why_not(card: Card, found: Mapping[str, Sequence[FileMatch]], labels: bool) -> tuple[str, bool]:
     """Why the case cannot be used ('' where it can), and whether that is a rule of the card."""
+    odd = next((match.path for files in found.values() for match in files if as_text(match.path) != match.path), None)
+    if odd is not None:
+        return f"{as_text(odd)}: its name holds bytes that are no UTF-8 text; rename it", False
     if len(found.get(LABEL_NAME, ())) > 1:
         listed = " and ".join(match.path for match in found[LABEL_NAME])
         return f"{len(found[LABEL_NAME])} files for {LABEL_NAME}: {listed}; make the pattern match one of them", False

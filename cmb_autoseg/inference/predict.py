@@ -2,6 +2,7 @@
 
 import platform
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmb_autoseg import __version__
-from cmb_autoseg.errors import CMBError, InputError, OutputError
+from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
 from cmb_autoseg.files import file_digest
 from cmb_autoseg.geometry import Volume, from_canonical
 from cmb_autoseg.inference.ensemble import Ensemble
@@ -19,7 +20,7 @@ from cmb_autoseg.lesions import describe, lesion_components
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.progress import log
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, LesionTable, OperatingPoint, Role, TrainingRange
-from cmb_autoseg.run_log import open_log, versions
+from cmb_autoseg.run_log import open_log, record, versions
 
 __all__ = ["CaseResult", "predict_case", "predict_cases", "range_warnings", "size_warnings"]
 
@@ -62,11 +63,14 @@ def predict_cases(
             open_log(layout.out)
         except OutputError:  # such as a full disk: no case would fare better
             raise
-        except (CMBError, OSError, RuntimeError, MemoryError) as error:
+        except CASE_FAULTS as error:
+            reason = fault_reason(error)
             if refuse:
                 _set_aside(case.name, layout)
-                raise error if isinstance(error, CMBError) else InputError(f"{case.name}: {_reason(error)}") from error
-            failed.append(InputFailure(case.name, _reason(error)))
+                raise error if isinstance(error, CMBError) else InputError(f"{case.name}: {reason}") from error
+            if not isinstance(error, CMBError):
+                record(f"{case.name}: {reason}", event="failure", traceback=traceback.format_exc())
+            failed.append(InputFailure(case.name, reason))
     for name in {failure.case for failure in failed} - {result.table.case for result in results}:
         _set_aside(name, layout)
     open_log(layout.out)
@@ -78,14 +82,6 @@ def _set_aside(case: str, layout: Layout) -> None:
     moved = layout.set_aside(case)
     if moved:
         log(f"{case}: {len(moved)} files of an earlier run moved to {layout.out / OUTDATED}, since it failed now")
-
-
-def _reason(error: Exception) -> str:
-    """Why a case failed, in one line."""
-    message = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "out of memory" in message or "can't allocate" in message:
-        return "needs more memory than there is; close other programs, or use a machine with more"
-    return message or type(error).__name__
 
 
 def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> CaseResult:

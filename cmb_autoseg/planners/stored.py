@@ -51,5 +51,4 @@ def stored_explanation(
     if measured is None or device not in (None, plan.device) or memory_gb not in (None, plan.memory_target_gb):
         return None
     check_folds(raw, folds)
-    check_folds(raw, folds)
     return explain(plan, measured, folds)

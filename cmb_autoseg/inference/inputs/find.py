@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.geometry import is_nifti
+from cmb_autoseg.files import as_text
+from cmb_autoseg.geometry import is_nifti, nifti_stem
 from cmb_autoseg.inference.dicom import holds_dicom
 from cmb_autoseg.inference.inputs.bids import cases_of_bids, is_bids
 from cmb_autoseg.inference.inputs.cards import cases_of_card, may_be_card
@@ -45,6 +46,7 @@ def find_cases(source: Path, settings: InputSettings) -> tuple[list[Case], list[
     if source.is_dir():
         cases, failures = _cases_of_folder(source, settings)
     elif is_single_file(source):
+        _check_name(source)
         cases, failures = [case_of_file(source, settings)], []
     elif may_be_card(source):
         cases, failures = cases_of_card(str(source), settings)
@@ -64,13 +66,14 @@ def _check_roles(settings: InputSettings) -> None:
 
 
 def _cases_of_folder(folder: Path, settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
-    images = sorted(path for path in folder.iterdir() if path.is_file() and _is_visible_nifti(path))
+    images, failures = _scans_in(folder)
     if any(map(has_channel_number, images)) and settings.role is None:
-        return cases_of_channels(images, settings)
-    if images:
-        cases, failures = cases_of_files(images, settings)
-        if cases or failures:
-            return cases, failures
+        cases, more = cases_of_channels(images, settings)
+        return cases, failures + more
+    if images or failures:
+        cases, more = cases_of_files(images, settings)
+        if cases or failures + more:
+            return cases, failures + more
     if is_bids(folder):
         return cases_of_bids(folder, settings)
     if holds_dicom(folder):
@@ -86,6 +89,24 @@ def _cases_of_folder(folder: Path, settings: InputSettings) -> tuple[list[Case],
         f"-i {folder}: nothing to predict in it; expected CASE_0000.nii.gz or other .nii and .nii.gz files, "
         f"sub-*/ folders of a BIDS dataset, or DICOM files"
     )
+
+
+def _scans_in(folder: Path) -> tuple[list[Path], list[InputFailure]]:
+    """The scans directly in a folder, and those whose names no table could hold."""
+    scans, failures = list[Path](), list[InputFailure]()
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and _is_visible_nifti(path)):
+        try:
+            _check_name(path)
+        except InputError as error:
+            failures.append(InputFailure(as_text(nifti_stem(path)), str(error)))
+        else:
+            scans.append(path)
+    return scans, failures
+
+
+def _check_name(scan: Path) -> None:
+    if as_text(scan.name) != scan.name:
+        raise InputError(f"{as_text(str(scan))}: its name holds bytes that are no UTF-8 text; rename the file")
 
 
 def _is_visible_nifti(path: Path) -> bool:
