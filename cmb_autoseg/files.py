@@ -81,7 +81,7 @@ def leftovers(folder: Path, nested: bool = True) -> list[Path]:
 
 
 def as_text(name: str) -> str:
-    """A file's name as text; bytes of it that are no UTF-8, which no table can hold, are shown as `\\xe9`."""
+    """A file's name as text; bytes of it that are no UTF-8, which no table can hold, are shown as hexadecimal numbers."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -166,7 +166,5 @@ def writable_folder(path: Path) -> Path:
         probe.unlink()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(
-            f"{path}: cannot write there ({reason}); choose another folder with -o or --workspace"
-        ) from None
+        raise OutputError(f"{path}: cannot write there ({reason}); choose another folder") from None
     return path

@@ -57,13 +57,14 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
-    from cmb_autoseg.inference.inputs import is_bids
+    from cmb_autoseg.inference.inputs import is_bids, refuse_raw_data
 
     root = existing_path(args.bids_dir, "IN")
     if not root.is_dir() or not is_bids(root):
         raise InputError(f"IN {root}: no BIDS dataset (no dataset_description.json, no sub-*/anat); give its root")
     if root.resolve() == args.output_dir.resolve():
         raise InputError(f"OUT {args.output_dir}: is the dataset itself; choose a folder like {root}/derivatives/cmb")
+    refuse_raw_data(args.output_dir, "OUT")
     return _group(args.output_dir) if args.analysis_level == "group" else _participants(args, root)
 
 

@@ -84,11 +84,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _input(text: str, out: Path) -> Path:
     from cmb_autoseg.errors import InputError
+    from cmb_autoseg.inference.inputs import refuse_raw_data
 
     if not text.strip():
         raise InputError("-i: found nothing, expected a scan, a folder of scans, a DICOM folder or a card")
     if Path(text).is_dir() and Path(text).resolve() == out.resolve():
         raise InputError(f"-o {out}: holds the scans, and results among them would be taken for scans; choose another")
+    refuse_raw_data(out, "-o")
     return Path(text)
 
 

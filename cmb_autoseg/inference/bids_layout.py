@@ -130,7 +130,7 @@ class BidsLayout(Layout):
             if known != case.name:
                 raise InputError(
                     f"{case.name}: as BIDS it would be {name}, and so is {known}; rename the scans so that their "
-                    "letters and digits differ, or choose another folder with -o"
+                    "letters and digits differ, or choose another folder"
                 )
             self._names[case.name] = name
             others = (source.path for role, source in case.images.items() if role is not case.reference_role)

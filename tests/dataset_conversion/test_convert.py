@@ -338,4 +338,4 @@ def test_processes_give_the_same_dataset(tiny_cohort, write_card, tmp_path):
 def test_workspace_that_cannot_be_written_is_refused(tiny_cohort, write_card, tmp_path, capsys):
     (tmp_path / "w").write_text("a file")
     assert convert(write_card(), workspace=tmp_path / "w") == 2
-    assert "choose another folder with -o or --workspace" in capsys.readouterr().err
+    assert "cannot write there (Not a directory); choose another folder\n" in capsys.readouterr().err

@@ -305,6 +305,9 @@ def test_a_participant_in_use_is_refused_and_others_go_on(trained, tmp_path, cap
             "--session-label 1: not in the dataset; there are none",
         ),
         (["raw", "raw", "participant"], "is the dataset itself"),
+        (["raw", "raw/sub-A1/cmb", "participant"], "OUT raw/sub-A1/cmb: is within sub-A1 of the BIDS dataset"),
+        (["raw", "raw/sourcedata", "group"], "raw/derivatives/cmb_autoseg"),
+        (["raw", "file", "participant"], "Not a directory); choose another folder\n"),
         (["none", "out", "participant"], "no such file or folder"),
         (["plain", "out", "participant"], "no BIDS dataset"),
         (["raw", "out", "group"], "OUT out: no such file or folder"),
@@ -315,11 +318,22 @@ def test_wrong_arguments_of_the_app(trained, tmp_path, capsys, monkeypatch, argu
     t2starw(tmp_path / "raw", volume_of(trained))
     put(volume_of(trained), tmp_path / "plain/x.nii.gz")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     assert app(trained, *arguments) == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not list((tmp_path / "empty").glob("[!.]*"))
+
+
+@pytest.mark.parametrize("more", [(), ("--bids",)])
+def test_results_are_not_written_among_the_scans_of_a_bids_dataset(trained, tmp_path, capsys, more):
+    raw = tmp_path / "raw"
+    put(volume_of(trained), raw / "sub-A1/anat/sub-A1_T2starw.nii.gz")
+    assert run(trained, raw / "sub-A1", raw, *more) == 2
+    assert f"-o {raw}/sub-A1: is within sub-A1 of the BIDS dataset {raw}" in capsys.readouterr().err
+    assert [path.name for path in (raw / "sub-A1").iterdir()] == ["anat"]
+    assert run(trained, raw / "derivatives/sub-A1", raw, *more) == 0
 
 
 def test_results_of_a_case_that_fails_now_are_set_aside(trained, tmp_path, capsys):

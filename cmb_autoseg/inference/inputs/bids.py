@@ -8,7 +8,7 @@ from cmb_autoseg.inference.inputs.cards import cases_of_card
 from cmb_autoseg.inference.inputs.common import InputFailure, InputSettings
 from cmb_autoseg.records import Case
 
-__all__ = ["cases_of_bids", "is_bids"]
+__all__ = ["cases_of_bids", "is_bids", "refuse_raw_data"]
 
 LOOKED_FOR = "*_swi, *_SWI, *_T2starw, *_part-mag_MEGRE, *_part-mag_GRE or *_Chimap in sub-*/[ses-*/]anat or swi"
 
@@ -24,6 +24,27 @@ def _sessions(root: Path) -> Iterator[Path]:
         for session in (subject, *sorted(path for path in subject.glob("ses-*") if path.is_dir())):
             if any((session / part).is_dir() for part in ("anat", "swi")):
                 yield session
+
+
+def refuse_raw_data(out: Path, flag: str) -> None:
+    """Make sure that results do not come among the scans of a BIDS dataset; its `derivatives` are for them.
+
+    Args:
+        out: folder for results; it need not exist.
+        flag: what the user calls it.
+
+    Raises:
+        InputError: it is within a participant or the source data of a dataset.
+    """
+    place = out.resolve()
+    for folder in (place, *place.parents):
+        if folder.name == "derivatives" and is_bids(folder.parent):
+            return
+        if (folder.name.startswith("sub-") or folder.name == "sourcedata") and is_bids(folder.parent):
+            raise InputError(
+                f"{flag} {out}: is within {folder.name} of the BIDS dataset {folder.parent}, among its scans; "
+                f"choose a folder like {folder.parent / 'derivatives' / 'cmb_autoseg'}"
+            )
 
 
 def cases_of_bids(root: Path, settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
