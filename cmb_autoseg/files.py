@@ -81,7 +81,7 @@ def leftovers(folder: Path, nested: bool = True) -> list[Path]:
 
 
 def as_text(name: str) -> str:
-    """A file's name as text; bytes of it that are no UTF-8, which no table can hold, are shown as hexadecimal numbers."""
+    """A file's name as text; bytes that are no UTF-8, which no table can hold, are shown as hexadecimal numbers."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

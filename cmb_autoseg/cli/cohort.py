@@ -79,13 +79,15 @@ def _init(folder: Path, out: Path | None) -> int:
     existing_path(folder, "DIR")
     from cmb_autoseg.dataset_conversion.draft import draft_card
     from cmb_autoseg.errors import InputError, OutputError
-    from cmb_autoseg.files import write_text
+    from cmb_autoseg.files import as_text, write_text
 
     if not folder.is_dir():
         raise InputError(f"DIR {folder}: a file, the cohort's folder is needed")
     if out is not None and out.exists():
         raise OutputError(f"-o {out}: exists already; choose another name or remove it")
     text = draft_card(folder)
+    if as_text(text) != text:
+        raise InputError(f"DIR {as_text(str(folder))}: names in it hold bytes that are no UTF-8 text; rename them")
     if out is None:
         print(text, end="")
         return ExitCode.DONE
@@ -97,7 +99,7 @@ def _init(folder: Path, out: Path | None) -> int:
 def _check(cards: Sequence[str], count_lesions: bool) -> int:
     from cmb_autoseg.dataset_conversion.card import parse_card
     from cmb_autoseg.dataset_conversion.resolver import find_cases
-    from cmb_autoseg.progress import log
+    from cmb_autoseg.progress import log, report
 
     cohorts = [find_cases(opened) for opened in [parse_card(card) for card in cards]]
 
@@ -106,7 +108,7 @@ def _check(cards: Sequence[str], count_lesions: bool) -> int:
     for warning in (warning for cohort in cohorts for warning in cohort.warnings):
         log(f"warning: {warning}")
     checks = check_cohorts(cohorts, count_lesions)
-    print("\n".join(check.table() for check in checks))
+    report("\n".join(check.table() for check in checks))
     if all(check.is_usable for check in checks):
         return ExitCode.DONE
     log("cmb_cohort check: some cases cannot be used; mend the files or the card where the table says so")
