@@ -28,12 +28,16 @@ from cmb_autoseg.inference.layouts import (
     stored_result,
 )
 from cmb_autoseg.lesions import LESION_COLUMNS
+from cmb_autoseg.locking import own_folder
+from cmb_autoseg.progress import log
 from cmb_autoseg.records import Case
 
 __all__ = ["BidsLayout", "bids_name", "gather"]
 
 BIDS_VERSION = "1.10.0"
 SUBJECT_SESSION = re.compile(r"(?:sub-)?(?P<sub>[A-Za-z0-9]+)(?:_ses-(?P<ses>[A-Za-z0-9]+))?")
+ROOT_WAIT_S = 60.0
+"""How long a run waits for the root of the derivatives, which others hold while they describe or gather."""
 WHO_COLUMNS = ("participant_id", "session_id")
 IGNORED = f"""\
 # Tables over all cases, logs, pictures and results of earlier runs: BIDS has no names for them.
@@ -138,9 +142,11 @@ class BidsLayout(Layout):
         for failure in failures:
             self._names.setdefault(failure.case, bids_name(failure.case))
 
-    def territory(self, cases: Sequence[Case]) -> list[tuple[Path, bool]]:
+    def territory(self, cases: Sequence[Case], failures: Sequence[InputFailure]) -> list[tuple[Path, bool]]:
         """The folders of the subjects, so that runs on others may go on beside; the whole if it gathers."""
-        subjects = {bids_name(case.name, case.subject, case.session).split("_")[0] for case in cases}
+        names = {failure.case: bids_name(failure.case) for failure in failures}
+        names |= {case.name: bids_name(case.name, case.subject, case.session) for case in cases}
+        subjects = {name.split("_")[0] for name in names.values()}
         return [(self.out, False)] * self.gathers + [(self.out / subject, True) for subject in sorted(subjects)]
 
     def _owner(self, name: str) -> str | None:
@@ -216,8 +222,11 @@ class BidsLayout(Layout):
         return f"bids:raw:{Path(path).relative_to(self.raw.absolute()).as_posix()}"
 
     def write_run(self, results: Sequence[CaseResult], failed: Sequence[InputFailure], run: Mapping[str, Any]) -> None:
-        """Describe the dataset, note failures by case, and gather all tables if this run does so."""
-        self._describe()
+        """Note failures by case, describe the dataset, and gather all tables if this run does so.
+
+        Raises:
+            OutputError: another process owns the dataset's root.
+        """
         for result in results:
             self._failure(result.table.case).unlink(missing_ok=True)
         predicted = {self.files(result.table.case) for result in results}
@@ -225,11 +234,15 @@ class BidsLayout(Layout):
             if self.files(failure.case) not in predicted:
                 write_json(self._failure(failure.case), vars(failure))
         if self.gathers:
+            self._describe()
             gather(self.out)
             write_json(self.out / "run.json", run)
-        else:
-            for subject in sorted({self._subject(result.table.case) for result in results}):
-                write_json(self.out / "logs" / f"{subject}_run.json", run)
+            return
+        for subject in sorted({self._subject(result.table.case) for result in results}):
+            write_json(self.out / "logs" / f"{subject}_run.json", run)
+        # Its subjects alone are this run's own; whoever owns the root clears half-written files away there.
+        with own_folder(self.out, "cmb_bids", wait_s=ROOT_WAIT_S, nested=False):
+            self._describe()
 
     def _subject(self, case: str) -> str:
         return self._name(case).split("_")[0]
@@ -281,17 +294,18 @@ def gather(out: Path) -> tuple[int, int]:
     # A run that was stopped may have left the note of an earlier failure beside a case that it finished.
     done = {path.name.removesuffix("_dseg.json") for path, _ in records}
     notes = (p for p in sorted(out.glob("logs/sub-*_failure.json")) if p.name.removesuffix("_failure.json") not in done)
-    failures = [(path, read_json(path)) for path in notes]
-    if not records and not failures:
+    failed = [(_who(path), _noted(path, read_json(path))) for path in notes]
+    if not records and not failed:
         raise InputError(f"{out}: no predicted case in it; predict participants first")
     results = [(_who(path), _result(path, content)) for path, content in records]
-    failed = [(_who(path), content) for path, content in failures]
+    _warn_of_mixture({result.table.case: _way(*record) for (_, result), record in zip(results, records, strict=True)})
     counts = [{**who, **count_row(result)} for who, result in results]
-    counts += [{**who, "case": content["case"], "status": "failed"} for who, content in failed]
+    counts += [{**who, "case": failure.case, "status": "failed"} for who, failure in failed]
     write_tsv(out / "counts.tsv", (*WHO_COLUMNS, *COUNT_COLUMNS), counts)
     lesions: Iterable[dict[str, Any]] = ({**who, **row} for who, result in results for row in result.table.rows())
     write_tsv(out / "lesions.tsv", (*WHO_COLUMNS, "case", *LESION_COLUMNS), lesions)
-    write_tsv(out / "failures.tsv", (*WHO_COLUMNS, "case", "reason"), [{**who, **content} for who, content in failed])
+    reasons = [{**who, **vars(failure)} for who, failure in failed]
+    write_tsv(out / "failures.tsv", (*WHO_COLUMNS, "case", "reason"), reasons)
     return len(results), len(failed)
 
 
@@ -309,4 +323,37 @@ def _result(path: Path, content: Mapping[str, Any]) -> CaseResult:
     try:
         return stored_result(content)
     except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: not the record of a prediction; predict its participant again") from None
+        raise _no_record(path) from None
+
+
+def _way(path: Path, content: Mapping[str, Any]) -> str:
+    """Which model, folds and threshold made a record."""
+    try:
+        model, point = content["model"], content["operating_point"]
+        digest, folds = model["digest"].removeprefix("sha256:")[:12], ",".join(map(str, model["folds"]))
+        smallest = f" and {point['min_volume_mm3']:g} mm3" if point["min_volume_mm3"] else ""
+        return f"model {digest} folds {folds} at threshold {point['threshold']:g}{smallest}"
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _no_record(path) from None
+
+
+def _no_record(path: Path) -> InputError:
+    return InputError(f"{path}: not the record of a prediction; predict its participant again")
+
+
+def _noted(path: Path, content: Any) -> InputFailure:
+    known = content if isinstance(content, dict) else {}
+    case, reason = known.get("case"), known.get("reason")
+    if not isinstance(case, str) or not isinstance(reason, str):
+        raise InputError(f"{path}: not the note of a failure; remove it, or predict its participant again")
+    return InputFailure(case, reason)
+
+
+def _warn_of_mixture(ways: Mapping[str, str]) -> None:
+    """Say that cases of one table were predicted in different ways, since their counts do not compare."""
+    cases: dict[str, list[str]] = {}
+    for case, way in ways.items():
+        cases.setdefault(way, []).append(case)
+    if len(cases) > 1:
+        listed = "; ".join(f"{way}: {len(names)} cases, first {names[0]}" for way, names in cases.items())
+        log(f"warning: cases of different models or operating points in one table ({listed}); predict all with one")

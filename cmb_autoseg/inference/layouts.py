@@ -99,7 +99,11 @@ class Layout(ABC):
     def begin(self, cases: Sequence[Case], failures: Sequence[InputFailure]) -> None:  # noqa: B027
         """Refuse what cannot be named, before anything is predicted."""
 
-    def territory(self, cases: Sequence[Case]) -> list[tuple[Path, bool]]:  # noqa: ARG002
+    def territory(
+        self,
+        cases: Sequence[Case],  # noqa: ARG002
+        failures: Sequence[InputFailure],  # noqa: ARG002
+    ) -> list[tuple[Path, bool]]:
         """The folders that a run must own, and whether with all that is below them."""
         return [(self.out, True)]
 

@@ -48,7 +48,7 @@ def predict_scans(
         OutputError: another process owns the output.
     """
     with ExitStack() as owned:
-        for folder, nested in layout.territory(cases):
+        for folder, nested in layout.territory(cases, failures):
             owned.enter_context(own_folder(folder, doing, nested=nested))
         from cmb_autoseg.inference.ensemble import Ensemble
         from cmb_autoseg.inference.predict import predict_cases

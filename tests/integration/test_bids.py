@@ -293,6 +293,56 @@ def test_a_participant_in_use_is_refused_and_others_go_on(trained, tmp_path, cap
         assert app(trained, raw, out, "participant", "--participant-label", "B2") == 0
 
 
+def test_a_participant_that_only_fails_is_owned_too(trained, tmp_path, capsys):
+    from cmb_autoseg.locking import own_folder
+
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    t2starw(raw, volume_of(trained))
+    put(volume_of(trained), raw / "sub-C3/anat/sub-C3_T1w.nii.gz")
+    assert app(trained, raw, out, "participant", "--participant-label", "C3") == 1
+    (note,) = out.glob("logs/*_failure.json")
+    note.unlink()
+    with own_folder(out / "sub-C3", "another run"):
+        assert app(trained, raw, out, "participant", "--participant-label", "C3") == 2
+    assert f"{out}/sub-C3: in use by another run" in capsys.readouterr().err
+    assert not note.exists()
+    assert not (out / "sub-C3").exists()
+
+
+def test_the_root_is_owned_while_a_participant_describes_it(trained, tmp_path, capsys, monkeypatch):
+    from cmb_autoseg.inference import bids_layout
+    from cmb_autoseg.locking import own_folder
+
+    monkeypatch.setattr(bids_layout, "ROOT_WAIT_S", 0.1)
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    t2starw(raw, volume_of(trained))
+    with own_folder(out, "cmb_bids group", nested=False):
+        assert app(trained, raw, out, "participant", "--participant-label", "A1") == 2
+        assert f"{out}: in use by cmb_bids group" in capsys.readouterr().err
+        assert not (out / "dataset_description.json").exists()
+    assert app(trained, raw, out, "participant", "--participant-label", "A1") == 0
+    assert (out / "dataset_description.json").is_file()
+
+
+def test_the_group_names_different_ways_and_notes_that_are_none(trained, tmp_path, capsys):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    t2starw(raw, volume_of(trained))
+    for label, threshold in (("A1", "0.4"), ("B2", "0.5")):
+        more = ("--participant-label", label, "--operating-point", threshold)
+        assert app(trained, raw, out, "participant", *more) == 0
+    assert bids.main([str(raw), str(out), "group"]) == 0
+    shown = capsys.readouterr().err
+    assert "warning: cases of different models or operating points in one table" in shown
+    assert re.search(r"model \w{12} folds 0 at threshold 0\.4: 1 cases, first sub-A1; .* 0\.5: .*sub-B2", shown)
+    assert app(trained, raw, out, "participant", "--operating-point", "0.5") == 0
+    assert bids.main([str(raw), str(out), "group"]) == 0
+    assert "in one table" not in capsys.readouterr().err
+    for content in ("[]", "{}", '{"case": 1, "reason": "x"}'):
+        (out / "logs/sub-Z9_failure.json").write_text(content)
+        assert bids.main([str(raw), str(out), "group"]) == 2
+        assert "sub-Z9_failure.json: not the note of a failure; remove it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
