@@ -28,6 +28,7 @@ from cmb_autoseg.inference.operating_points import (
     points_of,
     resolve_operating_point,
     sweep_thresholds,
+    weakness,
 )
 from cmb_autoseg.lesions import label_components, lesion_mask
 from cmb_autoseg.locking import is_owned, own_folder
@@ -133,7 +134,7 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
     folder = preprocessed_folder(raw.folders, plan.preset)
     # Beside the folder, since nnU-Net takes every kind of file in it for a kind of data.
     made_by = folder.with_name(f"{folder.name}_made_by.json")
-    if folder.is_dir() and not _is_made_by(plan, made_by):
+    if folder.is_dir() and _made_by(made_by) != {"plan": plan.digest}:
         _refuse_while_training(raw.folders)
         # Should this be interrupted, nobody may train by the old plan on inputs of the new one.
         for suffix in (".json", ".txt"):
@@ -163,12 +164,13 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
             save_network_input(result, folder, case.name, plan.patch_shape)
 
 
-def _is_made_by(plan: Plan, record: Path) -> bool:
-    """Whether the record beside network inputs names this plan; one that is missing or damaged names none."""
+def _made_by(record: Path) -> dict[str, str]:
+    """What a record says that results were made by; one that is missing or damaged says nothing."""
     try:
-        return bool(read_json(record) == {"plan": plan.digest})
+        content = read_json(record)
     except InputError:
-        return False
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _refuse_while_training(folders: DatasetFolders) -> None:
@@ -258,17 +260,21 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
 
 
 def _finalize(raw: RawDataset, model: Path, plan: Plan, records: Sequence[FoldModel], device: str) -> str:
-    sweep = sweep_thresholds(_out_of_fold(raw, records, model, device), PROTOCOLS["valdo"])
+    predicted = _out_of_fold(raw, records, model, device, "Out-of-fold prediction")
+    sweep = sweep_thresholds(predicted, PROTOCOLS["valdo"])
     points = points_of(sweep)
     folder = model / "crossvalidation"
     write_tsv(folder / "thresholds.tsv", SWEEP_COLUMNS, sweep.rows())
     write_json(model / "operating_points.json", [point.model_dump(mode="json") for point in points])
     counting = resolve_operating_point(points, "counting")
-    scored = _out_of_fold(raw, records, model, device)
+    scored = _out_of_fold(raw, records, model, device, "Scoring at the point counting")
     masks = ((c.name, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in scored)
     report = evaluate_cases(masks, PROTOCOLS["valdo"])
     report.write(folder)
     _model_card(records, plan).write(model / "model.json")
+    warning = weakness(counting)
+    if warning is not None:
+        log(f"warning: {model.name}: {warning}")
     lines = [f"{point.name}: threshold {point.threshold:.2f} ({point.rule})" for point in points]
     return "\n".join(("cross-validation at the operating point counting", report.table(), *lines, f"model: {model}"))
 
@@ -294,7 +300,9 @@ def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[Fold
     return records
 
 
-def _out_of_fold(raw: RawDataset, records: Sequence[FoldModel], model: Path, device: str) -> Iterator[ScoredCase]:
+def _out_of_fold(
+    raw: RawDataset, records: Sequence[FoldModel], model: Path, device: str, doing: str
+) -> Iterator[ScoredCase]:
     """Every labelled training case with the probability of the fold that has not seen it.
 
     Maps are kept in `crossvalidation/` and predicted again only when the fold was trained anew.
@@ -302,8 +310,8 @@ def _out_of_fold(raw: RawDataset, records: Sequence[FoldModel], model: Path, dev
     cases = {case.name: case for case in raw.cases}
     total = sum(len(record.validation_cases) for record in records)
     made_by_path = model / "crossvalidation" / "made_by.json"
-    made_by = read_json(made_by_path) if made_by_path.is_file() else {}
-    with Meter("Out-of-fold prediction", total) as meter:
+    made_by = _made_by(made_by_path)
+    with Meter(doing, total) as meter:
         for record in records:
             ensemble: Ensemble | None = None
             for name in record.validation_cases:

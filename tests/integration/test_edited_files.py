@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmb_autoseg.cli import cohort, convert, plan_preprocess, predict, train
+from cmb_autoseg.cli import cohort, convert, finalize, plan_preprocess, predict, train
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_tsv
 from cmb_autoseg.inference.ensemble import Ensemble
@@ -173,6 +173,15 @@ def test_a_damaged_record_beside_network_inputs_makes_them_anew(trained, workspa
     assert record.read_text() == sound
     assert sorted(path.name for path in (folder / "adaptive_3d").iterdir()) == inputs
     assert (folder / "adaptive_3d" / inputs[0]).read_bytes() != b"of an unknown plan"
+
+
+def test_a_damaged_record_beside_out_of_fold_maps_makes_them_anew(trained, workspace):
+    record = workspace / trained.model.relative_to(trained.workspace) / "crossvalidation" / "made_by.json"
+    sound = json.loads(record.read_text())
+    record.write_text("[")
+    where = ["-d", "501", "--workspace", str(workspace), "-device", "cpu"]
+    assert finalize.main([*where, "-r", "tiny"]) == 0
+    assert json.loads(record.read_text()) == sound
 
 
 def test_folds_that_were_edited_are_not_explained(workspace, capsys):
