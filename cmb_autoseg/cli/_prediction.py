@@ -69,11 +69,16 @@ def chosen_model(args: argparse.Namespace) -> "ModelChoice":
         InputError: there is no such model, fold or operating point.
     """
     from cmb_autoseg.inference.model_folder import find_model, operating_point
+    from cmb_autoseg.inference.operating_points import weakness
     from cmb_autoseg.inference.run import ModelChoice
+    from cmb_autoseg.progress import log
 
     folder = find_model(args.m, args.d, args.r, args.preset, args.workspace)
     point = operating_point(folder, args.operating_point)
     folds = None if args.f is None else fold_list(args.f)
+    warning = weakness(point)
+    if warning is not None:
+        log(f"warning: {folder.name}: {warning}")
     return ModelChoice(folder, folds, point, args.trust_model)
 
 
@@ -82,7 +87,8 @@ def tell_results(results: "Sequence[CaseResult]", failed: "Sequence[InputFailure
     from cmb_autoseg.progress import log, report
 
     for result in results:
-        report(f"{result.table.case}: {len(result.table.lesions)} lesions")
+        earlier = "" if result.seconds else " (predicted by an earlier run)"
+        report(f"{result.table.case}: {len(result.table.lesions)} lesions{earlier}")
         for warning in result.warnings:
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:

@@ -110,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
         for reason in plan.reasons:
             report(f"  {reason.text}")
     report(f"plan: {folders.plan(plan.preset)}")
-    report(f"next: cmb_train -d {folders.number} -f all")
+    slow = "; on a CPU that takes days, and -r demo minutes" if plan.device == "cpu" else ""
+    report(f"next: cmb_train -d {folders.number} -f all{slow}")
     return code
 
 

@@ -38,9 +38,10 @@ def find_model(
     model = next((path for path in models if (path / "plans.json").is_file()), None)
     if model is None:
         there = sorted(path.name.split("__")[1] for path in folders.results.glob("CMBTrainer__*__3d"))
+        other = f"use -r {there[0]}, or " if there else ""
         raise InputError(
             f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
-            f"run cmb_train -d {folders.number} -r {recipe}{f' -p {preset}' if preset else ''} -f all"
+            f"{other}run cmb_train -d {folders.number} -r {recipe}{f' -p {preset}' if preset else ''} -f all"
         )
     return model
 

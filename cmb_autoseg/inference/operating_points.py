@@ -24,6 +24,7 @@ __all__ = [
     "points_of",
     "resolve_operating_point",
     "sweep_thresholds",
+    "weakness",
 ]
 
 SWEEP_THRESHOLDS = (*(round(0.02 * step, 2) for step in range(1, 50)), 0.99)
@@ -39,6 +40,7 @@ SWEEP_COLUMNS = (
     "voxel_specificity",
 )
 SCREENING_SENSITIVITY = 0.90
+WEAK_F1 = 0.5
 FALLBACK = SWEEP_THRESHOLDS.index(0.5)
 TIE = 1e-12
 """Differences of a figure below this are rounding."""
@@ -206,14 +208,27 @@ def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:
     chosen = {
         "counting": (_middle_of_best(sweep.f1), "best pooled lesion F1"),
         "screening": (
-            _last(sweep.sensitivity >= reached) if reached > 0 else FALLBACK,
+            _last(sweep.sensitivity >= reached),
             f"highest threshold with lesion sensitivity >= {SCREENING_SENSITIVITY:.2f}"
             if reached >= SCREENING_SENSITIVITY
             else f"highest threshold with the best lesion sensitivity reached (below {SCREENING_SENSITIVITY:.2f})",
         ),
         "youden": (_middle_of_best(youden), "best voxel sensitivity + specificity - 1 inside the brain"),
     }
+    if reached == 0:
+        chosen = dict.fromkeys(chosen, (FALLBACK, "stands in, as no threshold finds a lesion"))
     return tuple(_point(name, index, rule, sweep) for name, (index, rule) in chosen.items())
+
+
+def weakness(point: OperatingPoint) -> str | None:
+    """A warning about a model that found little at this point in its cross-validation."""
+    if point.f1 is None or point.f1 >= WEAK_F1:
+        return None
+    return (
+        f"in its cross-validation this model found {point.sensitivity or 0:.0%} of the lesions at "
+        f"{point.fp_per_scan or 0:.1f} false positives per scan ({point.name}); train it longer, or on more scans, "
+        "before you rely on what it finds"
+    )
 
 
 def _middle_of_best(values: NDArray[np.float64]) -> int:

@@ -137,9 +137,11 @@ def _refuse_mixture(model: Path, settings: dict[str, object]) -> None:
     trained = trained_settings(model)
     for key, name in MIXTURES.items():
         if trained.get(key) != settings[key]:
+            recipe = trained.get("recipe", {})
             raise InputError(
-                f"{model}: holds folds trained with another {name}; folds of one model must share it: "
-                "move that folder away, or use the same settings as before"
+                f"{model}: holds folds trained with another {name}; folds of one model must share it: move that folder "
+                f"away, or use the same settings as before ({recipe.get('epochs')} epochs of "
+                f"{recipe.get('steps_per_epoch')} steps, seed {trained.get('seed')})"
             )
 
 

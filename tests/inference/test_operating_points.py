@@ -15,6 +15,7 @@ from cmb_autoseg.inference.operating_points import (
     points_of,
     resolve_operating_point,
     sweep_thresholds,
+    weakness,
 )
 from cmb_autoseg.records import OperatingPoint
 
@@ -96,6 +97,8 @@ def test_nothing_found_gives_one_half_and_f1_zero():
     points = choose_operating_points([case(missed=[0.0])], VALDO)
 
     assert {(point.threshold, point.f1, point.sensitivity, point.precision) for point in points} == {(0.5, 0, 0, None)}
+    assert all(point.rule.startswith("stands in, as no threshold finds a lesion") for point in points)
+    assert "found 0% of the lesions at 0.0 false positives" in weakness(points[0])
 
 
 def test_no_reference_lesion_is_refused_with_the_cure():
