@@ -69,16 +69,11 @@ def chosen_model(args: argparse.Namespace) -> "ModelChoice":
         InputError: there is no such model, fold or operating point.
     """
     from cmb_autoseg.inference.model_folder import find_model, operating_point
-    from cmb_autoseg.inference.operating_points import weakness
     from cmb_autoseg.inference.run import ModelChoice
-    from cmb_autoseg.progress import log
 
     folder = find_model(args.m, args.d, args.r, args.preset, args.workspace)
     point = operating_point(folder, args.operating_point)
     folds = None if args.f is None else fold_list(args.f)
-    warning = weakness(point)
-    if warning is not None:
-        log(f"warning: {folder.name}: {warning}")
     return ModelChoice(folder, folds, point, args.trust_model)
 
 

@@ -52,9 +52,14 @@ def predict_scans(
             owned.enter_context(own_folder(folder, doing, nested=nested))
         from cmb_autoseg.inference.ensemble import Ensemble
         from cmb_autoseg.inference.predict import predict_cases
-        from cmb_autoseg.progress import track
+        from cmb_autoseg.inference.operating_points import weakness
+        from cmb_autoseg.progress import log, track
 
         ensemble = Ensemble(model.folder, model.folds, device, model.trust)
-        return predict_cases(
+        outcome = predict_cases(
             cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse
         )
+        warning = weakness(model.point)
+        if warning is not None:
+            log(f"warning: {model.folder.name}: {warning}")
+        return outcome

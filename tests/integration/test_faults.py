@@ -632,11 +632,11 @@ COHORTS = [
     ),
     Fault("jobs_zero", f"{CONVERT} --jobs 0", ("--jobs", "found '0'", "at least 1")),
     Fault("option_mistyped", f"{CONVERT} --job 2", ("--job", "unrecognized", "--help")),
-    Fault("workspace_is_a_file", CONVERT, ("ws", "cannot write there", "--workspace"), write("ws", "")),
+    Fault("workspace_is_a_file", CONVERT, ("ws", "cannot write there", "choose another folder"), write("ws", "")),
     Fault(
         "workspace_below_a_file",
         CONVERT.replace("ws", "ws/deeper"),
-        ("ws/deeper", "cannot write there", "--workspace"),
+        ("ws/deeper", "cannot write there", "choose another folder"),
         write("ws", ""),
     ),
     Fault(
