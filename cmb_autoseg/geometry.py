@@ -29,6 +29,7 @@ __all__ = [
     "check_same_grid",
     "from_canonical",
     "grids_agree",
+    "has_echoes",
     "is_nifti",
     "nifti_stem",
     "read_grid",
@@ -273,6 +274,16 @@ def check_same_grid(volume: Volume, reference: Volume, cure: str) -> None:
             f"{volume.name}: affine is {offset:.2f} mm off {reference.name} "
             f"(tolerance {AFFINE_TOLERANCE_MM} mm); {cure}"
         )
+
+
+def has_echoes(path: Path) -> bool:
+    """Whether a NIfTI file holds several volumes; reads the header alone.
+
+    Raises:
+        InputError: the file is missing or has no readable header.
+    """
+    shape, _ = read_grid(path)
+    return len(shape) > 3 and shape[3] > 1
 
 
 def grids_agree(one: Path, other: Path) -> bool:

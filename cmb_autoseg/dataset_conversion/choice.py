@@ -7,16 +7,25 @@ in order; of separate echoes the combined file, then the echo time nearest to 20
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import Card, ImageCard
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.geometry import grids_agree
+from cmb_autoseg.geometry import grids_agree, has_echoes
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, ImageSource, Role
 
-__all__ = ["NO_WISH", "AmbiguousError", "Chosen", "FileMatch", "Wanted", "choose_images"]
+__all__ = [
+    "NO_WISH",
+    "AmbiguousError",
+    "Chosen",
+    "FileMatch",
+    "Wanted",
+    "check_preferred",
+    "choose_images",
+    "unused_echo",
+]
 
 TYPICAL_ECHO_TIME_S = 0.02
 """Of separate echoes the one nearest to this is taken: 3 T protocols for microbleeds use 16 to 25 ms."""
@@ -44,7 +53,7 @@ class FileMatch:
     @property
     def tags(self) -> frozenset[str]:
         """Of the series, without leading zeros: `run-2` for `run-02`."""
-        return frozenset(_plain(tag) for tag in self.series.split(".")[0].split("_") if "-" in tag)
+        return _tags(self.series)
 
     @property
     def series(self) -> str:
@@ -61,6 +70,10 @@ class FileMatch:
 def _plain(tag: str) -> str:
     """A tag without leading zeros in its number: `run-02` and `run-2` are the same."""
     return re.sub(r"-0+(?=\d+$)", "-", tag)
+
+
+def _tags(name: str) -> frozenset[str]:
+    return frozenset(_plain(tag) for tag in name.split(".")[0].split("_") if "-" in tag)
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,26 @@ class Chosen:
 
     images: dict[Role, ImageSource]
     notes: dict[Role, str]
+
+
+def check_preferred(prefer: Sequence[str], names: Iterable[str]) -> None:
+    """Make sure that preferred tags are in some of the names, lest a mistyped one go unnoticed.
+
+    Raises:
+        InputError: one is in none; lists those there are, but for subjects and sessions.
+    """
+    if not prefer:
+        return
+    there = frozenset[str]().union(*map(_tags, names))
+    absent = [tag for tag in prefer if _plain(tag) not in there]
+    if absent:
+        listed = ", ".join(sorted(tag for tag in there if not tag.startswith(("sub-", "ses-")))) or "none"
+        raise InputError(f"--prefer {' '.join(absent)}: in no scan's file name; tags there are: {listed}")
+
+
+def unused_echo(echo: int, reasons: Iterable[str]) -> str:
+    """What the user is told of an echo that fits no scan of a case."""
+    return f"--echo {echo} not used: {'; '.join(reasons)}"
 
 
 @dataclass(frozen=True)
@@ -131,6 +164,7 @@ def choose_images(card: Card, root: Path, found: Mapping[str, Sequence[FileMatch
                 f"{role} left out: {alike[0].match.path} is on another grid than {first.path}; "
                 "register it first to use it"
             )
+    notes[reference] = "; ".join(filter(None, (notes[reference], _note_of_echo(list(taken.values()), root, wanted))))
     return Chosen(
         {role: _source(card, root, candidate, taken) for role, candidate in taken.items()},
         {role: note for role, note in notes.items() if note},
@@ -199,6 +233,27 @@ def _note_of_choice(role: Role, taken: _Candidate, files: Sequence[_Candidate]) 
     rules = [ECHO_RULE] if any(match.series == taken.match.series for match in others) else []
     rules += [NAME_RULE] if any(match.series != taken.match.series for match in others) else []
     return f"{role}: took {taken.match.name}, not {', '.join(match.name for match in others)} ({'; '.join(rules)})"
+
+
+def _note_of_echo(taken: Sequence[_Candidate], root: Path, wanted: Wanted) -> str:
+    """Why the wanted echo is of none of the files; '' where it is of one, or none is wanted."""
+    if wanted.echo is None:
+        return ""
+    reasons = [_lacks_echo(candidate, root, wanted.echo) for candidate in taken]
+    return unused_echo(wanted.echo, reasons) if all(reasons) else ""
+
+
+def _lacks_echo(candidate: _Candidate, root: Path, echo: int) -> str:
+    """Why a file does not give an echo; '' where it does, or where reading it will say that it does not."""
+    image, match = candidate.image, candidate.match
+    if echo in (image.echo, match.echo):
+        return ""
+    if image.echo is not None:
+        return f"of {match.name} the card takes echo {image.echo}"
+    try:
+        return "" if echo == 1 or has_echoes(root / match.path) else f"{match.name} has one echo"
+    except InputError:
+        return ""
 
 
 def _source(card: Card, root: Path, candidate: _Candidate, taken: Mapping[Role, object]) -> ImageSource:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import Field
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, OpenCard, parse_card
-from cmb_autoseg.dataset_conversion.choice import NO_WISH, Chosen, FileMatch, Wanted, choose_images
+from cmb_autoseg.dataset_conversion.choice import NO_WISH, Chosen, FileMatch, Wanted, check_preferred, choose_images
 from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.patience import Patience
 from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
@@ -157,6 +157,9 @@ class _Sequence:
     key_entities: tuple[str, ...]
     files: dict[tuple[str, ...], list[FileMatch]] = field(default_factory=dict)
 
+    def __iter__(self) -> Iterator[FileMatch]:
+        return (match for files in self.files.values() for match in files)
+
     def of(self, entities: Entities) -> list[FileMatch]:
         return self.files.get(tuple(entities[name] for name in self.key_entities), [])
 
@@ -184,6 +187,9 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     }
     unmatched = _assign(opened, paths, sequences, patience)
     warnings = list(_check_matches(opened, paths, sequences))
+    check_preferred(
+        wanted.prefer, (match.series for name in sequences if name != LABEL_NAME for match in sequences[name])
+    )
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
     namer = _Namer(opened, template, salt if card.privacy.hash_ids else None)

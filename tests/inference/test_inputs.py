@@ -161,6 +161,53 @@ def test_the_echo_is_for_the_grouped_file_that_has_echoes(tmp_path):
     assert {role: image.echo for role, image in case.images.items()} == {Role.SWI: None, Role.GRE_MAG: 2}
 
 
+def notes_of(source: Path, **options) -> list[str]:
+    (case,), _ = find_cases(source, InputSettings(ROLES, **options))
+    return list(case.notes.values())
+
+
+@pytest.mark.parametrize("names", [("s1_swi", "s1_mag"), ("s1_0000", "s1_0001")])
+def test_an_echo_that_fits_no_scan_of_a_case_is_a_note(tmp_path, names):
+    one, other = (save(tmp_path / f"{name}.nii.gz").name for name in names)
+    found = f"{one} has one echo; {other} has one echo"
+    assert notes_of(tmp_path, echo=7) == [f"--echo 7 not used: {found}"]
+    assert notes_of(tmp_path, echo=1) == notes_of(tmp_path) == []
+    save(tmp_path / other, (6, 6, 4, 3))
+    assert notes_of(tmp_path, echo=7) == []  # Reading it will say that there is no echo 7.
+
+
+def test_an_echo_that_fits_no_scan_of_a_bids_session_is_a_note(tmp_path):
+    anat = tmp_path / "sub-01" / "anat"
+    save(anat / "sub-01_run-1_T2starw.nii.gz")
+    save(anat / "sub-01_run-2_T2starw.nii.gz")
+    (note,) = notes_of(tmp_path, echo=7)
+    assert note.startswith("gre_mag: took sub-01_run-1_T2starw.nii.gz, not")
+    assert note.endswith("; --echo 7 not used: sub-01_run-1_T2starw.nii.gz has one echo")
+    assert not any("--echo 1 " in note for note in notes_of(tmp_path, echo=1))
+    save(anat / "sub-01_echo-7_T2starw.nii.gz")
+    assert not any("not used" in note for note in notes_of(tmp_path, echo=7))
+
+
+def test_an_echo_beside_that_of_the_card_is_a_note(tmp_path):
+    (tmp_path / "mine.yaml").write_text(CARD.replace("role: gre_mag,", "role: gre_mag, echo: 2,"))
+    save(tmp_path / "p1" / "G.nii.gz", (6, 6, 4, 3))
+    assert notes_of(tmp_path / "mine.yaml", echo=3) == ["--echo 3 not used: of G.nii.gz the card takes echo 2"]
+    assert notes_of(tmp_path / "mine.yaml", echo=2) == []
+
+
+def test_a_preferred_tag_that_no_scan_has_is_refused(tmp_path):
+    for name in ("sub-01_run-01", "sub-01_acq-hires_run-02", "sub-02"):
+        save(tmp_path / "bids" / name[:6] / "anat" / f"{name}_T2starw.nii.gz")
+    save(tmp_path / "bids" / "sub-01" / "func" / "sub-01_task-rest_bold.nii.gz")
+    for wrong in ("run2", "run-3", "task-rest"):
+        with pytest.raises(InputError, match=rf"--prefer {wrong}: in no scan's .* there are: acq-hires, run-1, run-2$"):
+            find_cases(tmp_path / "bids", InputSettings(ROLES, prefer=("acq-hires", wrong)))
+    assert len(find_cases(tmp_path / "bids", InputSettings(ROLES, prefer=("run-002",)))[0]) == 2
+    for source in (save(tmp_path / "files" / "a_swi.nii.gz"), tmp_path / "files"):
+        with pytest.raises(InputError, match=r"--prefer run-2: .*; tags there are: none"):
+            find_cases(source, InputSettings(ROLES, prefer=("run-2",)))
+
+
 def test_an_empty_folder_names_itself_and_what_is_expected(tmp_path):
     (tmp_path / ".hidden.nii.gz").touch()
     with pytest.raises(InputError, match=rf"-i {tmp_path}: nothing to predict.*CASE_0000\.nii\.gz.*DICOM"):

@@ -428,7 +428,7 @@ def test_derivatives_are_evaluated(trained, tmp_path):
 
 def test_the_page_on_bids_runs_as_it_stands(trained, tmp_path, monkeypatch):
     image = volume_of(trained)
-    for label, run_label in (("01", "run-1"), ("01", "run-2"), ("02", "run-1")):
+    for label, run_label in (("01", "run-1"), ("01", "run-2"), ("02", "acq-highres_run-1")):
         put(image, tmp_path / f"raw/sub-{label}/swi/sub-{label}_{run_label}_swi.nii.gz")
     (tmp_path / "model").symlink_to(trained.model)
     monkeypatch.chdir(tmp_path)

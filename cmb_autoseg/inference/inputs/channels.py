@@ -13,6 +13,7 @@ from cmb_autoseg.inference.inputs.common import (
     echo_of,
     named_case,
     with_susceptibility,
+    with_unused_echo,
 )
 from cmb_autoseg.records import Case, ImageSource, Role
 
@@ -66,4 +67,7 @@ def _case_of_channels(name: str, channels: Sequence[tuple[Path, int]], settings:
             raise InputError(f"{path}: a second file of channel {channel:04d} beside {images[role].path}; remove one")
         echo = echo_of(path, settings.echo) if len(channels) > 1 else settings.echo
         images[role] = ImageSource(path=str(path), echo=echo)
-    return with_susceptibility(named_case(name, images), settings.roles)
+    case = with_susceptibility(named_case(name, images), settings.roles)
+    if any(image.echo is not None for image in images.values()):
+        return case
+    return with_unused_echo(case, settings.echo, (path.name for path, _ in channels))

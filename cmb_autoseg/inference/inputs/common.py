@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.geometry import read_grid
+from cmb_autoseg.geometry import has_echoes
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, Role
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "safe_folder_name",
     "susceptibility",
     "with_susceptibility",
+    "with_unused_echo",
 ]
 
 COHORT = "input"
@@ -87,13 +88,21 @@ def assumed_role(spoken: Role | None, roles: tuple[Role, ...], where: str) -> tu
 
 def echo_of(path: Path, echo: int | None) -> int | None:
     """The chosen echo for a 4D file; sequences beside it that have no echoes are left alone."""
-    if echo is None:
-        return None
     try:
-        shape, _ = read_grid(path)
+        return echo if echo is not None and has_echoes(path) else None
     except InputError:
         return echo  # Reading the volume will say what is wrong with the file.
-    return echo if len(shape) > 3 and shape[3] > 1 else None
+
+
+def with_unused_echo(case: Case, echo: int | None, scans: Iterable[str]) -> Case:
+    """The case with a note that the chosen echo is in none of its scans, which have one echo each."""
+    if echo is None or echo == 1:
+        return case
+    from cmb_autoseg.dataset_conversion.choice import unused_echo
+
+    role = case.reference_role
+    notes = (case.notes.get(role, ""), unused_echo(echo, (f"{scan} has one echo" for scan in scans)))
+    return case.model_copy(update={"notes": {**case.notes, role: "; ".join(filter(None, notes))}})
 
 
 def with_susceptibility(case: Case, roles: tuple[Role, ...]) -> Case:

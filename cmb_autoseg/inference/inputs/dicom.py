@@ -6,7 +6,14 @@ from pathlib import Path
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import grids_agree
 from cmb_autoseg.inference.dicom import DicomVolume, convert_dicom, pick_volume
-from cmb_autoseg.inference.inputs.common import InputSettings, assumed_role, listed, named_case, safe_folder_name
+from cmb_autoseg.inference.inputs.common import (
+    InputSettings,
+    assumed_role,
+    listed,
+    named_case,
+    safe_folder_name,
+    with_unused_echo,
+)
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, Role
 
 __all__ = ["case_of_dicom"]
@@ -33,7 +40,8 @@ def case_of_dicom(folder: Path, settings: InputSettings) -> Case:
     if not usable:
         only = pick_volume(by_role[there[0]], echo, folder)
         taken, notes = (role, {}) if role else assumed_role(only.role, roles, f"series {only.series}")
-        return named_case(name, {taken: ImageSource(path=str(only.path))}, notes)
+        case = named_case(name, {taken: ImageSource(path=str(only.path))}, notes)
+        return case if only.echo == echo else with_unused_echo(case, echo, [f"series {only.series}"])
     picked = {known: pick_volume(by_role[known], echo, folder) for known in usable}
     companions = tuple(known for known in roles if known in by_role and known not in SUSCEPTIBILITY_ROLES)
     notes = {}
@@ -43,4 +51,7 @@ def case_of_dicom(folder: Path, settings: InputSettings) -> Case:
             picked[known] = pick_volume(fitting, echo, folder)
         else:
             notes[known] = f"{known} left out: it is on another grid than {usable[0]}; register it first to use it"
-    return named_case(name, {known: ImageSource(path=str(volume.path)) for known, volume in picked.items()}, notes)
+    case = named_case(name, {known: ImageSource(path=str(volume.path)) for known, volume in picked.items()}, notes)
+    if any(volume.echo == echo for volume in picked.values()):
+        return case
+    return with_unused_echo(case, echo, (f"series {volume.series}" for volume in picked.values()))

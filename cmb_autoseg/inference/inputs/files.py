@@ -17,6 +17,7 @@ from cmb_autoseg.inference.inputs.common import (
     listed,
     named_case,
     susceptibility,
+    with_unused_echo,
 )
 from cmb_autoseg.progress import log
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, Role
@@ -131,7 +132,10 @@ def _case_of_scan(scan: _Scan, settings: InputSettings) -> Case:
             notes[role] = f"{role} is not used here: {path.name} is on another grid and a case of its own"
         else:
             notes[role] = f"{role} left out: {path.name} is on another grid; register it first to use it"
-    return named_case(case.name, images, notes)
+    case = named_case(case.name, images, notes)
+    if any(image.echo is not None for image in images.values()):
+        return case
+    return with_unused_echo(case, settings.echo, (Path(image.path).name for image in images.values()))
 
 
 def _agree(one: Path, other: Path) -> bool:

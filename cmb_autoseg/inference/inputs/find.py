@@ -47,6 +47,7 @@ def find_cases(source: Path, settings: InputSettings) -> tuple[list[Case], list[
         cases, failures = _cases_of_folder(source, settings)
     elif is_single_file(source):
         _check_name(source)
+        _check_preferred(settings, [source])
         cases, failures = [case_of_file(source, settings)], []
     elif may_be_card(source):
         cases, failures = cases_of_card(str(source), settings)
@@ -68,15 +69,18 @@ def _check_roles(settings: InputSettings) -> None:
 def _cases_of_folder(folder: Path, settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
     images, failures = _scans_in(folder)
     if any(map(has_channel_number, images)) and settings.role is None:
+        _check_preferred(settings, images)
         cases, more = cases_of_channels(images, settings)
         return cases, failures + more
     if images or failures:
         cases, more = cases_of_files(images, settings)
         if cases or failures + more:
+            _check_preferred(settings, images)
             return cases, failures + more
     if is_bids(folder):
         return cases_of_bids(folder, settings)
     if holds_dicom(folder):
+        _check_preferred(settings, [])
         return [case_of_dicom(folder, settings)], []
     below = sorted(path for path in folder.rglob("*.nii*") if path.parent != folder and _is_visible_nifti(path))
     if below:
@@ -102,6 +106,12 @@ def _scans_in(folder: Path) -> tuple[list[Path], list[InputFailure]]:
         else:
             scans.append(path)
     return scans, failures
+
+
+def _check_preferred(settings: InputSettings, scans: Iterable[Path]) -> None:
+    from cmb_autoseg.dataset_conversion.choice import check_preferred
+
+    check_preferred(settings.prefer, (path.name for path in scans))
 
 
 def _check_name(scan: Path) -> None:
