@@ -51,8 +51,8 @@ def predict_scans(
         for folder, nested in layout.territory(cases, failures):
             owned.enter_context(own_folder(folder, doing, nested=nested))
         from cmb_autoseg.inference.ensemble import Ensemble
-        from cmb_autoseg.inference.predict import predict_cases
         from cmb_autoseg.inference.operating_points import weakness
+        from cmb_autoseg.inference.predict import predict_cases
         from cmb_autoseg.progress import log, track
 
         ensemble = Ensemble(model.folder, model.folds, device, model.trust)
