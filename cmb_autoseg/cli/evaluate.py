@@ -18,7 +18,7 @@ EPILOG = epilog(
         "cmb_evaluate -p predictions --reference masks -o scores": "as the VALDO challenge counts",
         "cmb_evaluate -p predictions --reference masks -o scores --protocol overlap": "by overlap instead of distance",
     },
-    writes="OUT/metrics.json, per_case.tsv, matches.tsv, failures.tsv and report.html",
+    writes="OUT/metrics.json, per_case.tsv, matches.tsv, failures.tsv, report.html and logs/",
     some_failed="some cases could not be scored: failures.tsv says which and why",
     see="cmb_predict; the reference of metrics defines each figure",
 )

@@ -27,7 +27,8 @@ def build_parser() -> Parser:
                 "cmb_finalize -d 501": "after the five folds of the recipe supervised",
                 "cmb_finalize -d 501 -r demo -device cpu": "another recipe, without a GPU",
             },
-            writes="in the model's folder: crossvalidation/, operating_points.json and, last, model.json",
+            writes="in the model's folder: crossvalidation/, operating_points.json and, last, model.json;\n"
+            "WORKSPACE/logs/",
             see="cmb_train -f all, which ends with this; cmb_predict, which comes next",
         ),
     )

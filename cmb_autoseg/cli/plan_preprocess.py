@@ -32,8 +32,8 @@ def build_parser() -> Parser:
                 "cmb_plan_preprocess -d 501 --explain": "why this grid, patch and network; plans first where need be",
             },
             writes="WORKSPACE/preprocessed/DatasetNNN_NAME/: dataset_fingerprint.json, PRESET_plan.json with its\n"
-            "reasons, PRESET_plan.txt in plain words, PRESET_3d/ with the network's inputs; splits_final.json beside\n"
-            "the raw dataset",
+            "reasons, PRESET_plan.txt in plain words, PRESET_3d/ with the network's inputs; splits_final.json,\n"
+            "the folds, in WORKSPACE/raw/DatasetNNN_NAME/ and a copy here; WORKSPACE/logs/",
             some_failed="with -c: some cases were left out, exclusions.tsv says which and why; the rest is planned",
             see="cmb_train, which comes next",
         ),

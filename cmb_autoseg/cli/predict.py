@@ -26,7 +26,7 @@ def build_parser() -> Parser:
                 "cmb_predict -i dicom_folder -o predictions -d 501 --echo 2": "the second echo of DICOM series",
             },
             writes="OUT/CASE_prob.nii.gz, CASE_mask.nii.gz, CASE_lesions.tsv, CASE_overlay.png, CASE.json;\n"
-            "for the run lesions.tsv, counts.tsv, failures.tsv, run.json; finished cases are skipped;\n"
+            "for the run lesions.tsv, counts.tsv, failures.tsv, run.json, logs/; finished cases are skipped;\n"
             "with --bids OUT/sub-LABEL/[ses-LABEL/]anat/*_dseg.nii.gz and so on",
             some_failed="some scans could not be predicted: failures.tsv says which and why",
             see="cmb_evaluate, which compares with masks",

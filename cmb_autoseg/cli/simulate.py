@@ -18,12 +18,13 @@ def build_parser() -> Parser:
         "Simulate people with and without microbleeds, and write their scans as a real cohort would come.",
         epilog(
             {
-                "cmb_simulate -o cohort -n 20": "twenty people, about 5 seconds each",
+                "cmb_simulate -o cohort -n 20": "twenty people, a few minutes on a laptop",
                 "cmb_simulate -o cohort -n 28 --n-test 8 --protocol valdo_3 --seed 1": (
                     "eight of them for the test, 1 x 1 x 3 mm"
                 ),
             },
-            writes="OUT/: scans and masks by subject, participants.tsv, card.yaml, truth/ (lesions, mimics, people)",
+            writes="OUT/: scans and masks by subject, participants.tsv, card.yaml, truth/ (lesions, mimics, people),\n"
+            "logs/",
             see="cmb_convert OUT/card.yaml -d 501, which takes the cohort in",
         ),
     )

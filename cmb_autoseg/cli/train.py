@@ -31,7 +31,7 @@ def build_parser() -> Parser:
                 "cmb_train --list-recipes": "names of the recipes that come with the tool",
             },
             writes="WORKSPACE/results/DatasetNNN_NAME/CMBTrainer__RECIPE__3d/fold_K/: checkpoint_final.pth,\n"
-            "fold.json, progress.tsv, progress.png; finished folds are left as they are",
+            "fold.json, progress.tsv, progress.png, tensorboard/; WORKSPACE/logs/; finished folds are left as they are",
             see="cmb_finalize, when folds were trained one by one; cmb_predict",
         ),
     )
