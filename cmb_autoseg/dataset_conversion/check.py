@@ -47,7 +47,7 @@ class CohortCheck:
             *(f"  {name}: {count} files" for name, count in cohort.file_counts.items()),
             f"  usable cases: {len(usable)}, from {len({case.subject for case in usable})} subjects",
             f"    labelled for training: {sum(case.label is not None and case.split == 'train' for case in usable)}",
-            f"    unlabelled for pretraining: {sum(case.label is None and case.split == 'train' for case in usable)}",
+            f"    unlabelled: {sum(case.label is None and case.split == 'train' for case in usable)} (in no fold)",
             f"    test: {sum(case.split == 'test' for case in usable)}",
             f"  left out by rule: {len(by_rule)}",
             *(f"    {exclusion.case}: {exclusion.reason}" for exclusion in by_rule),

@@ -12,7 +12,7 @@ from .conftest import CARD, affine_of, ball_mask, save, scan
 def test_check_counts_and_is_content(tiny_cohort, write_card, capsys):
     assert main(["check", write_card(), "--count-lesions"]) == 0
     out = capsys.readouterr().out
-    for line in ("usable cases: 3, from 3 subjects", "labelled for training: 2", "unlabelled for pretraining: 1",
+    for line in ("usable cases: 3, from 3 subjects", "labelled for training: 2", "unlabelled: 1 (in no fold)",
                  "lesions: 2 in 2 labelled cases", "sub-101: 2"):  # fmt: skip
         assert line in out
 
