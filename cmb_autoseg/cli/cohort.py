@@ -109,8 +109,14 @@ def _check(cards: Sequence[str], count_lesions: bool) -> int:
         log(f"warning: {warning}")
     checks = check_cohorts(cohorts, count_lesions)
     report("\n".join(check.table() for check in checks))
+    for warning in (warning for check in checks for warning in check.warnings):
+        log(f"warning: {warning}")
     if all(check.is_usable for check in checks):
         return ExitCode.DONE
+    empty = [check.cohort.card for check in checks if not check.usable_cases]
+    if empty:
+        log(f"cmb_cohort check: {', '.join(empty)}: no case is usable; correct the card where the table says why")
+        return ExitCode.BAD_INPUT
     log("cmb_cohort check: some cases cannot be used; mend the files or the card where the table says so")
     return ExitCode.BAD_INPUT
 

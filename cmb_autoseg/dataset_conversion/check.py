@@ -9,7 +9,7 @@ import numpy as np
 from cmb_autoseg.dataset_conversion.case_conversion import reference_grid
 from cmb_autoseg.dataset_conversion.conversion import merge_cases
 from cmb_autoseg.dataset_conversion.duplicates import shared_scans
-from cmb_autoseg.dataset_conversion.labels import read_label
+from cmb_autoseg.dataset_conversion.labels import no_lesion_warning, read_label
 from cmb_autoseg.dataset_conversion.resolver import Cohort
 from cmb_autoseg.errors import CMBError, GeometryError, InputError
 from cmb_autoseg.geometry import Volume, check_same_grid, read_grid, to_canonical
@@ -31,15 +31,23 @@ class CohortCheck:
     lesions: dict[str, int] | None
     """Case to number of lesions, for labelled cases that can be used; None where not counted."""
 
+    warnings: tuple[str, ...] = ()
+    """What may be a mistake of the card although every file can be used."""
+
+    @property
+    def usable_cases(self) -> list[Case]:
+        return [case for case in self.cohort.cases if case.name not in self.problems]
+
     @property
     def is_usable(self) -> bool:
-        """Every case is usable, or left out by a rule of the card."""
-        return not self.problems and all(exclusion.by_rule for exclusion in self.cohort.exclusions)
+        """There are cases, and every one is usable or left out by a rule of the card."""
+        faultless = not self.problems and all(exclusion.by_rule for exclusion in self.cohort.exclusions)
+        return faultless and bool(self.usable_cases)
 
     def table(self) -> str:
         """Lines for the terminal."""
         cohort = self.cohort
-        usable = [case for case in cohort.cases if case.name not in self.problems]
+        usable = self.usable_cases
         by_rule = [exclusion for exclusion in cohort.exclusions if exclusion.by_rule]
         faulty = [exclusion for exclusion in cohort.exclusions if not exclusion.by_rule]
         lines = [
@@ -49,7 +57,8 @@ class CohortCheck:
             f"    labelled for training: {sum(case.label is not None and case.split == 'train' for case in usable)}",
             f"    unlabelled: {sum(case.label is None and case.split == 'train' for case in usable)} (in no fold)",
             f"    test: {sum(case.split == 'test' for case in usable)}",
-            f"  left out by rule: {len(by_rule)}",
+            # Where nothing is left, the card does not fit the files: no rule that anybody wanted.
+            f"  left out{' by rule' if usable else ''}: {len(by_rule)}",
             *(f"    {exclusion.case}: {exclusion.reason}" for exclusion in by_rule),
             f"  ambiguous: {len(faulty)}",
             *(f"    {exclusion.case}: {exclusion.reason}" for exclusion in faulty),
@@ -95,7 +104,9 @@ def _check(cohort: Cohort, shared: Mapping[str, str], count_lesions: bool) -> Co
         doubled = next((shared[source.path] for source in case.images.values() if source.path in shared), None)
         if doubled is not None:
             problems.setdefault(case.name, doubled)
-    return CohortCheck(cohort, problems, lesions if count_lesions else None)
+    labelled = [case.label for case in cohort.cases if case.label is not None and case.name in lesions]
+    warnings = (no_lesion_warning(cohort.name, labelled),) if lesions and not any(lesions.values()) else ()
+    return CohortCheck(cohort, problems, lesions if count_lesions else None, warnings)
 
 
 def _check_grids(case: Case) -> None:

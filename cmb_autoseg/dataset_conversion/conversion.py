@@ -22,6 +22,7 @@ from cmb_autoseg.dataset_conversion.case_conversion import (
     source_paths,
 )
 from cmb_autoseg.dataset_conversion.duplicates import shared_scans
+from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, InputError, LeakageError
 from cmb_autoseg.files import read_tsv, write_json, write_text, write_tsv
@@ -143,6 +144,7 @@ def _convert(
     _remove_departed(folders, records)
     _drop_stale_folds(folders, kept, records)
     _write_tables(folders, kept, records, of_name, exclusions, roles)
+    _warn_of_no_lesions(kept, records)
     unchanged = sum(reused for _, reused in done.values())
     return Conversion(read_raw_dataset(folders), tuple(exclusions), unchanged)
 
@@ -318,6 +320,14 @@ def _write_tables(
     ).write(raw / "dataset_record.json")
     n_training = sum(record.part == "Tr" for record in records.values())
     write_json(raw / "dataset.json", dataset_json(roles, n_training, folders.name))
+
+
+def _warn_of_no_lesions(cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> None:
+    """A cohort without any lesion may be one of controls, or one whose card names the wrong value."""
+    for cohort in sorted({case.cohort for case in cases}):
+        sources = {case.name: case.label for case in cases if case.cohort == cohort and case.label is not None}
+        if sources and not any(records[name].n_lesions for name in sources):
+            log(f"warning: {no_lesion_warning(cohort, list(sources.values()))}")
 
 
 def _row(case: Case, record: CaseRecord, cohort: Cohort) -> dict[str, object]:

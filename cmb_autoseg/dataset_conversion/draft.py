@@ -4,7 +4,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME
@@ -62,7 +62,7 @@ def draft_card(folder: Path) -> str:
     paths = [path for path in list_files(folder) if path.endswith((*NIFTI_SUFFIXES, *TABLE_SUFFIXES))]
     if not any(path.endswith(NIFTI_SUFFIXES) for path in paths):
         raise InputError(f"{folder}: no NIfTI files (.nii, .nii.gz) in it; convert the scans, or choose another folder")
-    templates = min((_group(paths, cut) for cut in _cuts()), key=_cost)
+    templates = _across_sites(min((_group(paths, cut) for cut in _cuts()), key=_cost))
     return _yaml(folder, sorted(templates, key=lambda template: template.pattern), "participants.tsv" in paths)
 
 
@@ -135,6 +135,38 @@ def _cost(templates: Sequence[_Template]) -> tuple[int, int, int]:
     return (without_subject, unnamed, len(images))
 
 
+def _across_sites(templates: Sequence[_Template]) -> list[_Template]:
+    """Templates that differ in one folder only, and share no subject, become one with `{site}` for the folder."""
+    shapes: dict[tuple[str, str], list[_Template]] = defaultdict(list)
+    for template in templates:
+        for before, _, after in _plain_folders(template.pattern):
+            shapes[before, after].append(template)
+    merged: dict[str, _Template] = {}
+    for (before, after), alike in shapes.items():
+        if _are_sites(alike) and not any(template.pattern in merged for template in alike):
+            folders = [template.pattern.removeprefix(before).removesuffix(after) for template in alike]
+            site = "{site:[^/]+}" if any("_" in folder for folder in folders) else "{site}"
+            keys = frozenset[tuple[str, ...]]().union(*(template.keys for template in alike))
+            whole = replace(alike[0], pattern=f"{before}{site}{after}", keys=keys)
+            merged.update(dict.fromkeys((template.pattern for template in alike), whole))
+    return list(dict.fromkeys(merged.get(template.pattern, template) for template in templates))
+
+
+def _plain_folders(pattern: str) -> Iterator[tuple[str, str, str]]:
+    """Each folder without entity in a pattern that names the subject, with what is before and after it."""
+    parts = re.split(r"/(?![^{}]*\})", pattern)
+    for number, part in enumerate(parts[:-1]):
+        if "{sub" in pattern and "{" not in part:
+            yield "".join(f"{part}/" for part in parts[:number]), part, "/" + "/".join(parts[number + 1 :])
+
+
+def _are_sites(alike: Sequence[_Template]) -> bool:
+    """Several of one meaning, each with subjects of its own."""
+    subjects = [{key[0] for key in template.keys} for template in alike]
+    disjoint = len(set[str]().union(*subjects)) == sum(map(len, subjects))
+    return len(alike) > 1 and disjoint and len({_meaning(template) for template in alike}) == 1
+
+
 def _meaning(template: _Template) -> Role | str | None:
     """A role, `labels.cmb`, or None; the file's name counts before its folders, its last word first."""
     pattern = re.sub(r"\{[^{}]*\}", "", template.pattern)
@@ -156,11 +188,16 @@ def _yaml(folder: Path, templates: Sequence[_Template], has_participants: bool) 
     images, labels, unused = _sort_out(folder, templates)
     everyone = frozenset[tuple[str, ...]]().union(*(template.keys for template in images.values()))
     common = max((len(template.keys) for template in images.values()), default=0)
+    label = labels[0] if labels else None
+    has_sessions = any("{ses" in template.pattern for template in images.values())
+    # Labels that name no session fit where each person has one.
+    by_person = has_sessions and label is not None and "{ses" not in label.pattern and _have_one_session(everyone)
     lines = [
         "# Drafted from the names of the files: check every line, then run cmb_cohort check on this card.",
         "schema: 1",
         f"name: {safe_name(folder.resolve().name) or 'my_cohort'}",
         f"root: {_quoted(str(folder.resolve()))}",
+        *(['case: "{sub}"  # one session a person'] if by_person else []),
         "images:",
     ]
     guessed = not any(role in SUSCEPTIBILITY_ROLES for role in images)
@@ -169,10 +206,9 @@ def _yaml(folder: Path, templates: Sequence[_Template], has_participants: bool) 
         optional = ", optional: true" if len(template.keys) < max(common, len(everyone)) else ""
         hint = "  # GUESS: nothing in the name says what it is" if shown is not role else ""
         lines.append(f"  {shown.value}: {{role: {shown.value}{optional}, path: {_quoted(template.pattern)}}}{hint}")
-    if labels:
-        label = labels[0]
+    if label is not None:
         kind = _point_keys(_point_columns(folder, label)) if label.is_table else "mask, values: {cmb: 1}"
-        optional = ", optional: true" if len(label.keys & everyone) < len(everyone) else ""
+        optional = ", optional: true" if _lacks_some(label, everyone, by_person) else ""
         lines += ["labels:", f"  cmb: {{kind: {kind}{optional}, path: {_quoted(label.pattern)}}}"]
     else:
         lines.append(
@@ -182,6 +218,18 @@ def _yaml(folder: Path, templates: Sequence[_Template], has_participants: bool) 
         lines += ["meta:", "  participants: {path: participants.tsv, key: sub}"]
     lines += [f"# not used: {template.pattern}" for template in (*labels[1:], *unused)]
     return "\n".join(lines) + "\n"
+
+
+def _have_one_session(keys: frozenset[tuple[str, ...]]) -> bool:
+    with_session = [key for key in keys if len(key) > 1]
+    return len({key[0] for key in with_session}) == len(with_session)
+
+
+def _lacks_some(label: _Template, everyone: frozenset[tuple[str, ...]], by_person: bool) -> bool:
+    """Whether some case (a person's session, or with `by_person` a person) has no label."""
+    if by_person:
+        return not {key[0] for key in everyone} <= {key[0] for key in label.keys}
+    return len(label.keys & everyone) < len(everyone)
 
 
 def _point_keys(columns: Mapping[str, str]) -> str:

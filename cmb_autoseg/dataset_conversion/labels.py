@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cmb_autoseg.errors import GeometryError, InputError
 from cmb_autoseg.geometry import Volume, check_same_grid, read_volume
 from cmb_autoseg.records import LabelSource
 
-__all__ = ["LabelResult", "count_lesions", "read_label"]
+__all__ = ["LabelResult", "count_lesions", "no_lesion_warning", "read_label"]
 
 TWENTY_SIX = np.ones((3, 3, 3), dtype=bool)
 NEIGHBOURS = tuple(step for step in itertools.product((-1, 0, 1), repeat=3) if step != (0, 0, 0))
@@ -60,6 +61,24 @@ def count_lesions(mask: NDArray[Any]) -> int:
     return int(ndimage.label(mask != 0, TWENTY_SIX)[1])
 
 
+def no_lesion_warning(cohort: str, sources: Sequence[LabelSource]) -> str:
+    """What to say of a cohort whose labels were all read and hold no lesion; reads its masks once more.
+
+    Raises:
+        InputError: a mask has become unreadable.
+    """
+    found = f"{cohort}: no lesion in any of {len(sources)} labelled cases"
+    masks = [source for source in sources if source.kind == "mask"]
+    if not masks:
+        return f"{found}; if there should be some, check labels.cmb.path and the files of points"
+    values = {value for mask in masks for value in np.unique(read_volume(Path(mask.path), dtype=np.float64).data)}
+    others = sorted(values - {0})
+    if not others:
+        return f"{found}: the masks that can be used hold nothing but 0; if that cannot be, check labels.cmb.path"
+    occurring = f" ({', '.join(f'{value:g}' for value in others)} occur)" if len(others) > 1 else ""
+    return f"{found}; if microbleeds have another value in the masks{occurring}, write values: {{cmb: {others[0]:g}}}"
+
+
 def _read_mask(source: LabelSource, reference: Volume) -> LabelResult:
     volume = read_volume(Path(source.path), dtype=np.float64)
     legal = {0, *source.values.values()}
@@ -67,14 +86,23 @@ def _read_mask(source: LabelSource, reference: Volume) -> LabelResult:
     if foreign:
         listed = ", ".join(f"{name} = {value}" for name, value in source.values.items())
         raise InputError(
-            f"{source.path}: found label value {foreign[0]:g}, legal are 0 and {listed}; "
-            "correct the mask or list the value under labels.cmb.values"
+            f"{source.path}: found label value {foreign[0]:g}, legal are 0 and {listed}; {_cure(foreign[0])}"
         )
     mask = volume.with_data((volume.data == source.values["cmb"]).astype(np.uint8))
     if source.resample == "refuse":
         check_same_grid(mask, reference, "set labels.cmb.resample: nearest to allow another grid")
         return LabelResult(reference.with_data(mask.data), count_lesions(mask.data))
     return _resample(mask, reference)
+
+
+def _cure(value: float) -> str:
+    """What to do about a value of a mask that the card does not list."""
+    if not float(value).is_integer():
+        return "correct the mask, only whole numbers can be listed under labels.cmb.values"
+    return (
+        f"if it is the microbleeds' value, write values: {{cmb: {value:g}}}; "
+        "if it is something else, list it under another name in labels.cmb.values"
+    )
 
 
 def _resample(mask: Volume, reference: Volume) -> LabelResult:

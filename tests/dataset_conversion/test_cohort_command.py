@@ -119,3 +119,69 @@ def test_a_card_that_cannot_be_written_is_named_as_the_user_did(tiny_cohort, cap
     error = capsys.readouterr().err
     assert error.startswith(f"cmb_cohort: error: {out}: cannot be written")
     assert error.count("\n") == 1
+
+
+def two_sites(folder, mask_value=3, sessions=("baseline",) * 4):
+    """Two subjects a site, each with a session's folder; the masks lie aside and name no session."""
+    for number, site, session in zip(range(1, 5), ("siteA", "siteA", "siteB", "siteB"), sessions, strict=True):
+        save(folder / f"{site}/K{number}/{session}/K{number}_SWI.nii.gz", scan(number))
+        save(folder / f"readings/K{number}_mb.nii.gz", mask_value * ball_mask([((9, 9, 7), 1)]))
+    return folder
+
+
+def drafted(folder, tmp_path):
+    card = tmp_path / "card.yaml"
+    assert main(["init", str(folder), "-o", str(card)]) == 0
+    return card
+
+
+@pytest.mark.parametrize("sessions", [("baseline",) * 4, ("ses-1", "ses-2", "ses-1", "ses-3")])
+def test_draft_spans_sites_and_labels_without_session(tmp_path, capsys, sessions):
+    card = drafted(two_sites(tmp_path / "c", mask_value=1, sessions=sessions), tmp_path)
+    assert main(["check", str(card), "--count-lesions"]) == 0
+    out = capsys.readouterr().out
+    assert "usable cases: 4, from 4 subjects" in out
+    assert "lesions: 4 in 4 labelled cases" in out
+    assert "not used" not in card.read_text()
+    assert [case.session for case in read_card(str(card)).cases] == list(sessions)
+
+
+def test_draft_keeps_folders_apart_that_share_subjects(tmp_path):
+    for number in (1, 2):
+        for folder in ("raw", "denoised"):
+            save(tmp_path / f"c/{folder}/K{number}/K{number}_SWI.nii.gz", scan(number))
+    assert "{site" not in drafted(tmp_path / "c", tmp_path).read_text()
+
+
+def test_label_without_session_is_refused_with_both_cures(tmp_path, capsys):
+    card = drafted(two_sites(tmp_path / "c"), tmp_path)
+    card.write_text(re.sub("case: .*\n", "", card.read_text()))
+    assert main(["check", str(card)]) == 2
+    error = capsys.readouterr().err
+    assert 'add {ses}, or set case: "{sub}" where everybody has one session' in error
+
+
+def test_check_warns_of_a_value_that_gives_no_lesion(tmp_path, capsys):
+    card = drafted(two_sites(tmp_path / "c"), tmp_path)
+    card.write_text(card.read_text().replace("{cmb: 1}", "{cmb: 1, other: 3}"))
+    assert main(["check", str(card), "--count-lesions"]) == 0
+    assert (
+        "warning: c: no lesion in any of 4 labelled cases; "
+        "if microbleeds have another value in the masks, write values: {cmb: 3}\n"
+    ) in capsys.readouterr().err
+    card.write_text(card.read_text().replace("{cmb: 1, other: 3}", "{cmb: 3}"))
+    assert main(["check", str(card), "--count-lesions"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_check_without_usable_case_is_bad_input(tmp_path, write_card, capsys):
+    for number in (101, 102):
+        save(tmp_path / f"sub-{number}/sub-{number}_T1.nii.gz", scan(number))
+    save(tmp_path / "sub-103/sub-103_T2S.nii.gz", scan(103))
+    card = CARD.replace(", optional: true, copy_geometry_from: T2S", "").replace(", optional: true}", "}")
+    save(tmp_path / "sub-103/sub-103_CMB.nii.gz", ball_mask(()))
+    assert main(["check", write_card(card)]) == 2
+    shown = capsys.readouterr()
+    assert "no case is usable" in shown.err
+    assert "by rule" not in shown.out
+    assert "left out: 3" in shown.out

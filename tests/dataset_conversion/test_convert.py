@@ -335,6 +335,17 @@ def test_processes_give_the_same_dataset(tiny_cohort, write_card, tmp_path):
             assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes() == path.read_bytes()
 
 
+def test_cohort_without_any_lesion_is_warned_of(tiny_cohort, write_card, tmp_path, capsys):
+    save(tiny_cohort / "sub-101/sub-101_CMB.nii.gz", 3 * ball_mask(TWO_BALLS))
+    assert convert(write_card(CARD.replace("{cmb: 1}", "{cmb: 1, other: 3}")), workspace=tmp_path / "w") == 0
+    warning = "warning: tiny: no lesion in any of 2 labelled cases; "
+    assert (
+        f"{warning}if microbleeds have another value in the masks, write values: {{cmb: 3}}" in capsys.readouterr().err
+    )
+    assert convert(write_card(CARD.replace("{cmb: 1}", "{cmb: 3}")), workspace=tmp_path / "w") == 0
+    assert "no lesion" not in capsys.readouterr().err
+
+
 def test_workspace_that_cannot_be_written_is_refused(tiny_cohort, write_card, tmp_path, capsys):
     (tmp_path / "w").write_text("a file")
     assert convert(write_card(), workspace=tmp_path / "w") == 2

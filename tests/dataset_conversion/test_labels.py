@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmb_autoseg.dataset_conversion.labels import read_label
+from cmb_autoseg.dataset_conversion.labels import no_lesion_warning, read_label
 from cmb_autoseg.errors import GeometryError, InputError
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.records import LabelSource
@@ -42,6 +42,21 @@ def test_value_outside_the_map_is_refused(value, tmp_path):
     data[1, 1, 1] = value
     with pytest.raises(InputError, match=f"found label value {value:g}, legal are 0 and cmb = 1"):
         read_label(mask(save(tmp_path / "m.nii.gz", data)), REFERENCE)
+
+
+def test_foreign_value_is_refused_with_the_cure_for_either_meaning(tmp_path):
+    path = save(tmp_path / "m.nii.gz", 3 * ball_mask(TWO_BALLS))
+    with pytest.raises(InputError, match=r"microbleeds' value, write values: \{cmb: 3\}; .* under another name"):
+        read_label(mask(path), REFERENCE)
+
+
+def test_no_lesion_warning_names_the_values_that_occur(tmp_path):
+    data = ball_mask(TWO_BALLS)
+    several = mask(save(tmp_path / "several.nii.gz", 2 * data + 3 * np.roll(data, 4, axis=2)))
+    empty = mask(save(tmp_path / "empty.nii.gz", 0 * data))
+    assert no_lesion_warning("c", [several, empty]).endswith("masks (2, 3 occur), write values: {cmb: 2}")
+    assert "any of 1 labelled cases: the masks that can be used hold nothing but 0" in no_lesion_warning("c", [empty])
+    assert "files of points" in no_lesion_warning("c", [points(tmp_path, "x\ty\tz\n")])
 
 
 @pytest.mark.parametrize("settings", [{"shape": (20, 24, 13)}, {"affine": affine_of(origin_mm=(-9.1, -11, -14))}])

@@ -311,7 +311,7 @@ CARDS = [
     Fault(
         "label_of_several_cases",
         CHECK,
-        ("labels.cmb.path", r"lacks \{sub\}", "add it"),
+        ("labels.cmb.path", r"lacks \{sub\}", r"add \{sub\}"),
         card("{sub}/{sub}_CMB", "s0/s0_CMB"),
     ),
     Fault(
