@@ -296,9 +296,12 @@ def _case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[s
     if LABEL_NAME in patterns:
         lacking = [entity for entity in entities if entity not in patterns[LABEL_NAME].entities]
         if lacking:
+            coarser = "_".join(f"{{{entity}}}" for entity in entities if entity not in lacking)
+            what = " and ".join("session" if entity == "ses" else entity for entity in lacking)
+            instead = f', or set case: "{coarser}" where everybody has one {what}' if coarser else ""
             raise opened.error(
                 f"{LABEL_NAME}.path",
-                f"lacks {{{lacking[0]}}}, so one label would serve several cases; add it",
+                f"lacks {{{lacking[0]}}}, so one label would serve several cases; add {{{lacking[0]}}}{instead}",
             )
     if not any(set(entities) <= set(pattern.entities) for name, pattern in patterns.items() if name != LABEL_NAME):
         raise opened.error("case", f"no image path holds all of {template!r}; add the missing entity to one")
