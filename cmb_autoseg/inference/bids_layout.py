@@ -73,7 +73,7 @@ COLUMNS = {
     "prob_max": {"Description": "Highest probability in the lesion"},
     "prob_mean": {"Description": "Mean probability in the lesion"},
     "region": {
-        "Description": "Part of the brain",
+        "Description": "Part of the brain, always unknown so far",
         "Levels": {name: name for name in ("lobar", "deep", "infratentorial", "unknown")},
     },
 }
