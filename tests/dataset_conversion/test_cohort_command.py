@@ -147,10 +147,12 @@ def test_draft_spans_sites_and_labels_without_session(tmp_path, capsys, sessions
 
 
 def test_draft_keeps_folders_apart_that_share_subjects(tmp_path):
-    for number in (1, 2):
+    for number in (1, 2, 3):
         for folder in ("raw", "denoised"):
             save(tmp_path / f"c/{folder}/K{number}/K{number}_SWI.nii.gz", scan(number))
-    assert "{site" not in drafted(tmp_path / "c", tmp_path).read_text()
+    card = drafted(tmp_path / "c", tmp_path)
+    assert "{site" not in card.read_text()
+    assert [case.name for case in read_card(str(card)).cases] == ["K1", "K2", "K3"]
 
 
 def test_label_without_session_is_refused_with_both_cures(tmp_path, capsys):
