@@ -86,8 +86,8 @@ def operating_point(folder: Path, wanted: str) -> OperatingPoint:
     if is_number(wanted):
         return resolve_operating_point((), wanted)
     raise InputError(
-        f"--operating-point {wanted}: {folder} has no operating points yet; {_finalizing(folder)}, "
-        "or give a probability like 0.5"
+        f"--operating-point {wanted}: {folder} has no operating points yet; {_finalizing(folder)} "
+        "once all five folds are trained, or give a probability like 0.5"
     )
 
 
