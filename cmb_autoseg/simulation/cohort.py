@@ -19,7 +19,7 @@ from cmb_autoseg.files import write_json, write_tsv
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import track
 from cmb_autoseg.run_log import open_log
-from cmb_autoseg.simulation.anatomy import Template
+from cmb_autoseg.simulation.anatomy.head import Template
 from cmb_autoseg.simulation.layouts import valdo
 from cmb_autoseg.simulation.person import SimulatedScan, simulate_person
 from cmb_autoseg.simulation.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
@@ -125,7 +125,7 @@ def simulate_cohort(
     _check_numbers(people, test_people, lesion_free_share, writer.max_people(chosen))
     _refuse_foreign(out)
     if template is None:
-        from cmb_autoseg.simulation.template import load_mni152
+        from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
 
         template = load_mni152()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmb_autoseg.simulation.acquisition import (
+from cmb_autoseg.simulation.acquisition.scanner import (
     EXTRA_SLICES,
     acquire,
     dipole_field,
@@ -20,10 +20,10 @@ from cmb_autoseg.simulation.acquisition import (
     with_spheres,
     with_veins,
 )
-from cmb_autoseg.simulation.anatomy import Anatomy, Person, Template, build_anatomy, draw_person
+from cmb_autoseg.simulation.anatomy.head import Anatomy, Person, Template, build_anatomy, draw_person
 from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
 from cmb_autoseg.simulation.protocols import Protocol
-from cmb_autoseg.simulation.susceptibility import (
+from cmb_autoseg.simulation.contents.draws import (
     Sphere,
     Surroundings,
     Vein,
@@ -33,7 +33,7 @@ from cmb_autoseg.simulation.susceptibility import (
     survey,
     tissue_susceptibility,
 )
-from cmb_autoseg.simulation.visibility import Mark, mark_visible
+from cmb_autoseg.simulation.contents.visibility import Mark, mark_visible
 
 __all__ = ["Contents", "SimulatedScan", "draw_contents", "simulate_person"]
 

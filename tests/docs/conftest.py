@@ -25,6 +25,6 @@ def small_scanner():
     from cmb_autoseg.simulation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmb_autoseg.simulation.template.load_mni152", make_phantom_template)
+        patch.setattr("cmb_autoseg.simulation.anatomy.mni152.load_mni152", make_phantom_template)
         patch.setitem(PROTOCOLS, DEFAULT_PROTOCOL, TINY)
         yield

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cmb_autoseg.simulation.anatomy import Template
+from cmb_autoseg.simulation.anatomy.head import Template
 from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.protocols import PROTOCOLS, Protocol
 
-TINY = Protocol("tiny", 3.0, 20.0, (1.0, 1.0, 2.0), (64, 68, 18), (0.0, -18.0, 10.0), snr=30.0)
+TINY = Protocol("tiny", 3.0, (20.0,), (1.0, 1.0, 2.0), (64, 68, 18), (0.0, -18.0, 10.0), snr=30.0)
 
 
 @pytest.fixture(scope="session")
@@ -36,5 +36,5 @@ def phantom_template() -> Template:
 @pytest.fixture
 def tiny_command(monkeypatch: pytest.MonkeyPatch, phantom_template: Template) -> None:
     """`cmb_simulate --protocol tiny` with the phantom instead of MNI152."""
-    monkeypatch.setattr("cmb_autoseg.simulation.template.load_mni152", lambda: phantom_template)
+    monkeypatch.setattr("cmb_autoseg.simulation.anatomy.mni152.load_mni152", lambda: phantom_template)
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from cmb_autoseg.simulation.anatomy import Template
+from cmb_autoseg.simulation.anatomy.head import Template
 from cmb_autoseg.simulation.grids import Grid
 
 __all__ = ["load_mni152"]

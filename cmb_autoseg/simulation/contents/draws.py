@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.simulation.anatomy import Anatomy
+from cmb_autoseg.simulation.anatomy.head import Anatomy
 from cmb_autoseg.simulation.grids import Grid
 
 __all__ = [

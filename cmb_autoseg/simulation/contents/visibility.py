@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.simulation.grids import Grid
-from cmb_autoseg.simulation.susceptibility import Sphere
+from cmb_autoseg.simulation.contents.draws import Sphere
 
 __all__ = ["Mark", "mark_visible"]
 

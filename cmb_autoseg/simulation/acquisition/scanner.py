@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmb_autoseg.simulation.anatomy import Anatomy
+from cmb_autoseg.simulation.anatomy.head import Anatomy
 from cmb_autoseg.simulation.grids import Grid, crop_kspace, resample_linear, smooth_field
 from cmb_autoseg.simulation.protocols import Protocol
-from cmb_autoseg.simulation.susceptibility import Sphere, Vein
+from cmb_autoseg.simulation.contents.draws import Sphere, Vein
 
 __all__ = [
     "acquire",
@@ -184,9 +184,7 @@ def tissue_signal(anatomy: Anatomy, field_ppm: Tensor, target: Grid, protocol: P
     grey, white, fluid = grey.square_(), white.square_(), fluid.square_()
     scale = total / (grey + white + fluid).clamp_(min=1e-6)
     magnitude = (
-        grey * GREY.at(protocol)
-        + white * WHITE.at(protocol)
-        + fluid * TissueSignal(protocol.fluid_m0, *FLUID_RATE).at(protocol)
+        grey * GREY.at(protocol) + white * WHITE.at(protocol) + fluid * TissueSignal(0.48, *FLUID_RATE).at(protocol)
     ) * scale
     magnitude *= smooth_field(texture.to(magnitude), target.shape)
     rate = IRON_RATE_PER_PPM_TESLA * protocol.field_strength_t * protocol.echo_time_ms / 1000

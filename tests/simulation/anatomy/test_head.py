@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cmb_autoseg.simulation.anatomy import Person, build_anatomy, draw_person
+from cmb_autoseg.simulation.anatomy.head import Person, build_anatomy, draw_person
 from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
-from cmb_autoseg.simulation.susceptibility import tissue_susceptibility
+from cmb_autoseg.simulation.contents.draws import tissue_susceptibility
 
 CPU = torch.device("cpu")
 AVERAGE = Person(60, "F", (0, 0, 0), (1, 1, 1), (0, 0, 0), np.zeros((3, 9, 10, 9), np.float32), (1.0,) * 8)
@@ -17,7 +17,7 @@ def test_average_head_has_its_nuclei_where_mni_has_them(monkeypatch):
         pytest.fail("the template must come from the installed package, not from the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    from cmb_autoseg.simulation.template import load_mni152
+    from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
 
     template = load_mni152()
     grid = Grid((61, 41, 41), (1.0, 1.0, 1.0), (-30.0, -24.0, -20.0))

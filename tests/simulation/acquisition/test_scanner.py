@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cmb_autoseg.simulation.acquisition import (
+from cmb_autoseg.simulation.acquisition.scanner import (
     cylinder_field,
     dipole_field,
     radians_per_ppm,
@@ -15,7 +15,7 @@ from cmb_autoseg.simulation.acquisition import (
     with_veins,
 )
 from cmb_autoseg.simulation.grids import Grid, crop_kspace
-from cmb_autoseg.simulation.susceptibility import Region, Sphere, Vein
+from cmb_autoseg.simulation.contents.draws import Region, Sphere, Vein
 
 AXIAL = (0.0, 0.0, 1.0)
 TILTED = (0.0, math.sin(0.5), math.cos(0.5))
@@ -106,7 +106,7 @@ def test_a_vein_darkens_its_course_and_leaves_the_rest(tiny):
 
 def test_longer_echo_turns_the_phase_further(tiny):
     assert radians_per_ppm(tiny) == pytest.approx(16.05, rel=0.01)
-    assert radians_per_ppm(replace(tiny, echo_time_ms=40.0)) == pytest.approx(2 * radians_per_ppm(tiny))
+    assert radians_per_ppm(replace(tiny, echo_times_ms=(40.0,))) == pytest.approx(2 * radians_per_ppm(tiny))
 
 
 @pytest.mark.parametrize("factors", [(2, 2, 2), (1, 2, 4), (3, 1, 2)])

@@ -1,0 +1,1 @@
+"""Images computed from the complex signal: SWI, minimum intensity projection, QSM."""
