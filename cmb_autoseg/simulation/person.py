@@ -21,8 +21,6 @@ from cmb_autoseg.simulation.acquisition.scanner import (
     with_veins,
 )
 from cmb_autoseg.simulation.anatomy.head import Anatomy, Person, Template, build_anatomy, draw_person
-from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
-from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.contents.draws import (
     Sphere,
     Surroundings,
@@ -34,6 +32,8 @@ from cmb_autoseg.simulation.contents.draws import (
     tissue_susceptibility,
 )
 from cmb_autoseg.simulation.contents.visibility import Mark, mark_visible
+from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
+from cmb_autoseg.simulation.protocols import Protocol
 
 __all__ = ["Contents", "SimulatedScan", "draw_contents", "simulate_person"]
 

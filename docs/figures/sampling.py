@@ -6,9 +6,9 @@ import torch
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
+from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.protocols import PROTOCOLS
-from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
 from cmb_autoseg.trainers.sampling import CaseAnchors, PatchSampler, PatchShares
 
 PATCH_SHAPE = (24, 48, 48)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmb_autoseg.simulation.anatomy.head import Anatomy
+from cmb_autoseg.simulation.contents.draws import Sphere, Vein
 from cmb_autoseg.simulation.grids import Grid, crop_kspace, resample_linear, smooth_field
 from cmb_autoseg.simulation.protocols import Protocol
-from cmb_autoseg.simulation.contents.draws import Sphere, Vein
 
 __all__ = [
     "acquire",

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.contents.draws import Sphere
+from cmb_autoseg.simulation.grids import Grid
 
 __all__ = ["Mark", "mark_visible"]
 

@@ -14,8 +14,8 @@ from cmb_autoseg.simulation.acquisition.scanner import (
     with_spheres,
     with_veins,
 )
-from cmb_autoseg.simulation.grids import Grid, crop_kspace
 from cmb_autoseg.simulation.contents.draws import Region, Sphere, Vein
+from cmb_autoseg.simulation.grids import Grid, crop_kspace
 
 AXIAL = (0.0, 0.0, 1.0)
 TILTED = (0.0, math.sin(0.5), math.cos(0.5))

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from cmb_autoseg.simulation.anatomy.head import Person, build_anatomy, draw_person
-from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
 from cmb_autoseg.simulation.contents.draws import tissue_susceptibility
+from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
 
 CPU = torch.device("cpu")
 AVERAGE = Person(60, "F", (0, 0, 0), (1, 1, 1), (0, 0, 0), np.zeros((3, 9, 10, 9), np.float32), (1.0,) * 8)

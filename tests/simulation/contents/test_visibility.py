@@ -1,8 +1,8 @@
 import numpy as np
 
-from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.contents.draws import Region, Sphere
 from cmb_autoseg.simulation.contents.visibility import mark_visible
+from cmb_autoseg.simulation.grids import Grid
 
 GRID = Grid((20, 20, 10), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0))
 
