@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cmb_autoseg.simulation.anatomy.head import Anatomy
 from cmb_autoseg.simulation.contents.draws import Sphere, Vein
+from cmb_autoseg.simulation.derived.swi import susceptibility_weighted
 from cmb_autoseg.simulation.grids import Grid, crop_kspace, resample_linear, smooth_field
 from cmb_autoseg.simulation.protocols import Protocol
 
@@ -324,28 +325,3 @@ def _nearest_on_tube(points_mm: Tensor, vein: Vein) -> tuple[Tensor, Tensor, Ten
 def acquire(signal: Tensor, factors: tuple[int, int, int]) -> Tensor:
     """The noise-free complex image: k-space cropped, slab oversampling thrown away."""
     return crop_kspace(signal, factors)[:, :, EXTRA_SLICES:-EXTRA_SLICES]
-
-
-def susceptibility_weighted(image: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """Susceptibility-weighted image of a complex image (i, j, k): magnitude * mask^4.
-
-    Slice by slice, the phase is high-pass filtered by division by a smoothed image, which also
-    unwraps it; positive phase (paramagnetic, along the field) lowers the mask from 1 to 0
-    (Haacke et al. 2004).
-    """
-    smooth = _low_pass(image, spacing_mm)
-    phase = torch.angle(image * smooth.conj())
-    mask = 1 - phase.clamp(min=0) / math.pi
-    return image.abs() * mask**4
-
-
-LOW_PASS_MM = 5.0
-
-
-def _low_pass(image: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """In-plane Gaussian with a standard deviation of 5 mm, in k-space."""
-    k_i = torch.fft.fftfreq(image.shape[0], spacing_mm[0], device=image.device)[:, None, None]
-    k_j = torch.fft.fftfreq(image.shape[1], spacing_mm[1], device=image.device)[None, :, None]
-    window = torch.exp(-2 * (math.pi * LOW_PASS_MM) ** 2 * (k_i**2 + k_j**2))
-    smooth: Tensor = torch.fft.ifft2(torch.fft.fft2(image, dim=(0, 1)) * window, dim=(0, 1))
-    return smooth
