@@ -254,14 +254,14 @@ def _lesion_rows(subject: str, scan: SimulatedScan) -> Iterable[Row]:
         visible = _centre(scan, mark.voxels) if mark.visible else (None, None, None)
         yield {
             "subject": subject,
-            **_named(mark.sphere.centre_mm),
+            **_named(mark.lesion.centre_mm),
             **_named(visible, "visible_"),
-            "radius_mm": mark.sphere.radius_mm,
-            "chi_ppm": mark.sphere.chi_ppm,
+            "radius_mm": mark.lesion.radius_mm,
+            "chi_ppm": mark.lesion.chi_ppm,
             "volume_mm3": len(mark.voxels) * math.prod(scan.grid.spacing_mm),
             "visible": int(mark.visible),
             "component": int(components[tuple(mark.voxels[0])]) if mark.visible else 0,
-            "region": mark.sphere.region.value,
+            "region": mark.lesion.region.value,
         }
 
 

@@ -1,11 +1,12 @@
 """What a reader can see of a microbleed: the reference mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.simulation.contents.draws import Sphere
+from cmb_autoseg.simulation.contents.sources import Inclusion
 from cmb_autoseg.simulation.grids import Grid
 
 __all__ = ["Mark", "mark_visible"]
@@ -14,20 +15,30 @@ DROP = 0.22
 """Voxels that lose more than this share of their signal belong to the lesion."""
 NOISE_SDS = 3.0
 """A reader sees a lesion whose drop exceeds this many noise standard deviations in some voxel."""
-REACH_MM = 6.0
-"""No visible region extends further from its core."""
+REACH_MM = 8.0
+"""No visible region extends further beyond its core's surface."""
+
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One simulated microbleed and what of it is visible."""
+    """One simulated microbleed and what of it can be seen."""
 
-    sphere: Sphere
+    lesion: Inclusion
     voxels: NDArray[np.int64]
-    """Voxels of the mask, shape (n, 3); none when a reader cannot see the lesion."""
+    """Voxels of the reference mask, shape (n, 3); none when a reader cannot see the lesion."""
+    all_voxels: NDArray[np.int64]
+    """The region of visible signal loss of a scan without noise, shape (n, 3): `voxels` where a reader
+    sees the lesion, what noise hides where not."""
+    contrast: float
+    """Share of its signal that the darkest voxel loses, 0..1."""
+    peak_drop_sds: float
+    """Largest loss of signal in a voxel, in standard deviations of the noise."""
 
     @property
     def visible(self) -> bool:
+        """Whether a reader could see the lesion."""
         return len(self.voxels) > 0
 
 
@@ -35,70 +46,98 @@ def mark_visible(
     with_lesions: NDArray[np.float32],
     without_lesions: NDArray[np.float32],
     brain: NDArray[np.bool_],
-    spheres: list[Sphere],
+    lesions: Sequence[Inclusion],
     grid: Grid,
     noise_sd: float,
 ) -> list[Mark]:
     """Find the visible region of each microbleed by comparison with the same scan without them.
 
     The region is the 26-connected set of voxels around the core whose noise-free magnitude falls by
-    more than `DROP`. Regions of different lesions are kept a voxel apart.
+    more than `DROP`. Where two lesions' losses run together, a voxel belongs to the lesion that it is
+    nearer to, measured in cube roots of their total susceptibilities (the sizes of their fields).
 
     Args:
         with_lesions: noise-free magnitude, shape (i, j, k).
         without_lesions: the same without microbleeds, all else equal.
         brain: voxels that the scan keeps.
-        spheres: the microbleeds.
+        lesions: the microbleeds, in the frame of `grid`.
         grid: of the arrays.
         noise_sd: in units of the magnitudes.
     """
-    loss = without_lesions - with_lesions
-    dark = (loss > DROP * without_lesions) & brain
-    taken = np.zeros(dark.shape, dtype=bool)
+    centres = np.array([lesion.centre_mm for lesion in lesions]).reshape(-1, 3)
+    sizes = np.array([np.cbrt(lesion.volume_mm3 * abs(lesion.chi_ppm)) for lesion in lesions])
     marks = []
-    for sphere in spheres:
-        voxels = _region(dark & ~taken, loss, sphere, grid)
-        if len(voxels) and loss[tuple(voxels.T)].max() <= NOISE_SDS * noise_sd:
-            voxels = voxels[:0]
-        for offset in np.ndindex(3, 3, 3):
-            shifted = np.clip(voxels + np.array(offset) - 1, 0, np.array(dark.shape) - 1)
-            taken[tuple(shifted.T)] = True
-        marks.append(Mark(sphere, voxels))
+    for number, lesion in enumerate(lesions):
+        box = _box_about(grid, centres[number], lesion.radius_mm + REACH_MM)
+        before = without_lesions[box].astype(np.float64)
+        loss = np.where(brain[box], before - with_lesions[box], 0)
+        points = _points(grid, box)
+        loss[~_nearest_to(points, number, centres, sizes)] = 0
+        core = np.all(np.abs(points - centres[number]) <= np.array(grid.spacing_mm) + lesion.radius_mm, axis=-1)
+        region = _connected(loss > DROP * before, core, loss)
+        darkest = np.where(region if region.any() else core, loss, 0)
+        voxels = np.argwhere(region) + [part.start for part in box]
+        peak_sds = float(darkest.max(initial=0) / noise_sd)
+        marks.append(
+            Mark(
+                lesion,
+                voxels if peak_sds > NOISE_SDS else voxels[:0],
+                voxels,
+                float(np.max(darkest / np.maximum(before, 1e-12), initial=0)),
+                peak_sds,
+            )
+        )
     return marks
 
 
-def _region(dark: NDArray[np.bool_], loss: NDArray[np.float32], sphere: Sphere, grid: Grid) -> NDArray[np.int64]:
-    """The connected dark voxels about a core, grown from the darkest one next to it, shape (n, 3)."""
-    centre = np.array(sphere.centre_mm)
-    spacing = np.array(grid.spacing_mm)
-    near = _voxels_within(grid, centre, REACH_MM + spacing.max())
-    near = np.compress(dark[tuple(near.T)], near, axis=0)
-    distance = np.abs(grid.to_mm(near) - centre)
-    seeds = near[np.all(distance <= spacing + sphere.radius_mm, axis=1)]
-    if not len(seeds):
-        return near[:0]
-    seed = seeds[int(loss[tuple(seeds.T)].argmax())]
-    return _grow(near, seed)
+def _box_about(grid: Grid, centre_mm: NDArray[np.float64], reach_mm: float) -> Box:
+    shape = np.array(grid.shape)
+    low = np.clip(np.ceil(grid.to_voxels(centre_mm - reach_mm)), 0, shape).astype(int)
+    high = np.clip(np.floor(grid.to_voxels(centre_mm + reach_mm)) + 1, low, shape).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return i, j, k
 
 
-def _grow(voxels: NDArray[np.int64], seed: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of `voxels` that a chain of 26-neighbours joins to `seed`, in the order given."""
-    joined = np.all(voxels == seed, axis=1)
-    front = joined.copy()
-    while front.any():
-        steps = np.abs(voxels[:, None] - voxels[None, front]).max(axis=2)
-        front = (steps <= 1).any(axis=1) & ~joined
-        joined |= front
-    grown: NDArray[np.int64] = voxels[joined]
-    return grown
+def _points(grid: Grid, box: Box) -> NDArray[np.float64]:
+    """Millimetres of each voxel of a box, shape (i, j, k, 3)."""
+    axes = [
+        origin + step * np.arange(part.start, part.stop)
+        for part, step, origin in zip(box, grid.spacing_mm, grid.origin_mm, strict=True)
+    ]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
 
-def _voxels_within(grid: Grid, centre_mm: NDArray[np.float64], radius_mm: float) -> NDArray[np.int64]:
-    middle = grid.to_voxels(centre_mm)
-    reach = radius_mm / np.array(grid.spacing_mm)
-    low = np.maximum(np.ceil(middle - reach), 0).astype(np.int64)
-    high = np.minimum(np.floor(middle + reach), np.array(grid.shape) - 1).astype(np.int64)
-    axes = [np.arange(a, b + 1) for a, b in zip(low, high, strict=True)]
-    box = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    within: NDArray[np.int64] = box[np.linalg.norm(grid.to_mm(box) - centre_mm, axis=1) <= radius_mm]
-    return within
+def _nearest_to(
+    points: NDArray[np.float64], number: int, centres: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Points that belong to lesion `number` rather than to another, shape of the box."""
+    near = np.flatnonzero(np.linalg.norm(centres - centres[number], axis=1) < 4 * REACH_MM)
+    distance = np.linalg.norm(points[..., None, :] - centres[near], axis=-1) / sizes[near]
+    mine: NDArray[np.bool_] = near[distance.argmin(axis=-1)] == number
+    return mine
+
+
+def _connected(dark: NDArray[np.bool_], core: NDArray[np.bool_], loss: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The dark voxels that chains of 26-neighbours join to the one at the core that loses most."""
+    region = np.zeros_like(dark)
+    seeds = dark & core
+    if not seeds.any():
+        return region
+    region[np.unravel_index(np.where(seeds, loss, -1).argmax(), dark.shape)] = True
+    while True:
+        grown = _dilated(region) & dark
+        if np.array_equal(grown, region):
+            return region
+        region = grown
+
+
+def _dilated(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The region and all 26-neighbours of it."""
+    for axis in range(3):
+        wide = region.copy()
+        ahead, behind = [slice(None)] * 3, [slice(None)] * 3
+        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
+        wide[tuple(ahead)] |= region[tuple(behind)]
+        wide[tuple(behind)] |= region[tuple(ahead)]
+        region = wide
+    return region
