@@ -1,0 +1,130 @@
+"""Fields of susceptibility: dipole convolution on a grid, and the textbook fields of sphere and cylinder.
+
+Susceptibility and field are both in ppm, Lorentz-corrected (a point inside a sphere of its own kind
+sees no field from it). `b0` is a unit vector along the main field, in the axes of the grid.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cmb_autoseg.simulation.tissue import TissueValues, susceptibility_map
+
+if TYPE_CHECKING:
+    from cmb_autoseg.simulation.anatomy.head import Head
+
+__all__ = ["cylinder_field", "dipole_field", "head_field", "shimmed", "sphere_field"]
+
+Triple = tuple[float, float, float]
+PADDING = 0.4
+"""Of the map's extent along each axis, added to it; copies of the map are that far apart."""
+
+
+def dipole_field(chi: Tensor, spacing_mm: Triple, b0: Triple) -> Tensor:
+    """Field shift of a susceptibility map, shape (i, j, k).
+
+    Convolution with D(k) = 1/3 - (k . b0)^2 / k^2 (Salomir 2003, Marques & Bowtell 2005); D(0) = 0, so
+    the result is relative to its own mean. Beyond its edges the map goes on with their values for a fifth
+    of its extent to either side (a neck goes on, and so does the air); then it repeats.
+
+    Args:
+        chi: shape (i, j, k).
+        spacing_mm: voxel size along i, j, k.
+        b0: unit vector along the main field.
+    """
+    before = [math.ceil(n * PADDING / 2) for n in chi.shape]
+    padded_shape = [_fast_length(n + 2 * b) for n, b in zip(chi.shape, before, strict=True)]
+    padding = [(b, p - n - b) for n, b, p in zip(chi.shape, before, padded_shape, strict=True)]
+    flat = [width for pair in reversed(padding) for width in pair]
+    padded = torch.nn.functional.pad(chi[None, None], flat, mode="replicate")[0, 0]
+    spectrum = torch.fft.rfftn(padded)
+    del padded
+    spectrum *= _dipole_kernel(padded_shape, spacing_mm, b0, chi)
+    field = torch.fft.irfftn(spectrum, s=padded_shape)
+    i, j, k = (slice(b, b + n) for b, n in zip(before, chi.shape, strict=True))
+    return field[i, j, k].clone()
+
+
+def _fast_length(n: int) -> int:
+    """The next multiple of 16, on which Fourier transforms are quick."""
+    return 16 * math.ceil(n / 16)
+
+
+def _dipole_kernel(shape: list[int], spacing_mm: Triple, b0: Triple, like: Tensor) -> Tensor:
+    last = len(shape) - 1
+    frequencies = [
+        (torch.fft.rfftfreq if axis == last else torch.fft.fftfreq)(n, step, dtype=like.dtype, device=like.device)
+        for axis, (n, step) in enumerate(zip(shape, spacing_mm, strict=True))
+    ]
+    k_i, k_j, k_k = frequencies[0][:, None, None], frequencies[1][None, :, None], frequencies[2][None, None, :]
+    square = k_i**2 + k_j**2 + k_k**2
+    square[0, 0, 0] = 1
+    kernel = 1 / 3 - (k_i * b0[0] + k_j * b0[1] + k_k * b0[2]).square_() / square
+    kernel[0, 0, 0] = 0
+    return kernel
+
+
+def shimmed(field_ppm: Tensor, inside: Tensor) -> Tensor:
+    """The field after the scanner's shim: without its best-fitting quadratic polynomial over `inside`.
+
+    Args:
+        field_ppm: shape (i, j, k).
+        inside: the region that is shimmed, weights 0..1 of the same shape; the brain.
+    """
+    terms = _quadratics(field_ppm.shape, field_ppm.device)
+    sample = inside[::3, ::3, ::3].reshape(-1).double()
+    columns = [(a[::3, None, None] * b[None, ::3, None] * c[None, None, ::3]).reshape(-1) for a, b, c in terms]
+    design = torch.stack(columns, dim=1) * sample[:, None]
+    goal = field_ppm[::3, ::3, ::3].reshape(-1).double() * sample
+    weights = torch.linalg.solve(design.T @ design, design.T @ goal)
+    shim = torch.zeros_like(field_ppm)
+    for weight, (a, b, c) in zip(weights, terms, strict=True):
+        shim += (weight * a[:, None, None] * b[None, :, None]).to(shim) * c.to(shim)
+    return field_ppm - shim
+
+
+def _quadratics(shape: torch.Size, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Each of the ten terms up to second order, as a product of one vector per axis."""
+    axes = [torch.linspace(-1, 1, n, dtype=torch.float64, device=device) for n in shape]
+    powers = [(a, b, c) for a in range(3) for b in range(3) for c in range(3) if a + b + c <= 2]
+    return [(axes[0] ** a, axes[1] ** b, axes[2] ** c) for a, b, c in powers]
+
+
+def head_field(head: "Head", values: TissueValues, b0: Triple) -> Tensor:
+    """Field of a head's tissues after shimming on its brain, ppm on the head's grid."""
+    return shimmed(dipole_field(susceptibility_map(head, values), head.grid.spacing_mm, b0), head.brain)
+
+
+def sphere_field(offset_mm: Tensor, radius_mm: float, chi_ppm: float, b0: Triple) -> Tensor:
+    """Field shift in ppm of a sphere at `offset_mm` (..., 3) from its centre; zero inside (Lorentz).
+
+    chi/3 (R/r)^3 (3 cos^2 theta - 1) outside; Haacke et al. 1999, chapter 25.
+    """
+    along = offset_mm @ torch.as_tensor(b0, dtype=offset_mm.dtype, device=offset_mm.device)
+    square = offset_mm.square().sum(-1)
+    safe = square.clamp(min=radius_mm**2)
+    field = chi_ppm / 3 * radius_mm**3 / safe**1.5 * (3 * along**2 / safe - 1)
+    return torch.where(square > radius_mm**2, field, 0)
+
+
+def cylinder_field(across_mm: Tensor, axis: Tensor, radius_mm: Tensor, chi_ppm: float, b0: Triple) -> Tensor:
+    """Field shift in ppm of a long cylinder; Haacke et al. 1999, chapter 25, Lorentz-corrected.
+
+    Args:
+        across_mm: from the axis to the point, perpendicular to the axis, shape (..., 3).
+        axis: unit vectors along the cylinder, shape (..., 3), broadcast against `across_mm`.
+        radius_mm: shape (...,).
+        chi_ppm: inside minus outside.
+        b0: unit vector along the main field.
+    """
+    direction = torch.as_tensor(b0, dtype=across_mm.dtype, device=across_mm.device)
+    cosine = axis @ direction
+    square = across_mm.square().sum(-1)
+    sine_square = 1 - cosine**2
+    # sin^2(theta) cos(2 phi), with b0's part across the axis as the direction of phi = 0
+    pattern = 2 * (across_mm @ direction) ** 2 / square.clamp(min=1e-12) - sine_square
+    outside = chi_ppm / 2 * radius_mm**2 / square.clamp(min=1e-12) * pattern
+    inside = chi_ppm / 6 * (3 * cosine**2 - 1)
+    return torch.where(square > radius_mm**2, outside, inside)
