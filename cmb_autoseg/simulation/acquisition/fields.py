@@ -42,7 +42,7 @@ def dipole_field(chi: Tensor, spacing_mm: Triple, b0: Triple) -> Tensor:
     spectrum = torch.fft.rfftn(padded)
     del padded
     spectrum *= _dipole_kernel(padded_shape, spacing_mm, b0, chi)
-    field = torch.fft.irfftn(spectrum, s=padded_shape)
+    field: Tensor = torch.fft.irfftn(spectrum, s=padded_shape)
     i, j, k = (slice(b, b + n) for b, n in zip(before, chi.shape, strict=True))
     return field[i, j, k].clone()
 
@@ -61,7 +61,7 @@ def _dipole_kernel(shape: list[int], spacing_mm: Triple, b0: Triple, like: Tenso
     k_i, k_j, k_k = frequencies[0][:, None, None], frequencies[1][None, :, None], frequencies[2][None, None, :]
     square = k_i**2 + k_j**2 + k_k**2
     square[0, 0, 0] = 1
-    kernel = 1 / 3 - (k_i * b0[0] + k_j * b0[1] + k_k * b0[2]).square_() / square
+    kernel: Tensor = 1 / 3 - (k_i * b0[0] + k_j * b0[1] + k_k * b0[2]).square_() / square
     kernel[0, 0, 0] = 0
     return kernel
 
@@ -97,34 +97,38 @@ def head_field(head: "Head", values: TissueValues, b0: Triple) -> Tensor:
     return shimmed(dipole_field(susceptibility_map(head, values), head.grid.spacing_mm, b0), head.brain)
 
 
-def sphere_field(offset_mm: Tensor, radius_mm: float, chi_ppm: float, b0: Triple) -> Tensor:
-    """Field shift in ppm of a sphere at `offset_mm` (..., 3) from its centre; zero inside (Lorentz).
+def sphere_field(square_mm2: Tensor, along_mm: Tensor, radius_mm: float, chi_ppm: float) -> Tensor:
+    """Field shift of a sphere: chi/3 (R/r)^3 (3 cos^2 theta - 1) outside, zero inside.
 
-    chi/3 (R/r)^3 (3 cos^2 theta - 1) outside; Haacke et al. 1999, chapter 25.
-    """
-    along = offset_mm @ torch.as_tensor(b0, dtype=offset_mm.dtype, device=offset_mm.device)
-    square = offset_mm.square().sum(-1)
-    safe = square.clamp(min=radius_mm**2)
-    field = chi_ppm / 3 * radius_mm**3 / safe**1.5 * (3 * along**2 / safe - 1)
-    return torch.where(square > radius_mm**2, field, 0)
-
-
-def cylinder_field(across_mm: Tensor, axis: Tensor, radius_mm: Tensor, chi_ppm: float, b0: Triple) -> Tensor:
-    """Field shift in ppm of a long cylinder; Haacke et al. 1999, chapter 25, Lorentz-corrected.
+    Haacke et al. 1999, chapter 25, Lorentz-corrected.
 
     Args:
-        across_mm: from the axis to the point, perpendicular to the axis, shape (..., 3).
-        axis: unit vectors along the cylinder, shape (..., 3), broadcast against `across_mm`.
-        radius_mm: shape (...,).
+        square_mm2: squared distance from the centre.
+        along_mm: distance from the centre along the main field, of the same shape.
+        radius_mm: of the sphere.
         chi_ppm: inside minus outside.
-        b0: unit vector along the main field.
     """
-    direction = torch.as_tensor(b0, dtype=across_mm.dtype, device=across_mm.device)
-    cosine = axis @ direction
-    square = across_mm.square().sum(-1)
-    sine_square = 1 - cosine**2
-    # sin^2(theta) cos(2 phi), with b0's part across the axis as the direction of phi = 0
-    pattern = 2 * (across_mm @ direction) ** 2 / square.clamp(min=1e-12) - sine_square
-    outside = chi_ppm / 2 * radius_mm**2 / square.clamp(min=1e-12) * pattern
-    inside = chi_ppm / 6 * (3 * cosine**2 - 1)
-    return torch.where(square > radius_mm**2, outside, inside)
+    safe = square_mm2.clamp(min=radius_mm**2)
+    field = (3 * along_mm.square() / safe - 1) * (chi_ppm / 3 * radius_mm**3) / (safe * safe.sqrt())
+    return torch.where(square_mm2 > radius_mm**2, field, 0)
+
+
+def cylinder_field(square_mm2: Tensor, along_mm: Tensor, cosine: Tensor, radius_mm: Tensor, chi_ppm: float) -> Tensor:
+    """Field shift of a long cylinder at an angle theta to the main field.
+
+    chi/2 sin^2 theta (R/r)^2 cos 2 phi outside, chi/6 (3 cos^2 theta - 1) inside; Haacke et al. 1999,
+    chapter 25, Lorentz-corrected. All arguments are broadcast.
+
+    Args:
+        square_mm2: squared distance from the axis.
+        along_mm: component along the main field of the vector from the axis to the point, the vector being
+            perpendicular to the axis.
+        cosine: of theta.
+        radius_mm: of the cylinder.
+        chi_ppm: inside minus outside.
+    """
+    safe = torch.maximum(square_mm2, radius_mm**2)
+    # sin^2(theta) cos(2 phi), phi = 0 being where the main field points across the axis
+    pattern = 2 * along_mm.square() / safe - (1 - cosine**2)
+    outside = chi_ppm / 2 * radius_mm**2 * pattern / safe
+    return torch.where(square_mm2 > radius_mm**2, outside, chi_ppm / 6 * (3 * cosine**2 - 1))

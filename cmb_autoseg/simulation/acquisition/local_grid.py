@@ -24,11 +24,11 @@ from cmb_autoseg.simulation.tissue import TissueValues, radians_per_ppm
 
 __all__ = ["LocalFactors", "LocalGrid"]
 
-NEAR_POINT_MM, FAR_POINT_MM = 0.17, 0.34
+NEAR_POINT_MM, FAR_POINT_MM = 0.2, 0.34
 """Distance of points where a thing's edge is near, and where only its smooth far field is."""
 FAINT_RAD = 0.02
 """Phase at the last echo below which an inclusion is left out."""
-VESSEL_FAINT_RAD = 0.06
+VESSEL_FAINT_RAD = 0.1
 SMALL_REACH_MM = 12.0
 """An inclusion reaches no further than this or five radii of its sphere, whichever is more."""
 
@@ -94,9 +94,29 @@ class _Points:
         here = torch.nonzero(self.voxels[at] == voxels)[:, 0]
         return at[here], here
 
-    def at(self, rows: Tensor) -> Tensor:
-        """Coordinates of the points of some rows in millimetres, shape (row, point, 3)."""
-        return self.centres_mm[rows][:, None] + self.inside_mm
+    def about(self, rows: Tensor, origins_mm: Tensor) -> "_Offsets":
+        """Where the points of some rows lie from an origin (3,) or one for each row (n, 3)."""
+        return _Offsets(self.centres_mm[rows] - origins_mm, self.inside_mm)
+
+
+@dataclass(frozen=True)
+class _Offsets:
+    """Vectors to points: one to each voxel, and from there to its points; never held as (voxel, point, 3)."""
+
+    voxels_mm: Tensor
+    inside_mm: Tensor
+
+    def square(self) -> Tensor:
+        """Squared length, shape (voxel, point)."""
+        mixed = self.voxels_mm @ self.inside_mm.T
+        ends = self.voxels_mm.square().sum(1)[:, None] + self.inside_mm.square().sum(1)
+        return ends.add_(mixed, alpha=2).clamp_(min=0)
+
+    def along(self, direction: Tensor) -> Tensor:
+        """Component along a direction (3,) or one for each voxel (n, 3), shape (voxel, point)."""
+        if direction.dim() == 1:
+            return (self.voxels_mm @ direction)[:, None] + self.inside_mm @ direction
+        return (self.voxels_mm * direction).sum(1)[:, None] + direction @ self.inside_mm.T
 
 
 class LocalGrid:
@@ -118,6 +138,7 @@ class LocalGrid:
         device: torch.device,
     ) -> None:
         self._grid, self._protocol, self._values = grid, protocol, values
+        self._b0 = torch.tensor(protocol.b0_direction, dtype=torch.float32, device=device)
         self._places = {id(thing): self._place(thing, device) for thing in things}
         near = _union([place.near for place in self._places.values()], device)
         every = _union([place.voxels for place in self._places.values()], device)
@@ -168,33 +189,35 @@ class LocalGrid:
         reach = _sphere_reach_mm(sphere, self._protocol)
         offsets = ball_offsets(self._grid, reach + _half_diagonal(self._grid))
         middle = np.rint(self._grid.to_voxels(np.array([sphere.centre_mm]))).astype(np.int64)
-        voxels = _inside(middle + offsets, self._grid, device)
-        distance = (_centres_mm(voxels, self._grid) - torch.tensor(sphere.centre_mm, device=device)).norm(dim=1)
-        return voxels, voxels[distance <= 1.5 * sphere.radius_mm + 0.3 + _half_diagonal(self._grid)]
+        voxels = _inside(middle, offsets, self._grid, device)
+        distance = (
+            _centres_mm(voxels, self._grid) - torch.tensor(sphere.centre_mm, dtype=torch.float32, device=device)
+        ).norm(dim=1)
+        return voxels, voxels[distance <= 1.5 * sphere.radius_mm + 0.2 + _half_diagonal(self._grid)]
 
     def _place_tube(self, tube: Tube, device: torch.device) -> "_Place":
         course = Course.of(tube, device)
         reach = _tube_reach_mm(tube, self._protocol)
-        # Balls about points closer than a voxel's diagonal cover the tube's surroundings without gaps.
+        # Balls about points a millimetre apart that are this much wider cover the tube's surroundings.
         steps = np.rint(self._grid.to_voxels(course.dense_mm(1.0))).astype(np.int64)
-        offsets = ball_offsets(self._grid, reach + 0.5 + _half_diagonal(self._grid))
-        voxels = _inside((np.unique(steps, axis=0)[:, None] + offsets).reshape(-1, 3), self._grid, device)
+        offsets = ball_offsets(self._grid, math.hypot(reach, 0.5) + _half_diagonal(self._grid))
+        voxels = _inside(steps, offsets, self._grid, device)
         nearest = nearest_on_course(_centres_mm(voxels, self._grid), course)
         close = nearest.distance_mm <= reach
         voxels, nearest = voxels[close], nearest.select(close)
-        edge = nearest.radius_mm + 0.25 + _half_diagonal(self._grid)
+        edge = nearest.radius_mm + 0.1 + _half_diagonal(self._grid)
         return _Place(voxels, voxels[nearest.distance_mm <= edge], nearest)
 
     def _add_inclusion(self, tier: _Points, inclusion: Inclusion, voxels: Tensor) -> None:
         rows, _ = tier.rows(voxels)
-        points = tier.at(rows)
-        field = torch.zeros(points.shape[:2], device=points.device)
+        field = torch.zeros(len(rows), len(tier.inside_mm), device=rows.device)
         rate = torch.zeros_like(field)
         inside = torch.zeros_like(field, dtype=torch.bool)
         for sphere in inclusion.spheres:
-            offset = points - torch.tensor(sphere.centre_mm, device=points.device)
-            field += sphere_field(offset, sphere.radius_mm, sphere.chi_ppm, self._protocol.b0_direction)
-            core = offset.square().sum(-1) <= sphere.radius_mm**2
+            offsets = tier.about(rows, torch.tensor(sphere.centre_mm, dtype=torch.float32, device=rows.device))
+            square = offsets.square()
+            field += sphere_field(square, offsets.along(self._b0), sphere.radius_mm, sphere.chi_ppm)
+            core = square <= sphere.radius_mm**2
             inside |= core
             rate = torch.where(core, rate + max(sphere.chi_ppm, 0.0), rate)
         tier.field_ppm[rows] += field
@@ -206,13 +229,13 @@ class LocalGrid:
         if not len(rows) or place.nearest is None:
             return
         nearest = place.nearest.select(here)
-        points = tier.at(rows) - nearest.foot_mm[:, None]
-        axis = nearest.axis[:, None]
-        along = (points * axis).sum(-1, keepdim=True)
-        across = points - along * axis
+        offsets = tier.about(rows, nearest.foot_mm)
+        along = offsets.along(nearest.axis)
+        square = offsets.square().sub_(along.square()).clamp_(min=0)
+        cosine = (nearest.axis @ self._b0)[:, None]
         radius = nearest.radius_mm[:, None]
-        distance = across.norm(dim=-1)
-        field = cylinder_field(across, axis, radius, tube.chi_ppm, self._protocol.b0_direction)
+        field = cylinder_field(square, offsets.along(self._b0) - along * cosine, cosine, radius, tube.chi_ppm)
+        distance = square.sqrt()
         # Past its ends a tube fades instead of stopping, and so does its field towards its reach.
         beyond = nearest.beyond_mm[:, None]
         fading = torch.exp(-beyond / radius) * _taper(distance / _tube_reach_mm(tube, self._protocol))
@@ -272,11 +295,19 @@ def _division(grid: Grid, point_mm: float, device: torch.device) -> Tensor:
     return torch.stack(torch.meshgrid(*parts, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
-def _inside(voxels: NDArray[np.int64], grid: Grid, device: torch.device) -> Tensor:
-    """Those of voxels (n, 3) that lie in the grid, as ascending numbers without repeats."""
-    kept = voxels[np.all((voxels >= 0) & (voxels < grid.shape), axis=1)]
-    n_i, n_j, _ = grid.shape
-    return torch.from_numpy(np.unique((kept[:, 2] * n_i + kept[:, 0]) * n_j + kept[:, 1])).to(device)
+def _inside(middles: NDArray[np.int64], offsets: NDArray[np.int64], grid: Grid, device: torch.device) -> Tensor:
+    """Voxels at `offsets` (m, 3) from any of `middles` (n, 3) that lie in the grid, as ascending numbers."""
+    order = [2, 0, 1]
+    low = (middles.min(axis=0) + offsets.min(axis=0))[order]
+    high = (middles.max(axis=0) + offsets.max(axis=0) + 1)[order]
+    stride = np.array([(high - low)[1] * (high - low)[2], (high - low)[2], 1])
+    taken = np.zeros(int(np.prod(high - low)), dtype=bool)
+    taken[((np.unique(middles, axis=0)[:, order] - low) @ stride)[:, None] + offsets[:, order] @ stride] = True
+    first, end = np.maximum(low, 0), np.minimum(high, np.array(grid.shape)[order])
+    box = taken.reshape(high - low)[tuple(slice(a - c, max(b - c, 0)) for a, b, c in zip(first, end, low, strict=True))]
+    k, i, j = np.nonzero(box)
+    numbers = ((k + first[0]) * grid.shape[0] + i + first[1]) * grid.shape[1] + j + first[2]
+    return torch.from_numpy(numbers).to(device)
 
 
 def _centres_mm(voxels: Tensor, grid: Grid) -> Tensor:
@@ -286,10 +317,12 @@ def _centres_mm(voxels: Tensor, grid: Grid) -> Tensor:
     spacing, origin = (
         torch.tensor(t, dtype=torch.float64, device=voxels.device) for t in (grid.spacing_mm, grid.origin_mm)
     )
-    return (index * spacing + origin).float()
+    centres: Tensor = (index * spacing + origin).float()
+    return centres
 
 
 def _union(parts: Sequence[Tensor], device: torch.device) -> Tensor:
     if not parts:
         return torch.zeros(0, dtype=torch.int64, device=device)
-    return torch.unique(torch.cat(list(parts)))
+    union: Tensor = torch.unique(torch.cat(list(parts)))
+    return union

@@ -15,6 +15,10 @@ from cmb_autoseg.simulation.grids import Grid
 __all__ = ["Course", "Nearest", "ball_offsets", "nearest_on_course"]
 
 
+CHUNK = 4096
+"""Points at a time: their distances to all segments stay in the processor's cache."""
+
+
 @dataclass(frozen=True)
 class Course:
     """A polyline with a smoothly turning direction, in millimetres."""
@@ -73,15 +77,12 @@ def nearest_on_course(points_mm: Tensor, course: Course) -> Nearest:
     """Where each point (n, 3) lies beside a course."""
     # About the course's middle, because differences of squares in float32 are coarse far from the origin.
     middle = course.points_mm.mean(dim=0)
-    p, start = points_mm - middle, course.points_mm[:-1] - middle
+    start = course.points_mm[:-1] - middle
     step = course.points_mm[1:] - course.points_mm[:-1]
     length = step.norm(dim=1)
     unit = step / length[:, None]
-    along = p @ unit.T - (start * unit).sum(1)
-    square = p.square().sum(1)[:, None] - 2 * p @ start.T + start.square().sum(1)
-    clamped = torch.minimum(along.clamp(min=0), length)
-    distance, segment = (square - 2 * along * clamped + clamped**2).min(dim=1)
-    chosen = along.gather(1, segment[:, None])[:, 0]
+    parts = [_nearest_segment(part - middle, start, unit, length) for part in torch.split(points_mm, CHUNK)]
+    square, segment, chosen = (torch.cat(column) for column in zip(*parts, strict=True))
     span = length[segment]
     before = torch.where(segment == 0, (-chosen).clamp(min=0), 0)
     after = torch.where(segment == len(length) - 1, (chosen - span).clamp(min=0), 0)
@@ -92,7 +93,18 @@ def nearest_on_course(points_mm: Tensor, course: Course) -> Nearest:
     )
     foot = course.points_mm[segment] + (on_line - before + after)[:, None] * unit[segment]
     radius = torch.lerp(course.radius_mm[segment], course.radius_mm[segment + 1], share[:, 0])
-    return Nearest(distance.clamp(min=0).sqrt(), foot, axis, radius, before + after)
+    return Nearest(square.clamp(min=0).sqrt(), foot, axis, radius, before + after)
+
+
+def _nearest_segment(p: Tensor, start: Tensor, unit: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared distance of points (n, 3) to the nearest segment, its number, and how far along it they lie."""
+    along = p @ unit.T - (start * unit).sum(1)
+    clamped = torch.minimum(along.clamp(min=0), length)
+    # |p - a|^2 - 2 t (p - a) . u + t^2, without an array of (n, segments, 3)
+    square = (p @ start.T).mul_(-2).add_(start.square().sum(1)).add_(p.square().sum(1)[:, None])
+    square += clamped * (clamped - 2 * along)
+    nearest, segment = square.min(dim=1)
+    return nearest, segment, along.gather(1, segment[:, None])[:, 0]
 
 
 def ball_offsets(grid: Grid, radius_mm: float) -> NDArray[np.int64]:
