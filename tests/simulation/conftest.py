@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cmb_autoseg.simulation.anatomy.head import Template
+from cmb_autoseg.simulation.anatomy.average_head import template_from_brain_maps
+from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.protocols import PROTOCOLS, Protocol
 
@@ -25,7 +26,7 @@ def make_phantom_template() -> Template:
     ventricle = radius < 0.2
     white = (radius < 0.7) & ~ventricle
     grey = brain & ~white & ~ventricle
-    return Template(torch.from_numpy(np.stack([grey, white, brain]).astype(np.float32)), grid)
+    return template_from_brain_maps(torch.from_numpy(np.stack([grey, white, brain]).astype(np.float32)), grid)
 
 
 @pytest.fixture(scope="session")

@@ -1,198 +1,198 @@
-"""One anatomy is one person: the average head, moved, scaled, warped and given iron.
+"""One person's head on a grid: tissues, nuclei, regions and landmarks, drawn from a template."""
 
-Coordinates are RAS millimetres of the scanner; the head lies in it nearly as in MNI152 space.
-"""
-
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from cmb_autoseg.simulation.grids import Grid, box_blur, smooth_field
+from cmb_autoseg.simulation.anatomy.average import NUCLEI, Anatomy, Nucleus, build_anatomy
+from cmb_autoseg.simulation.anatomy.nuclei import GREY_MATTER_PPM, NUCLEUS_PPM
+from cmb_autoseg.simulation.anatomy.person import Person, draw_person
+from cmb_autoseg.simulation.anatomy.placement import Placement, at_points, place
+from cmb_autoseg.simulation.anatomy.shapes import Box, part_of
+from cmb_autoseg.simulation.anatomy.template import TISSUES, Template, coarse_grid
+from cmb_autoseg.simulation.grids import Grid, box_blur, resample_linear, smooth_field
+from cmb_autoseg.simulation.protocols import Protocol
 
-__all__ = ["NUCLEI", "Anatomy", "Nucleus", "Person", "Template", "build_anatomy", "draw_person"]
+__all__ = [
+    "NUCLEI",
+    "Anatomy",
+    "Head",
+    "Nucleus",
+    "Person",
+    "Template",
+    "build_anatomy",
+    "build_head",
+    "draw_person",
+]
 
-HEAD_CENTRE_MM = (0.0, -18.0, 10.0)
-"""Point of MNI152 space about which a head is turned and scaled."""
-WARP_SD_MM = 3.2
-WARP_COEFFICIENTS = (9, 10, 9)
-EDGE_MM = 0.8
-"""Half-width of the soft edge of a nucleus."""
+SLAB = 16
+"""Planes that are sampled at once, which bounds the memory."""
+SULCUS_SPREAD, GYRUS_SPREAD = 1.0, 0.8
+"""How far a person's texture moves the logits of fluid and of white matter in an averaged template."""
+ATROPHY_LOGIT = 1.3
+LEAST_SHARE = 0.004
 
 
 @dataclass(frozen=True)
-class Template:
-    """Maps of the average head, shape (3, i, j, k): grey matter, white matter, brain, each 0..1."""
+class Head:
+    """A whole head in the axes of the protocol's volume; every map has the grid's shape (i, j, k).
 
-    maps: Tensor
-    grid: Grid
-
-
-@dataclass(frozen=True)
-class Nucleus:
-    """An iron-rich nucleus as an ellipsoid on the right side; the left one mirrors it.
-
-    Millimetres of MNI152 space. `yaw_deg` turns the ellipsoid about the vertical axis: positive
-    brings its rear end outwards.
+    `grey`, `white`, `fluid`, `bone`, `soft`, `air` and `blood` are shares of the volume and sum to at
+    most 1; what is missing is air outside the head.
     """
 
-    name: str
-    centre_mm: tuple[float, float, float]
-    semi_axes_mm: tuple[float, float, float]
-    yaw_deg: float
-    chi_ppm: float
-
-
-NUCLEI = (
-    Nucleus("caudate", (12.5, 13.0, 6.0), (4.0, 8.0, 7.0), -10.0, 0.044),
-    Nucleus("caudate", (15.5, -1.0, 19.0), (3.0, 11.0, 4.0), 10.0, 0.044),
-    Nucleus("putamen", (26.0, 2.0, 0.5), (4.2, 14.0, 8.0), 12.0, 0.038),
-    Nucleus("pallidum", (19.0, -4.0, -1.0), (3.2, 8.5, 5.0), 28.0, 0.13),
-    Nucleus("thalamus", (11.0, -19.0, 7.5), (7.0, 12.5, 7.5), 28.0, 0.02),
-    Nucleus("red nucleus", (5.0, -21.0, -9.0), (3.0, 3.3, 4.0), 0.0, 0.10),
-    Nucleus("substantia nigra", (9.5, -18.5, -12.0), (2.2, 6.0, 3.5), 35.0, 0.11),
-    Nucleus("dentate", (15.0, -57.0, -34.0), (4.0, 8.0, 4.5), 25.0, 0.15),
-)
-GREY_MATTER_PPM = 0.02
-
-
-@dataclass(frozen=True)
-class Person:
-    """What makes a person's head differ from the average one."""
-
-    age: int
-    sex: str
-    """`F` or `M`."""
-    rotation_rad: tuple[float, float, float]
-    scale: tuple[float, float, float]
-    shift_mm: tuple[float, float, float]
-    warp_mm: NDArray[np.float32]
-    """B-spline coefficients of the displacement into MNI152 space, shape (3, a, b, c)."""
-    iron: tuple[float, ...]
-    """Multiplies the susceptibility of each of `NUCLEI`."""
-
-
-def draw_person(rng: np.random.Generator) -> Person:
-    """Draw age, sex, pose, size, warp and iron of one person."""
-    age = int(np.clip(round(rng.normal(71, 8)), 45, 92))
-    sex = "F" if rng.random() < 0.5 else "M"
-    pitch, roll, yaw = np.deg2rad(rng.normal(0, (5.0, 2.0, 2.0)))
-    size = (0.98 if sex == "F" else 1.01) * rng.normal(1, 0.02)
-    scale = size * rng.normal(1, 0.015, 3)
-    shift = rng.normal(0, (1.5, 3.0, 3.0))
-    warp = rng.normal(0, WARP_SD_MM, (3, *WARP_COEFFICIENTS)).astype(np.float32)
-    # Iron in the striatum still rises in old age, elsewhere it is on a plateau (Hallgren & Sourander 1958).
-    growth = 1 + 0.008 * (age - 60)
-    iron = [max(0.4, rng.normal(growth if n.name in ("caudate", "putamen") else 1.0, 0.15)) for n in NUCLEI]
-    return Person(
-        age, sex, (pitch, roll, yaw), _triple(scale), _triple(shift), warp, tuple(float(value) for value in iron)
-    )
-
-
-def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """Tissues of one person on a grid; all maps have the grid's shape and lie in 0..1."""
-
     grid: Grid
-    mni_mm: Tensor
-    """Where each voxel lies in the average head, shape (3, i, j, k)."""
     grey: Tensor
+    """Cortex and nuclei."""
     white: Tensor
     fluid: Tensor
-    """Cerebrospinal fluid: inside the brain what is neither grey nor white, plus a rim around it."""
+    """Cerebrospinal fluid, in and around the brain, and the eyes."""
+    bone: Tensor
+    soft: Tensor
+    """Scalp, muscle, fat, mucosa, meninges."""
+    air: Tensor
+    """Inside the head: sinuses, mastoid cells, ear canals, airways."""
+    blood: Tensor
+    """Dural sinuses."""
     brain: Tensor
+    """What skull stripping keeps, 0..1: brain tissue, ventricles and the fluid of sulci."""
     depth: Tensor
     """The brain blurred over 6 mm: 0.5 at its surface, above 0.85 further than 3 mm inside, 1 beyond 6 mm."""
     iron_ppm: Tensor
     """Susceptibility of the nuclei above that of grey matter."""
     nuclei: Tensor
+    """Share of deep nuclei."""
+    mni_mm: Tensor
+    """Where each voxel lies in the average head (MNI152 millimetres), shape (3, i, j, k)."""
+    regions: Tensor
+    """uint8: 1 lobar, 2 deep, 3 infratentorial, 0 outside the brain."""
+    landmarks: dict[str, Tensor]
+    """Places by name, as bool maps: `pallidum`, `choroid plexus`, `ventricles`, `falx`, `pineal`, ..."""
 
 
-def build_anatomy(template: Template, person: Person, grid: Grid, device: torch.device) -> Anatomy:
-    """Sample the template where each voxel of `grid` falls in the average head; add the nuclei."""
-    mni_mm = _to_mni(person, grid, device)
-    grey, white, brain = _sample(template, mni_mm)
-    tissue = (grey + white).clamp(max=1)
-    depth = box_blur(box_blur(brain, 7), 7)
-    # A rim of fluid, so that the brain does not end in nothing and ring there.
-    rim = (depth * 3).clamp(max=1)
-    fluid = (torch.maximum(brain, rim) - tissue).clamp(min=0)
-    nuclei, iron_ppm = _nuclei(person, mni_mm, grid)
-    # The template calls the pallidum and the dentate white matter; a nucleus is grey.
-    grey, white = grey + nuclei * white, white * (1 - nuclei)
-    return Anatomy(grid, mni_mm, grey, white, fluid, brain, depth, iron_ppm * tissue, nuclei * tissue)
+def build_head(
+    template: Template, person: Person, protocol: Protocol, device: torch.device, spacing_mm: float = 1.0
+) -> Head:
+    """Draw a person's head from a template, posed and turned as the protocol's slab asks.
+
+    Nothing is random here: everything that differs between people is in `person`.
+    """
+    placement = place(template, person, protocol, device, spacing_mm)
+    maps = _tissues(template, person, placement, device)
+    tissues = dict(zip((*TISSUES, "brain"), maps, strict=True))
+    mni_mm = _mni(template, placement, device)
+    nuclei, iron_ppm = _add_nuclei(template, person, placement, tissues)
+    depth = box_blur(box_blur(tissues["brain"], 7), 7)
+    landmarks = _landmarks(template, placement, tissues, mni_mm)
+    return Head(
+        placement.grid,
+        **tissues,
+        depth=depth,
+        iron_ppm=iron_ppm,
+        nuclei=nuclei,
+        mni_mm=mni_mm,
+        regions=_regions(tissues["brain"], mni_mm, nuclei),
+        landmarks=landmarks,
+    )
 
 
-def _to_mni(person: Person, grid: Grid, device: torch.device) -> Tensor:
-    """Scanner to MNI152 millimetres, shape (3, i, j, k): undo shift, rotation and scale, then warp."""
-    matrix = torch.as_tensor(np.linalg.inv(_pose(person)), dtype=torch.float32, device=device)
-    axes = [axis.float() for axis in grid.axes_mm(device)]
-    offsets = [axis - centre - shift for axis, centre, shift in zip(axes, HEAD_CENTRE_MM, person.shift_mm, strict=True)]
-    x, y, z = offsets[0][:, None, None], offsets[1][None, :, None], offsets[2][None, None, :]
-    warp = smooth_field(torch.as_tensor(person.warp_mm, device=device), grid.shape)
-    for row in range(3):
-        warp[row] += matrix[row, 0] * x + matrix[row, 1] * y + matrix[row, 2] * z + HEAD_CENTRE_MM[row]
-    return warp
+def _slabs(grid: Grid) -> list[Box]:
+    n_i, n_j, n_k = grid.shape
+    return [(slice(i, min(i + SLAB, n_i)), slice(0, n_j), slice(0, n_k)) for i in range(0, n_i, SLAB)]
 
 
-def _pose(person: Person) -> NDArray[np.float64]:
-    """Rotation and scale about the head's centre, MNI152 to scanner, shape (3, 3)."""
-    pitch, roll, yaw = person.rotation_rad
-    about_x = np.array([[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]])
-    about_y = np.array([[math.cos(roll), 0, math.sin(roll)], [0, 1, 0], [-math.sin(roll), 0, math.cos(roll)]])
-    about_z = np.array([[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]])
-    return np.asarray(about_z @ about_y @ about_x @ np.diag(person.scale), dtype=np.float64)
+def _tissues(template: Template, person: Person, placement: Placement, device: torch.device) -> Tensor:
+    """Shares of `TISSUES` and `brain`, shape (8, i, j, k)."""
+    source = template.maps.to(device).float()
+    result = torch.empty((len(source), *placement.grid.shape), device=device)
+    coarse = coarse_grid(placement.grid)
+    texture = smooth_field(torch.as_tensor(person.texture, device=device), coarse.shape)
+    for box in _slabs(placement.grid):
+        maps = at_points(source, template.grid, placement.points(box)).div_(255)
+        lean = resample_linear(texture, coarse, part_of(placement.grid, box))
+        _sharpen(maps, lean, person, template.sharpness)
+        result[(slice(None), *box)] = maps
+    return result
 
 
-def _sample(template: Template, mni_mm: Tensor) -> Tensor:
-    """The template's maps at points of MNI152 space, linearly; zero outside. Shape (3, i, j, k)."""
-    grid = template.grid
-    # grid_sample wants the last axis first, each coordinate scaled to -1..1.
-    parts = [
-        (mni_mm[axis] - grid.origin_mm[axis]) * (2 / (grid.spacing_mm[axis] * (grid.shape[axis] - 1))) - 1
-        for axis in (2, 1, 0)
-    ]
-    points = torch.stack(parts, dim=-1)[None]
-    maps = template.maps.to(mni_mm.device)[None]
-    return torch.nn.functional.grid_sample(maps, points, align_corners=True)[0]
+def _sharpen(maps: Tensor, lean: Tensor, person: Person, sharpness: float) -> None:
+    """Turn averaged shares of grey, white and fluid into one person's, in place; their sum is kept."""
+    total = maps[:3].sum(dim=0)
+    grey, white, fluid = (maps[:3] + LEAST_SHARE).log_().mul_(sharpness)
+    spread = min(1.0, sharpness - 1)
+    fluid += SULCUS_SPREAD * spread * lean[0] + ATROPHY_LOGIT * person.atrophy
+    white += GYRUS_SPREAD * spread * lean[1]
+    maps[:3] = torch.stack([grey, white, fluid]).softmax(dim=0).mul_(total)
 
 
-def _nuclei(person: Person, mni_mm: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """Membership (0..1) and susceptibility above grey matter (ppm) of all nuclei."""
-    membership = torch.zeros_like(mni_mm[0])
-    iron_ppm = torch.zeros_like(mni_mm[0])
-    for nucleus, iron in zip(NUCLEI, person.iron, strict=True):
-        for side in (1, -1):
-            box = _box_about(nucleus, side, person, grid)
-            x, y, z = mni_mm[(slice(None), *box)]
-            soft = _soft_ellipsoid(nucleus, x * side, y, z)
-            membership[box] = torch.maximum(membership[box], soft)
-            iron_ppm[box] = torch.maximum(iron_ppm[box], soft * (nucleus.chi_ppm * iron - GREY_MATTER_PPM))
-    return membership, iron_ppm
+def _mni(template: Template, placement: Placement, device: torch.device) -> Tensor:
+    mni = torch.empty((3, *placement.grid.shape), device=device)
+    turn = torch.as_tensor(template.to_mni, dtype=torch.float32, device=device)
+    for box in _slabs(placement.grid):
+        points = placement.points(box)
+        mni[(slice(None), *box)] = torch.einsum("rc,cijk->rijk", turn[:3, :3], points) + turn[:3, 3, None, None, None]
+    return mni
 
 
-def _box_about(nucleus: Nucleus, side: int, person: Person, grid: Grid) -> tuple[slice, slice, slice]:
-    """Voxels in which a person's nucleus lies, with room for the warp and the soft edge."""
-    mni = np.array(nucleus.centre_mm) * (side, 1, 1)
-    centre = _pose(person) @ (mni - HEAD_CENTRE_MM) + HEAD_CENTRE_MM + person.shift_mm
-    reach = max(nucleus.semi_axes_mm) + 3 * WARP_SD_MM + 4 * EDGE_MM
-    low, high = (np.clip(grid.to_voxels(centre + r), 0, grid.shape).astype(int) for r in (-reach, reach))
-    i, j, k = (slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
-    return i, j, k
+def _share(template: Template, name: str, placement: Placement) -> tuple[Box, Tensor] | None:
+    """A structure's share 0..1 in the part of the head where it lies; None where the template has none."""
+    structure = template.structures.get(name)
+    if structure is None:
+        return None
+    box = placement.box_of(structure.grid)
+    source = torch.nn.functional.pad(structure.map[None].float() / 255, (1,) * 6)
+    grid = structure.grid
+    origin = tuple(o - s for o, s in zip(grid.origin_mm, grid.spacing_mm, strict=True))
+    wider = Grid(tuple(n + 2 for n in grid.shape), grid.spacing_mm, origin)  # type: ignore[arg-type]
+    points = placement.points(box)
+    return box, at_points(source.to(points.device), wider, points)[0]
 
 
-def _soft_ellipsoid(nucleus: Nucleus, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-    dx, dy, dz = (axis - centre for axis, centre in zip((x, y, z), nucleus.centre_mm, strict=True))
-    yaw = math.radians(nucleus.yaw_deg)
-    along, across = dy * math.cos(yaw) - dx * math.sin(yaw), dx * math.cos(yaw) + dy * math.sin(yaw)
-    a, b, c = nucleus.semi_axes_mm
-    radius = ((across / a) ** 2 + (along / b) ** 2 + (dz / c) ** 2).sqrt()
-    return torch.sigmoid((1 - radius) * (min(a, b, c) / EDGE_MM * 2))
+def _add_nuclei(
+    template: Template, person: Person, placement: Placement, tissues: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Share of nuclei and their susceptibility above grey matter in ppm; white matter in them becomes grey."""
+    nuclei = torch.zeros_like(tissues["brain"])
+    iron_ppm = torch.zeros_like(nuclei)
+    for name, ppm in NUCLEUS_PPM.items():
+        found = _share(template, name, placement)
+        if found is None:
+            continue
+        box, share = found
+        nuclei[box] = torch.maximum(nuclei[box], share)
+        above = share * (ppm * person.iron[name] - GREY_MATTER_PPM)
+        iron_ppm[box] = torch.where(above.abs() > iron_ppm[box].abs(), above, iron_ppm[box])
+    tissue = tissues["grey"] + tissues["white"]
+    tissues["grey"] += nuclei * tissues["white"]
+    tissues["white"] *= 1 - nuclei
+    return nuclei * tissue, iron_ppm * tissue
+
+
+def _landmarks(
+    template: Template, placement: Placement, tissues: dict[str, Tensor], mni_mm: Tensor
+) -> dict[str, Tensor]:
+    landmarks = {}
+    for name in template.structures:
+        found = _share(template, name, placement)
+        if found is not None:
+            place_ = torch.zeros(placement.grid.shape, dtype=torch.bool, device=mni_mm.device)
+            place_[found[0]] = found[1] > 0.5
+            landmarks[name] = place_
+    x, y, z = mni_mm
+    midline = (x.abs() < 1.2) & (tissues["brain"] > 0.5) & (tissues["fluid"] > 0.3)
+    landmarks["falx"] = midline & (z > 0) & ((y > 40) | (y < -50) | (z > 40))
+    landmarks["border"] = (tissues["grey"] > 0.3) & (tissues["white"] > 0.3)
+    return landmarks
+
+
+def _regions(brain: Tensor, mni_mm: Tensor, nuclei: Tensor) -> Tensor:
+    """Below the tentorium, central nuclei and capsules, lobes: 3, 2, 1."""
+    x, y, z = mni_mm[0].abs(), mni_mm[1], mni_mm[2]
+    cerebellum = (y < -32) & (z < -20 - 0.1 * x)
+    brainstem = (x < 16) & (y > -45) & (y < -8) & (z < -10)
+    below = cerebellum | brainstem
+    capsules = ((x / 31) ** 2 + ((y + 4) / 27) ** 2 + ((z - 5) / 18) ** 2) < 1
+    deep = (nuclei > 0.5) | capsules
+    region = torch.where(below, 3, torch.where(deep, 2, 1))
+    return (region * (brain > 0.5)).to(torch.uint8)

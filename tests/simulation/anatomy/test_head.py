@@ -9,7 +9,7 @@ from cmb_autoseg.simulation.contents.draws import tissue_susceptibility
 from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
 
 CPU = torch.device("cpu")
-AVERAGE = Person(60, "F", (0, 0, 0), (1, 1, 1), (0, 0, 0), np.zeros((3, 9, 10, 9), np.float32), (1.0,) * 8)
+AVERAGE = Person(60, "F")
 
 
 def test_average_head_has_its_nuclei_where_mni_has_them(monkeypatch):
@@ -26,7 +26,7 @@ def test_average_head_has_its_nuclei_where_mni_has_them(monkeypatch):
     def at(x, y, z):
         return float(chi[x + 30, y + 24, z + 20])
 
-    assert 1.2e6 < float(template.maps[2].sum()) < 2.2e6  # mm3 of brain
+    assert 1.2e6 < float(template.brain_maps[2].sum()) < 2.2e6  # mm3 of brain
     for side in (1, -1):
         assert at(19 * side, -4, -1) == pytest.approx(0.13, abs=0.03)  # pallidum
         assert at(19 * side, -4, -1) > at(26 * side, 2, 0) > at(14 * side, 10, -8) - 0.06
@@ -43,7 +43,7 @@ def test_people_differ_and_the_same_draw_is_the_same_person(phantom_template):
 
 
 def test_a_shift_moves_the_head_by_that_much(phantom_template):
-    moved = Person(60, "F", (0, 0, 0), (1, 1, 1), (0, 4.0, 0), AVERAGE.warp_mm, AVERAGE.iron)
+    moved = Person(60, "F", shift_mm=(0, 4.0, 0))
     grid = Grid((40, 50, 30), (2.0, 2.0, 2.0), (-40.0, -60.0, -20.0))
     centres = []
     for person in (AVERAGE, moved):
