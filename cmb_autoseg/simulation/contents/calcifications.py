@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.simulation.anatomy.head import Person
+from cmb_autoseg.simulation.anatomy.person import Person
 from cmb_autoseg.simulation.contents.microbleeds import Habits, cluster
 from cmb_autoseg.simulation.contents.sources import Inclusion, Kind
 from cmb_autoseg.simulation.contents.surroundings import Surroundings

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.simulation.anatomy.head import Person
+from cmb_autoseg.simulation.anatomy.person import Person
 from cmb_autoseg.simulation.contents.sources import Inclusion, Kind, Region, Sphere, Tube
 from cmb_autoseg.simulation.contents.surroundings import Surroundings
 
@@ -122,6 +122,7 @@ def draw_microbleeds(
     rng: np.random.Generator,
     around: Surroundings,
     person: Person,
+    aetiology: Aetiology,
     tubes: Sequence[Tube],
     habits: Habits,
     slice_mm: float,
@@ -132,11 +133,11 @@ def draw_microbleeds(
         rng: of this person's microbleeds.
         around: where they may lie.
         person: age counts.
+        aetiology: sets regions and, mildly, the count.
         tubes: vessels; no core lies in one.
         habits: how many, where and how large.
         slice_mm: thickness of the scan's slices, over which blooming is smeared.
     """
-    aetiology = draw_aetiology(rng, habits)
     count = draw_count(rng, person.age, aetiology, habits)
     places = _Places(around, tubes, aetiology, habits)
     microbleeds: list[Inclusion] = []

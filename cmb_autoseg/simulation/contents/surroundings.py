@@ -1,22 +1,17 @@
 """What placing lesions and vessels needs to know of a head, as numpy arrays about the brain."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.simulation.anatomy.head import Head
 from cmb_autoseg.simulation.contents.sources import Region
 from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.protocols import Protocol
-
-if TYPE_CHECKING:
-    from cmb_autoseg.simulation.anatomy.head import Head
 
 __all__ = ["Surroundings", "survey"]
 
@@ -24,6 +19,9 @@ MARGIN_MM = 10.0
 """Kept around the brain: the sinuses of the dura lie there."""
 SLICES_AT_THE_ENDS = 1.5
 """A lesion this close to the end of the slab would not be seen whole."""
+
+REGIONS = (Region.LOBAR, Region.DEEP, Region.INFRATENTORIAL)
+"""In the order of their numbers in `Head.regions`."""
 
 FloatMap = NDArray[np.float32]
 BoolMap = NDArray[np.bool_]
@@ -46,6 +44,8 @@ class Surroundings:
     nuclei: FloatMap
     mni_mm: FloatMap
     """Position in the average head, shape (3, i, j, k)."""
+    region_map: NDArray[np.uint8]
+    """0 outside the brain, else 1 + the place in `REGIONS`."""
     landmarks: dict[str, BoolMap]
     view_mm: NDArray[np.float64]
     """Corners of the part of the volume in which a lesion is seen whole, shape (2, 3)."""
@@ -56,14 +56,8 @@ class Surroundings:
 
     @cached_property
     def regions(self) -> dict[Region, BoolMap]:
-        """Rough division of the brain: below the tentorium, central nuclei and capsules, lobes."""
-        x, y, z = np.abs(self.mni_mm[0]), self.mni_mm[1], self.mni_mm[2]
-        cerebellum = (y < -32) & (z < -20 - 0.1 * x)
-        brainstem = (x < 16) & (y > -45) & (y < -8) & (z < -10)
-        below = cerebellum | brainstem
-        capsules = ((x / 31) ** 2 + ((y + 4) / 27) ** 2 + ((z - 5) / 18) ** 2) < 1
-        deep = ((self.nuclei > 0.5) | capsules) & ~below
-        return {Region.LOBAR: ~below & ~deep, Region.DEEP: deep, Region.INFRATENTORIAL: below}
+        """Where each region is."""
+        return {region: self.region_map == number for number, region in enumerate(REGIONS, start=1)}
 
     @cached_property
     def in_view(self) -> BoolMap:
@@ -74,11 +68,8 @@ class Surroundings:
         return inside
 
     def region_at(self, point_mm: NDArray[np.float64]) -> Region:
-        """The region of one point, shape (3,)."""
-        for region, where in self.regions.items():
-            if self.nearest(where, point_mm[None])[0]:
-                return region
-        return Region.LOBAR
+        """The region of one point, shape (3,); lobar outside the brain."""
+        return REGIONS[max(int(self.nearest(self.region_map, point_mm[None])[0]), 1) - 1]
 
     def nearest(self, array: NDArray[np.generic], points_mm: NDArray[np.float64]) -> NDArray[np.generic]:
         """The value of a map at the voxel nearest to each point; the edge is repeated outside."""
@@ -135,6 +126,7 @@ def survey(head: Head, protocol: Protocol) -> Surroundings:
         grid,
         **maps,
         mni_mm=head.mni_mm[(slice(None), *box)].float().cpu().numpy(),
+        region_map=head.regions[box].cpu().numpy(),
         landmarks={name: mask[box].cpu().numpy() for name, mask in head.landmarks.items()},
         view_mm=np.stack([protocol.centre_mm - half, protocol.centre_mm + half]),
     )

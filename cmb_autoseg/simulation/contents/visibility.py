@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.simulation.contents.sources import Inclusion
 from cmb_autoseg.simulation.grids import Grid
 
-__all__ = ["Mark", "mark_visible"]
+__all__ = ["Mark", "dilated", "mark_visible"]
 
 DROP = 0.22
 """Voxels that lose more than this share of their signal belong to the lesion."""
@@ -125,15 +125,15 @@ def _connected(dark: NDArray[np.bool_], core: NDArray[np.bool_], loss: NDArray[n
         return region
     region[np.unravel_index(np.where(seeds, loss, -1).argmax(), dark.shape)] = True
     while True:
-        grown = _dilated(region) & dark
+        grown = dilated(region) & dark
         if np.array_equal(grown, region):
             return region
         region = grown
 
 
-def _dilated(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The region and all 26-neighbours of it."""
-    for axis in range(3):
+def dilated(region: NDArray[np.bool_], axes: tuple[int, ...] = (0, 1, 2)) -> NDArray[np.bool_]:
+    """The region and its neighbours one step along any of the axes at once (26 for all three)."""
+    for axis in axes:
         wide = region.copy()
         ahead, behind = [slice(None)] * 3, [slice(None)] * 3
         ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
