@@ -4,10 +4,19 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmb_autoseg.cli._command import ExitCode, Parser, add_device, add_option, add_seed, positive_int, run_command
+from cmb_autoseg.cli._command import (
+    ExitCode,
+    Parser,
+    add_device,
+    add_option,
+    add_seed,
+    positive_int,
+    resolve_device,
+    run_command,
+)
 from cmb_autoseg.cli._help import epilog
-from cmb_autoseg.simulation.layouts import LAYOUTS
-from cmb_autoseg.simulation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED
+from cmb_autoseg.simulation.protocols import PROTOCOLS
 
 __all__ = ["build_parser", "main", "run"]
 
@@ -18,19 +27,36 @@ def build_parser() -> Parser:
         "Simulate people with and without microbleeds, and write their scans as a real cohort would come.",
         epilog(
             {
-                "cmb_simulate -o cohort -n 20": "twenty people, a few minutes on a laptop",
+                "cmb_simulate -o cohort -n 20 --protocol small": "twenty people, a few minutes on a laptop",
                 "cmb_simulate -o cohort -n 28 --n-test 8 --protocol valdo_3 --seed 1": (
                     "eight of them for the test, 1 x 1 x 3 mm"
                 ),
+                "cmb_simulate -o raw -n 50 --layout bids --unlabelled": (
+                    "a BIDS dataset of several scanners, without masks"
+                ),
+                "cmb_simulate -o cohort -n 15 --anatomy label_maps --misalign --montage": (
+                    "heads from label maps; T1w moved by a known transform; pictures"
+                ),
             },
-            writes="OUT/: scans and masks by subject, participants.tsv, card.yaml, truth/ (lesions, mimics, people),\n"
-            "logs/",
-            see="cmb_convert OUT/card.yaml -d 501, which takes the cohort in",
+            writes="OUT/: scans and labels in the layout, participants.tsv, card.yaml, truth/ (lesions, mimics,\n"
+            "people, raters), montage/, logs/",
+            see="cmb_convert OUT/card.yaml -d 501, which takes the cohort in; other cohorts of one dataset need\n"
+            "another --seed, since person k of a seed has the same head in all of them",
         ),
     )
     where = parser.add_argument_group("output")
     add_option(where, "-o", type=Path, required=True, metavar="OUT", help="a new or empty folder")
-    add_option(where, "--layout", choices=LAYOUTS, default="valdo", help="whose files it looks like (default: valdo)")
+    add_option(
+        where,
+        "--layout",
+        choices=LAYOUTS,
+        default="valdo",
+        help=f"whose files it looks like; cmb_convert does not read {', '.join(NOT_CONVERTED)} yet (default: valdo)",
+    )
+    add_option(where, "--unlabelled", action="store_true", help="without masks, points and boxes; truth/ is written")
+    add_option(
+        where, "--montage", action="store_true", help="a picture a person too: slices with lesions and mimics marked"
+    )
     people = parser.add_argument_group("people and scanner")
     add_option(
         people, "-n", type=positive_int, required=True, metavar="N", help="how many people, test people included"
@@ -40,16 +66,28 @@ def build_parser() -> Parser:
         people,
         "--protocol",
         choices=tuple(PROTOCOLS),
-        default=DEFAULT_PROTOCOL,
-        help=f"field strength, echo time, grid and noise (default: {DEFAULT_PROTOCOL})",
+        nargs="+",
+        help="field strength, echo times, grid and noise; of several each person gets one (default: the layout's mix)",
+    )
+    add_option(
+        people,
+        "--anatomy",
+        type=Path,
+        metavar="DIR",
+        help="folder of FreeSurfer-style label maps, one a person (default: the average head, warped)",
     )
     add_option(
         people,
         "--lesion-free-share",
         type=float,
-        default=0.33,
         metavar="SHARE",
-        help="people without microbleeds, 0..1 (default: 0.33)",
+        help="people without microbleeds, 0..1 (default: the layout's)",
+    )
+    add_option(
+        people,
+        "--misalign",
+        action="store_true",
+        help="the head moves before T1w; truth/transforms.tsv says how",
     )
     run = parser.add_argument_group("run")
     add_seed(run)
@@ -69,7 +107,11 @@ def run(args: argparse.Namespace) -> int:
         protocol=args.protocol,
         seed=args.seed,
         lesion_free_share=args.lesion_free_share,
-        device=args.device,
+        device=resolve_device(args.device),
+        anatomy=args.anatomy,
+        labelled=not args.unlabelled,
+        misalign=args.misalign,
+        montage=args.montage,
     )
     report(str(summary))
     return ExitCode.DONE

@@ -1,71 +1,57 @@
 """A cohort of simulated people in a real cohort's layout, with the truth beside it."""
 
 import math
-import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from cmb_autoseg.errors import InputError, OutputError
-from cmb_autoseg.files import write_json, write_tsv
+from cmb_autoseg.files import file_digest, write_json, write_tsv
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import track
 from cmb_autoseg.run_log import open_log
-from cmb_autoseg.simulation.anatomy.head import Template
-from cmb_autoseg.simulation.layouts import valdo
-from cmb_autoseg.simulation.person import SimulatedScan, simulate_person
-from cmb_autoseg.simulation.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from cmb_autoseg.simulation.anatomy.template import Template
+from cmb_autoseg.simulation.contents.microbleeds import draw_aetiology
+from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED, bids, boxes2d, csiro, dicom, dou, ukb, valdo
+from cmb_autoseg.simulation.layouts.case import Case, Layout, Plan, visible_centres_mm
+from cmb_autoseg.simulation.person import simulate_person
+from cmb_autoseg.simulation.profiles import PROFILES, Profile, scanners_of
+from cmb_autoseg.simulation.protocols import PROTOCOLS, Protocol
+from cmb_autoseg.simulation.scan import IMAGES, SimulatedScan
+from cmb_autoseg.simulation.truth import Truth
 
-__all__ = ["CohortSummary", "is_lesion_free", "simulate_cohort"]
+__all__ = ["CohortSummary", "is_lesion_free", "plan_people", "simulate_cohort"]
 
-LAYOUT_WRITERS: dict[str, ModuleType] = {"valdo": valdo}
-
-LESION_COLUMNS = [
-    "subject",
-    "session",
-    "x_mm",
-    "y_mm",
-    "z_mm",
-    "visible_x_mm",
-    "visible_y_mm",
-    "visible_z_mm",
-    "radius_mm",
-    "chi_ppm",
-    "volume_mm3",
-    "visible",
-    "component",
-    "region",
-]
-MIMIC_COLUMNS = ["subject", "session", "kind", "x_mm", "y_mm", "z_mm", "radius_mm", "length_mm", "chi_ppm"]
-PEOPLE_COLUMNS = [
-    "subject",
-    "session",
-    "group",
-    "site",
+LAYOUT_WRITERS: dict[str, Layout] = {
+    "valdo": valdo,
+    "bids": bids,
+    "ukb": ukb,
+    "dicom": dicom,
+    "dou": dou,
+    "csiro": csiro,
+    "boxes2d": boxes2d,
+}
+PARTICIPANT_COLUMNS = [
+    "participant_id",
     "age",
     "sex",
-    "protocol",
+    "group",
+    "site",
+    "vendor",
+    "scanner",
     "field_strength_t",
+    "protocol",
     "echo_time_ms",
-    "snr",
-    "n_lesions",
-    "n_visible",
-    "n_veins",
-    "n_calcifications",
-    "seed",
-    "person",
+    "anatomy",
 ]
-PARTICIPANT_COLUMNS = ["participant_id", "age", "sex", "group", "site", "protocol", "field_strength_t", "echo_time_ms"]
-
-Row = Mapping[str, Any]
+SCANNER_STREAM, AETIOLOGY_STREAM = 101, 102
+"""Keep the cohort's own draws apart from those within a person."""
+GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +59,7 @@ class CohortSummary:
     """What was simulated."""
 
     out: Path
+    layout: str
     people: int
     test_people: int
     lesion_free: int
@@ -81,10 +68,13 @@ class CohortSummary:
     """Microbleeds that no reader could see; they are in the truth and not in the masks."""
 
     def __str__(self) -> str:
-        return (
+        told = (
             f"{self.out}: {self.people} simulated people ({self.test_people} test, {self.lesion_free} lesion-free), "
             f"{self.visible} visible microbleeds and {self.invisible} too faint to see; simulated data, no real scans"
         )
+        if self.layout in NOT_CONVERTED:
+            told += f"\ncmb_convert does not read the layout {self.layout} yet ({NOT_CONVERTED[self.layout]})"
+        return told
 
 
 def simulate_cohort(
@@ -92,57 +82,126 @@ def simulate_cohort(
     people: int,
     test_people: int = 0,
     layout: str = "valdo",
-    protocol: str | Protocol = DEFAULT_PROTOCOL,
+    protocol: str | Protocol | Sequence[str | Protocol] | None = None,
     seed: int = 0,
-    lesion_free_share: float = 0.33,
+    lesion_free_share: float | None = None,
     device: str | None = None,
     on_case: Callable[[int, int], None] | None = None,
     template: Template | None = None,
+    anatomy: Path | None = None,
+    labelled: bool = True,
+    misalign: bool = False,
+    montage: bool = False,
 ) -> CohortSummary:
-    """Simulate people and write their scans, masks, card and truth under `out`.
+    """Simulate people and write their scans, labels, card and truth under `out`.
 
-    Person k is the same in every cohort of the same seed, protocol and lesion-free share, however
-    many people it has. The same arguments give the same bytes on the same kind of device.
+    Person k is the same in every cohort of the same seed, layout, protocols, anatomies and lesion-free
+    share, however many people it has. The same arguments give the same bytes on the same kind of device.
 
     Args:
         out: a new or empty folder, or one that holds an earlier simulated cohort, which is replaced.
         people: how many in all.
         test_people: how many of them, the last ones, the card declares as test.
         layout: one of `layouts.LAYOUTS`.
-        protocol: name of one of `PROTOCOLS`, or a protocol.
+        protocol: names of `PROTOCOLS`, or protocols, used in equal shares; by default the layout's mix.
         seed: of every random choice.
-        lesion_free_share: of people without any microbleed, 0..1; spread evenly over the cohort.
+        lesion_free_share: of people without any microbleed, 0..1; spread evenly over the cohort. By
+            default the layout's.
         device: `cpu` or `cuda`; by default cuda where there is one.
         on_case: called with (done, total) after each person.
         template: the average head; by default MNI152 as shipped in nilearn.
+        anatomy: folder of label maps, one a person, instead of the average head.
+        labelled: write masks, points or boxes; the truth is written in any case.
+        misalign: scan T1w with the head moved a little; `truth/transforms.tsv` says how.
+        montage: also draw each person's slices with lesions and mimics marked.
 
     Raises:
-        InputError: an argument is out of range, or `out` holds something else.
+        InputError: an argument is out of range, there are fewer label maps than people, or `out` holds
+            something else.
         OutputError: `out` cannot be written.
     """
-    chosen = _protocol(protocol)
-    writer = _layout(layout)
-    _check_numbers(people, test_people, lesion_free_share, writer.max_people(chosen))
-    _refuse_foreign(out)
-    if template is None:
-        from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
-
-        template = load_mni152()
+    writer, profile = _layout(layout)
+    _check_numbers(people, test_people, lesion_free_share)
+    if misalign and "t1w" not in writer.IMAGES:
+        having = ", ".join(name for name in LAYOUTS if "t1w" in LAYOUT_WRITERS[name].IMAGES)
+        raise InputError(f"--misalign: the layout {layout} has no T1w to misalign; choose --layout {having}")
+    maps = _label_maps(anatomy, people) if anatomy else None
+    share = profile.lesion_free_share if lesion_free_share is None else lesion_free_share
+    plans = plan_people(people, test_people, layout, _protocols(protocol), seed, share, labelled, maps)
+    _refuse_foreign(out, writer)
+    head_of = _head_loader(template, maps)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with own_folder(out, "cmb_simulate"):
         _clear(out)
         open_log(out)
-        tables = _Tables([], [], [], [])
-        for index in track(range(people), "Simulating"):
-            scan = simulate_person(template, chosen, seed, index, is_lesion_free(index, lesion_free_share), target)
-            subject = writer.subject_name(index, chosen)
-            writer.write_scan(out, subject, scan)
-            tables.add(subject, scan, chosen, "test" if index >= people - test_people else "train", seed, index)
+        truth, cases = Truth(), []
+        for plan in track(plans, "Simulating"):
+            scan = simulate_person(
+                head_of(plan.index),
+                plan.protocol,
+                seed,
+                plan.index,
+                plan.lesion_free,
+                target,
+                habits=replace(profile.habits, aetiology_shares={plan.aetiology: 1.0}),
+                demographics=profile.demographics,
+                images=IMAGES if montage else writer.IMAGES,
+                misalign=misalign,
+            )
+            writer.write_scan(out, plan, scan)
+            truth.add(out / "truth", plan, scan, seed)
+            cases.append(_case(plan, scan))
+            if montage:
+                _draw(out / "montage" / f"{plan.subject}.png", scan)
             if on_case:
-                on_case(index + 1, people)
-        tables.write(out)
-        writer.write_card(out, chosen)
-    return tables.summary(out, test_people)
+                on_case(plan.index + 1, people)
+        truth.write(out / "truth")
+        write_tsv(out / "participants.tsv", PARTICIPANT_COLUMNS, [case.participant for case in cases])
+        writer.finish(out, cases, labelled)
+    visible = sum(row["visible"] for row in truth.lesions)
+    free = sum(row["n_lesions"] == 0 for row in truth.people)
+    return CohortSummary(out, layout, people, test_people, free, visible, len(truth.lesions) - visible)
+
+
+def plan_people(
+    people: int,
+    test_people: int,
+    layout: str,
+    protocols: Sequence[Protocol] | None,
+    seed: int,
+    lesion_free_share: float,
+    labelled: bool = True,
+    maps: Sequence[Path] | None = None,
+) -> list[Plan]:
+    """Who is scanned where, before anything is simulated; of the arguments see `simulate_cohort`.
+
+    Raises:
+        InputError: more people than the layout has names for.
+    """
+    writer, profile = _layout(layout)
+    scanners = scanners_of(profile, protocols)
+    shares = np.cumsum([scanner.share for scanner, _ in scanners])
+    start = np.random.default_rng([seed, SCANNER_STREAM]).random()
+    chosen = []
+    for index in range(people):
+        # A golden-ratio sequence: any run of people has each scanner about as often as its share says.
+        position = (start + index * GOLDEN) % 1 * shares[-1]
+        chosen.append(scanners[int(np.searchsorted(shares, position, side="right"))])
+    names = writer.subject_names([protocol for _, protocol in chosen], [protocol for _, protocol in scanners])
+    return [
+        Plan(
+            index,
+            names[index],
+            "test" if index >= people - test_people else "train",
+            scanner,
+            protocol,
+            is_lesion_free(index, lesion_free_share),
+            draw_aetiology(np.random.default_rng([seed, index, AETIOLOGY_STREAM]), profile.habits),
+            maps[index].name if maps else f"average-{seed}-{index}",
+            labelled,
+        )
+        for index, (scanner, protocol) in enumerate(chosen)
+    ]
 
 
 def is_lesion_free(index: int, share: float) -> bool:
@@ -150,42 +209,97 @@ def is_lesion_free(index: int, share: float) -> bool:
     return math.floor((index + 1) * share + 0.5) > math.floor(index * share + 0.5)
 
 
-def _protocol(protocol: str | Protocol) -> Protocol:
-    if isinstance(protocol, Protocol):
-        return protocol
-    if protocol not in PROTOCOLS:
-        raise InputError(f"--protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[protocol]
+def _protocols(wanted: str | Protocol | Sequence[str | Protocol] | None) -> list[Protocol] | None:
+    if wanted is None:
+        return None
+    several = [wanted] if isinstance(wanted, str | Protocol) else wanted
+    protocols = []
+    for protocol in several:
+        if isinstance(protocol, str) and protocol not in PROTOCOLS:
+            raise InputError(f"--protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+        protocols.append(PROTOCOLS[protocol] if isinstance(protocol, str) else protocol)
+    return protocols
 
 
-def _layout(layout: str) -> ModuleType:
+def _layout(layout: str) -> tuple[Layout, Profile]:
     if layout not in LAYOUT_WRITERS:
-        raise InputError(f"--layout: found {layout!r}, expected one of {', '.join(LAYOUT_WRITERS)}")
-    return LAYOUT_WRITERS[layout]
+        raise InputError(f"--layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
+    return LAYOUT_WRITERS[layout], PROFILES[layout]
 
 
-def _check_numbers(people: int, test_people: int, lesion_free_share: float, max_people: int) -> None:
-    if not 1 <= people <= max_people:
-        raise InputError(f"-n: found {people}, expected 1..{max_people} for this layout and protocol")
+def _check_numbers(people: int, test_people: int, lesion_free_share: float | None) -> None:
+    if people < 1:
+        raise InputError(f"-n: found {people}, expected at least 1")
     if not 0 <= test_people <= people:
         raise InputError(f"--n-test: found {test_people}, expected 0..{people} (they are counted in -n)")
-    if not 0 <= lesion_free_share <= 1:
+    if lesion_free_share is not None and not 0 <= lesion_free_share <= 1:
         raise InputError(f"--lesion-free-share: found {lesion_free_share}, expected 0..1")
 
 
+def _label_maps(folder: Path, people: int) -> list[Path]:
+    """One label map a person, in the order of their names; no head twice."""
+    from cmb_autoseg.simulation.anatomy.label_files import find_label_maps
+
+    if not folder.is_dir():
+        raise InputError(f"--anatomy {folder}: no such folder; give one that holds label maps (.nii, .nii.gz)")
+    found = find_label_maps(folder)
+    if len(found) < people:
+        raise InputError(
+            f"--anatomy {folder}: {len(found)} label maps for {people} people, and a head belongs to one person; "
+            f"give a folder with more, or at most -n {max(len(found), 1)}"
+        )
+    maps = list(islice(found, people))
+    digests: dict[str, Path] = {}
+    for path in maps:
+        twin = digests.setdefault(file_digest(path), path)
+        if twin is not path:
+            raise InputError(
+                f"--anatomy {folder}: {twin.name} and {path.name} are the same head, which belongs to one person; "
+                "remove one of them"
+            )
+    return maps
+
+
+def _head_loader(template: Template | None, maps: Sequence[Path] | None) -> Callable[[int], Template]:
+    """What gives the anatomy of person k: a label map of their own, or the average head."""
+    if maps:
+        from cmb_autoseg.simulation.anatomy.label_files import load_label_map
+
+        return lambda index: load_label_map(maps[index])
+    if template is None:
+        from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
+
+        template = load_mni152()
+    return lambda _: template
+
+
+def _case(plan: Plan, scan: SimulatedScan) -> Case:
+    voxels = [mark.voxels.mean(axis=0) for mark in scan.marks if mark.visible]
+    centre_voxels = np.array(voxels, dtype=np.float64).reshape(-1, 3)
+    return Case(plan, scan.person.age, scan.person.sex, visible_centres_mm(scan), centre_voxels, scan.grid.shape)
+
+
+def _draw(path: Path, scan: SimulatedScan) -> None:
+    from cmb_autoseg.simulation.montage import write_montage
+
+    write_montage(path, scan)
+
+
 MARKER = "truth/simulation.json"
-OURS = re.compile(r"card\.yaml|participants\.tsv|truth|logs|sub-\d{3}")
+SHARED_NAMES = ("card.yaml", "participants.tsv", "truth", "logs", "montage")
 
 
-def _refuse_foreign(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier simulated cohort."""
+def _refuse_foreign(out: Path, writer: Layout) -> None:
+    """Refuse a folder that holds anything but an earlier simulated cohort of the same layout."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"-o {out}: is a file; choose a new or empty folder")
     there = _contents(out)
-    foreign = [name for name in there if not OURS.fullmatch(name)]
+    foreign = [name for name in there if name not in SHARED_NAMES and not writer.OWN_NAMES.fullmatch(name)]
     if there and (foreign or not (out / MARKER).is_file()):
         name = (foreign or there)[0]
-        raise InputError(f"-o {out}: holds {name}, which no earlier simulation wrote; choose a new or empty folder")
+        raise InputError(
+            f"-o {out}: holds {name}, which no earlier simulation of this layout wrote; choose a new or empty folder"
+        )
 
 
 def _clear(out: Path) -> None:
@@ -197,100 +311,7 @@ def _clear(out: Path) -> None:
 
 
 def _contents(out: Path) -> list[str]:
-    return sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.is_dir() else []
-
-
-@dataclass(frozen=True)
-class _Tables:
-    lesions: list[Row]
-    mimics: list[Row]
-    people: list[Row]
-    participants: list[Row]
-
-    def add(self, subject: str, scan: SimulatedScan, protocol: Protocol, group: str, seed: int, index: int) -> None:
-        lesions = list(_lesion_rows(subject, scan))
-        self.lesions.extend(lesions)
-        self.mimics.extend(_mimic_rows(subject, scan))
-        shared = {
-            "group": group,
-            "site": protocol.site,
-            "age": scan.person.age,
-            "sex": scan.person.sex,
-            "protocol": protocol.name,
-            "field_strength_t": protocol.field_strength_t,
-            "echo_time_ms": protocol.echo_time_ms,
-        }
-        self.participants.append({"participant_id": subject, **shared})
-        self.people.append(
-            {
-                "subject": subject,
-                **shared,
-                "snr": protocol.snr,
-                "n_lesions": len(lesions),
-                "n_visible": sum(row["visible"] for row in lesions),
-                "n_veins": len(scan.contents.veins),
-                "n_calcifications": len(scan.contents.calcifications),
-                "seed": seed,
-                "person": index,
-            }
-        )
-
-    def write(self, out: Path) -> None:
-        write_tsv(out / "truth" / "lesions.tsv", LESION_COLUMNS, self.lesions)
-        write_tsv(out / "truth" / "mimics.tsv", MIMIC_COLUMNS, self.mimics)
-        write_tsv(out / "truth" / "people.tsv", PEOPLE_COLUMNS, self.people)
-        write_tsv(out / "participants.tsv", PARTICIPANT_COLUMNS, self.participants)
-
-    def summary(self, out: Path, test_people: int) -> CohortSummary:
-        visible = sum(row["visible"] for row in self.lesions)
-        free = sum(row["n_lesions"] == 0 for row in self.people)
-        return CohortSummary(out, len(self.people), test_people, free, visible, len(self.lesions) - visible)
-
-
-def _lesion_rows(subject: str, scan: SimulatedScan) -> Iterable[Row]:
-    """One row a microbleed; `component` counts the mask's 26-connected components in array order from 1."""
-    components, _ = ndimage.label(scan.mask, structure=np.ones((3, 3, 3)))
-    for mark in scan.marks:
-        visible = _centre(scan, mark.voxels) if mark.visible else (None, None, None)
-        yield {
-            "subject": subject,
-            **_named(mark.lesion.centre_mm),
-            **_named(visible, "visible_"),
-            "radius_mm": mark.lesion.radius_mm,
-            "chi_ppm": mark.lesion.chi_ppm,
-            "volume_mm3": len(mark.voxels) * math.prod(scan.grid.spacing_mm),
-            "visible": int(mark.visible),
-            "component": int(components[tuple(mark.voxels[0])]) if mark.visible else 0,
-            "region": mark.lesion.region.value,
-        }
-
-
-def _mimic_rows(subject: str, scan: SimulatedScan) -> Iterable[Row]:
-    for speck in scan.contents.calcifications:
-        yield {
-            "subject": subject,
-            "kind": "calcification",
-            **_named(speck.centre_mm),
-            "radius_mm": speck.radius_mm,
-            "chi_ppm": speck.chi_ppm,
-        }
-    for vein in scan.contents.veins:
-        yield {
-            "subject": subject,
-            "kind": "vein",
-            **_named(vein.points_mm[len(vein.points_mm) // 2]),
-            "radius_mm": float(vein.radius_mm.max()),
-            "length_mm": float(np.linalg.norm(np.diff(vein.points_mm, axis=0), axis=1).sum()),
-            "chi_ppm": vein.chi_ppm,
-        }
-
-
-def _centre(scan: SimulatedScan, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
-    centre: NDArray[np.float64] = scan.grid.to_mm(voxels).mean(axis=0)
-    return centre
-
-
-def _named(point: Iterable[float | None], prefix: str = "") -> dict[str, float | None]:
-    return {
-        f"{prefix}{axis}_mm": None if value is None else float(value) for axis, value in zip("xyz", point, strict=True)
-    }
+    """What is in the folder; of hidden files only the one that a layout writes."""
+    if not out.is_dir():
+        return []
+    return sorted(path.name for path in out.iterdir() if not path.name.startswith(".") or path.name == ".bidsignore")

@@ -65,7 +65,9 @@ class Protocol:
 
 
 _PROTOCOLS = (
+    # For demonstrations and tests: quick, and like an ordinary 3 T scan in everything else.
     Protocol("small", 3.0, (20.0,), (1.0, 1.0, 2.0), (144, 180, 32), (0.0, -18.0, 19.0), snr=30.0),
+    # VALDO's three sites: the spacings are the challenge's, the rest is typical of them.
     Protocol(
         "valdo_1",
         1.5,
@@ -77,9 +79,21 @@ _PROTOCOLS = (
         repetition_time_ms=1300.0,
         flip_angle_deg=20.0,
         acquired_mm=(0.9, 0.9, 4.0),
+        vendor="Philips",
         site=1,
     ),
-    Protocol("valdo_2", 1.5, (28.0,), (0.5, 0.5, 0.8), (304, 368, 112), (0.0, -18.0, 16.0), snr=22.0, site=2),
+    Protocol(
+        "valdo_2",
+        1.5,
+        (28.0,),
+        (0.5, 0.5, 0.8),
+        (304, 368, 112),
+        (0.0, -18.0, 16.0),
+        snr=22.0,
+        vendor="GE",
+        phase_sign=-1,
+        site=2,
+    ),
     Protocol(
         "valdo_3",
         3.0,
@@ -90,11 +104,152 @@ _PROTOCOLS = (
         snr=35.0,
         repetition_time_ms=700.0,
         flip_angle_deg=20.0,
+        vendor="GE",
+        phase_sign=-1,
         site=3,
+    ),
+    # The classic 3D SWI product sequence at 1.5 T (Haacke et al. 2009, AJNR 30:19: TE 40, flip angle 15-20).
+    Protocol(
+        "swi_15t",
+        1.5,
+        (40.0,),
+        (0.9, 0.9, 2.0),
+        (256, 256, 64),
+        (0.0, -18.0, 14.0),
+        snr=22.0,
+        repetition_time_ms=49.0,
+        partial_fourier=(1.0, 1.0, 0.875),
+        vendor="Siemens",
+    ),
+    # Triple-echo 3D gradient echo for SWI and QSM.
+    Protocol(
+        "swi_3t",
+        3.0,
+        (6.7, 14.4, 22.1),
+        (0.7, 0.7, 1.5),
+        (272, 320, 88),
+        (0.0, -18.0, 12.0),
+        snr=25.0,
+        repetition_time_ms=31.0,
+        partial_fourier=(1.0, 0.875, 1.0),
+        minip_slices=6,
+        vendor="Siemens",
+    ),
+    # UK Biobank's brain imaging protocol (Miller et al. 2016): 0.8 x 0.8 x 3 mm, TE 9.42 / 20, TR 27, flip angle 15.
+    Protocol(
+        "ukb",
+        3.0,
+        (9.42, 20.0),
+        (0.8, 0.8, 3.0),
+        (256, 288, 48),
+        (0.0, -18.0, 8.0),
+        snr=35.0,
+        repetition_time_ms=27.0,
+        partial_fourier=(1.0, 0.875, 1.0),
+        vendor="Siemens",
+    ),
+    # ADNI's 2D T2*-weighted gradient echo: TE 20, TR 650, flip angle 20, slices of 4 mm.
+    Protocol(
+        "adni_gre",
+        3.0,
+        (20.0,),
+        (0.86, 0.86, 4.0),
+        (224, 256, 40),
+        (0.0, -18.0, 4.0),
+        snr=38.0,
+        repetition_time_ms=650.0,
+        flip_angle_deg=20.0,
+        vendor="Siemens",
+    ),
+    # AIBL's SWI, from which CSIRO's public set of microbleeds is made: TE 20, TR 27, flip angle 20.
+    Protocol(
+        "aibl_swi",
+        3.0,
+        (20.0,),
+        (0.94, 0.94, 1.75),
+        (176, 232, 80),
+        (0.0, -18.0, 10.0),
+        snr=28.0,
+        repetition_time_ms=27.0,
+        flip_angle_deg=20.0,
+        vendor="Siemens",
+    ),
+    # Dou et al. 2016: TE 24, 0.45 x 0.45 mm, slices of 2 mm interpolated to 1 mm; theirs has 512 x 512 x 150 voxels,
+    # this one leaves out the air around the head.
+    Protocol(
+        "dou_swi",
+        3.0,
+        (24.0,),
+        (0.45, 0.45, 1.0),
+        (400, 480, 140),
+        (0.0, -18.0, 12.0),
+        snr=22.0,
+        repetition_time_ms=34.0,
+        flip_angle_deg=20.0,
+        acquired_mm=(0.9, 0.9, 2.0),
+        vendor="Philips",
+    ),
+    # Short echoes, since T2* is short there; two of them.
+    Protocol(
+        "swi_7t",
+        7.0,
+        (6.0, 15.0),
+        (0.5, 0.5, 1.0),
+        (368, 440, 120),
+        (0.0, -18.0, 14.0),
+        snr=25.0,
+        repetition_time_ms=28.0,
+        flip_angle_deg=12.0,
+        minip_slices=8,
+        vendor="Siemens",
+    ),
+    # An old clinical 2D scan: thick slices, in-plane interpolated twofold.
+    Protocol(
+        "thick_5mm",
+        1.5,
+        (25.0,),
+        (0.47, 0.47, 5.0),
+        (416, 480, 28),
+        (0.0, -18.0, 6.0),
+        snr=30.0,
+        repetition_time_ms=700.0,
+        flip_angle_deg=20.0,
+        acquired_mm=(0.94, 0.94, 5.0),
+        vendor="GE",
+        phase_sign=-1,
+    ),
+    # Planned on the line through the commissures, as clinical slabs are, in a head that looks up.
+    Protocol(
+        "oblique_3t",
+        3.0,
+        (23.0,),
+        (0.9, 0.9, 2.0),
+        (216, 256, 64),
+        (0.0, -18.0, 12.0),
+        snr=28.0,
+        repetition_time_ms=40.0,
+        tilt_deg=(-18.0, 4.0),
+        vendor="Philips",
+    ),
+    # Multi-echo angiography of veins: quarter of k-space along y not acquired, zero-filled in all directions.
+    Protocol(
+        "swan_3t",
+        3.0,
+        (12.8, 25.6),
+        (0.5, 0.5, 1.0),
+        (376, 440, 128),
+        (0.0, -18.0, 12.0),
+        snr=24.0,
+        repetition_time_ms=42.0,
+        acquired_mm=(0.75, 0.75, 2.0),
+        partial_fourier=(1.0, 0.75, 1.0),
+        phase_sign=-1,
+        vendor="GE",
     ),
 )
 
 PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
-"""Protocols by name. `valdo_*` have the spacings of the challenge's three sites; the rest is typical of them."""
+"""Protocols by name. Those named after a cohort have its published spacing and field strength;
+what is not published is typical of such scans."""
 
 DEFAULT_PROTOCOL = "small"

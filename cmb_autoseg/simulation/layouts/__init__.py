@@ -1,6 +1,13 @@
 """Writers of simulated scans in the layouts of real cohorts; one module each."""
 
-__all__ = ["LAYOUTS"]
+__all__ = ["LAYOUTS", "NOT_CONVERTED"]
 
-LAYOUTS = ("valdo",)
+LAYOUTS = ("valdo", "bids", "ukb", "dicom", "dou", "csiro", "boxes2d")
 """Names that `cmb_simulate --layout` understands; each is a module here."""
+
+NOT_CONVERTED = {
+    "ukb": "files inside archives",
+    "dicom": "cohorts of DICOM series",
+    "boxes2d": "slices and boxes",
+}
+"""Layouts whose card `cmb_convert` refuses as not supported yet, by what it does not read."""

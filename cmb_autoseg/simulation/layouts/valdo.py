@@ -3,59 +3,73 @@
 `card.yaml` makes the folder a cohort for `cmb_convert`; participants and truth lie beside it.
 """
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import write_text
 from cmb_autoseg.geometry import Volume, write_volume
-from cmb_autoseg.simulation.person import SimulatedScan
+from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, grey_values
 from cmb_autoseg.simulation.protocols import Protocol
+from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["max_people", "subject_name", "write_card", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
 
-
-def max_people(protocol: Protocol) -> int:
-    """Three digits, of which the first says the site, leave room for this many."""
-    return 1000 - (100 * protocol.site + 1)
-
-
-def subject_name(index: int, protocol: Protocol) -> str:
-    """Person 0 of site 1 is `sub-101`."""
-    return f"sub-{100 * protocol.site + 1 + index}"
+OWN_NAMES = re.compile(r"sub-\d{3}")
+IMAGES = ("mag", "swi", "t1w")
 
 
-def write_scan(out: Path, subject: str, scan: SimulatedScan) -> None:
-    """Write magnitude, SWI and mask of one subject; grey values are whole numbers, as from a scanner."""
-    folder = out / subject
+def subject_names(protocols: Sequence[Protocol], mix: Sequence[Protocol]) -> list[str]:
+    """The first digit says the site: the first person of site 1 is `sub-101`."""
+    several = len({protocol.site for protocol in mix}) > 1
+    names: list[str] = []
+    counts: dict[int, int] = {}
+    for index, protocol in enumerate(protocols):
+        counts[protocol.site] = number = counts.get(protocol.site, 0) + 1
+        # Three digits; beside other sites a site keeps to its own hundred.
+        most = 99 if several else 999 - 100 * protocol.site
+        if number > most:
+            raise InputError(f"-n: found {len(protocols)}, expected 1..{index} for this layout and protocol")
+        names.append(f"sub-{100 * protocol.site + number}")
+    return names
+
+
+def write_scan(out: Path, plan: Plan, scan: SimulatedScan) -> None:
+    """Write magnitude (last echo), SWI, T1w and mask of one subject, zero outside the brain."""
+    folder = out / plan.subject
     images = {
-        "desc-masked_T2S": (np.rint(scan.magnitude), np.int16),
-        "desc-masked_SWI": (np.rint(scan.swi), np.int16),
-        "CMB": (scan.mask, np.uint8),
+        "T2S": scan.images["mag"][..., -1],
+        "SWI": scan.images["swi"],
+        "T1": scan.images["t1w"],
     }
-    for name, (data, dtype) in images.items():
-        write_volume(folder / f"{subject}_space-T2S_{name}.nii.gz", Volume(data, scan.grid.affine), dtype)
+    for name, image in images.items():
+        data = grey_values(image * scan.brain)
+        write_volume(
+            folder / f"{plan.subject}_space-T2S_desc-masked_{name}.nii.gz", Volume(data, scan.affine), np.int16
+        )
+    if plan.labelled:
+        mask = Volume(scan.mask, scan.affine)
+        write_volume(folder / f"{plan.subject}_space-T2S_CMB.nii.gz", mask, np.uint8)
 
 
-def write_card(out: Path, protocol: Protocol) -> None:
-    """Write the card, last of all: a folder with a card is a complete cohort."""
-    write_text(out / "card.yaml", CARD.format(tesla=protocol.field_strength_t))
+def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
+    write_text(out / "card.yaml", card_head("valdo") + CARD + ("" if labelled else "labels: {}\n"))
 
 
-CARD = """\
-# Simulated data: no person was scanned for it.
-schema: 1
+CARD = r"""schema: 1
 name: SIMULATED
 status: verified
 extends: valdo
 root: .
-licence: {{id: CC0-1.0, redistribute: true}}
+licence: {id: CC0-1.0, redistribute: true}
 images:
-  T1: null
   T2: null
-  SWI: {{role: swi, optional: true, path: "{{sub:sub-\\\\d{{3}}}}/{{sub}}_space-T2S_desc-masked_SWI.nii.gz"}}
+  SWI: {role: swi, optional: true, path: "{sub:sub-\\d{3}}/{sub}_space-T2S_desc-masked_SWI.nii.gz"}
 meta:
-  participants: {{path: participants.tsv, key: sub}}
-  field_strength_t: {{value: {tesla}}}
-  split: {{from: group}}
+  participants: {path: participants.tsv, key: sub}
+  split: {from: group}
+ignore: ["truth/*"]
 """

@@ -1,0 +1,145 @@
+"""What a layout is given to write, and what it offers the cohort."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.simulation.contents.microbleeds import Aetiology
+from cmb_autoseg.simulation.layouts import NOT_CONVERTED
+from cmb_autoseg.simulation.profiles import Scanner
+from cmb_autoseg.simulation.protocols import Protocol
+from cmb_autoseg.simulation.scan import SimulatedScan
+
+__all__ = [
+    "Case",
+    "Layout",
+    "Plan",
+    "card_head",
+    "counted_names",
+    "grey_values",
+    "visible_centres_mm",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One person of a cohort before the scan."""
+
+    index: int
+    """Counted from 0."""
+    subject: str
+    """As the layout calls the person."""
+    group: str
+    """`train` or `test`."""
+    scanner: Scanner
+    protocol: Protocol
+    lesion_free: bool
+    aetiology: Aetiology
+    """What makes this person's microbleeds; of lesion-free people, what would."""
+    anatomy: str
+    """Whose head it is: a label map's name, or the average head with this person's own warp."""
+    labelled: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """One person of a cohort after the scan; small, since a cohort keeps all of them."""
+
+    plan: Plan
+    age: int
+    sex: str
+    centres_mm: NDArray[np.float64]
+    """Centres of the visible microbleeds, shape (n, 3), RAS millimetres."""
+    centre_voxels: NDArray[np.float64]
+    """The same as voxel indices of the scan from 0, shape (n, 3)."""
+    matrix: tuple[int, int, int]
+
+    @property
+    def participant(self) -> dict[str, Any]:
+        """The person's row of participants.tsv."""
+        protocol = self.plan.protocol
+        return {
+            "participant_id": self.plan.subject,
+            "age": self.age,
+            "sex": self.sex,
+            "group": self.plan.group,
+            "site": protocol.site,
+            "vendor": self.plan.scanner.vendor,
+            "scanner": self.plan.scanner.model,
+            "field_strength_t": f"{protocol.field_strength_t:.1f}",
+            "protocol": protocol.name,
+            "echo_time_ms": protocol.echo_time_ms,
+            "anatomy": self.plan.anatomy,
+        }
+
+
+class Layout(Interface):
+    """A module of this package."""
+
+    @property
+    def OWN_NAMES(self) -> re.Pattern[str]:
+        """Names in the cohort's folder that only this layout writes."""
+        ...
+
+    @property
+    def IMAGES(self) -> tuple[str, ...]:
+        """Those of a scan's images that are written."""
+        ...
+
+    def subject_names(self, protocols: Sequence[Protocol], mix: Sequence[Protocol]) -> list[str]:
+        """Names of people by their protocols; the name of one does not hang on those who come later.
+
+        Args:
+            protocols: of each person, in order.
+            mix: all protocols that the cohort may use.
+
+        Raises:
+            InputError: more people than the layout has names for.
+        """
+        ...
+
+    def write_scan(self, out: Path, plan: Plan, scan: SimulatedScan) -> None:
+        """Write one person's images, and labels if the plan says so."""
+        ...
+
+    def finish(self, out: Path, cases: Sequence[Case], labelled: bool) -> None:
+        """Write what describes all people, the card last: a folder with a card is a complete cohort."""
+        ...
+
+
+def counted_names(protocols: Sequence[Protocol], pattern: str, first: int, last: int) -> list[str]:
+    """People numbered in order, as `pattern` formats a number from `first` to `last`.
+
+    Raises:
+        InputError: more people than numbers.
+    """
+    most = last - first + 1
+    if len(protocols) > most:
+        raise InputError(f"-n: found {len(protocols)}, expected 1..{most} for this layout and protocol")
+    return [pattern.format(first + index) for index in range(len(protocols))]
+
+
+def grey_values(image: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Whole numbers, as from a scanner."""
+    return np.clip(np.rint(image), -32768, 32767).astype(np.int16)
+
+
+def visible_centres_mm(scan: SimulatedScan) -> NDArray[np.float64]:
+    """Centres of the microbleeds that a reader could see, shape (n, 3), RAS millimetres."""
+    centres = [scan.grid.to_mm(mark.voxels).mean(axis=0) for mark in scan.marks if mark.visible]
+    return scan.to_ras(np.array(centres).reshape(-1, 3))
+
+
+def card_head(layout: str) -> str:
+    """First lines of every card: that the data are simulated, and whether cmb_convert reads the layout."""
+    lines = ["# Simulated data: no person was scanned for it."]
+    if layout in NOT_CONVERTED:
+        lines.insert(0, f"# cmb_convert does not read this layout yet ({NOT_CONVERTED[layout]}).")
+    return "\n".join(lines) + "\n"
