@@ -5,13 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.simulation.anatomy.head import Person
+from cmb_autoseg.simulation.anatomy.person import Person
 from cmb_autoseg.simulation.contents.sources import Contents
 from cmb_autoseg.simulation.contents.visibility import Mark
 from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.protocols import Protocol
 
-__all__ = ["SimulatedScan"]
+__all__ = ["IMAGES", "SimulatedScan"]
+
+IMAGES = ("mag", "phase", "swi", "minip", "qsm", "t1w")
+"""What a scan can hold."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class SimulatedScan:
     contents: Contents
     noise_sd: float
     """Of one complex channel, in units of `mag`."""
+    with_lesions: NDArray[np.float32]
+    """Magnitude of the last echo without noise, in units of `mag`."""
+    without_lesions: NDArray[np.float32]
+    """The same without the microbleeds."""
     t1w_shift: NDArray[np.float64]
     """Where the head lay during `t1w`, against its place during the rest: RAS millimetres to RAS
     millimetres, shape (4, 4); the identity unless the scan was deliberately misaligned."""
