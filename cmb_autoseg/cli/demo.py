@@ -50,7 +50,7 @@ def steps(out: Path, device: str, seed: int) -> list[tuple[str, Main, list[str]]
     cohort, card = out / "cohort", str(out / "cohort" / "card.yaml")
     reference = out / "workspace" / "raw" / "Dataset501_SIMULATED" / "labelsTs"
     chosen = ["-device", device]
-    people = ["-n", str(PEOPLE), "--n-test", str(HELD_OUT), "--seed", str(seed)]
+    people = ["-n", str(PEOPLE), "--n-test", str(HELD_OUT), "--protocol", "small", "--seed", str(seed)]
     model = ["-d", DATASET, "-r", "demo"]
     return [
         ("cmb_simulate", simulate.main, ["-o", str(cohort), *people]),

@@ -6,7 +6,7 @@ Names and numbers only, so that commands can list protocols without importing to
 import math
 from dataclasses import dataclass
 
-__all__ = ["DEFAULT_PROTOCOL", "PROTOCOLS", "Protocol"]
+__all__ = ["PROTOCOLS", "Protocol"]
 
 Triple = tuple[float, float, float]
 
@@ -251,5 +251,3 @@ _PROTOCOLS = (
 PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
 """Protocols by name. Those named after a cohort have its published spacing and field strength;
 what is not published is typical of such scans."""
-
-DEFAULT_PROTOCOL = "small"

@@ -21,10 +21,10 @@ def small_recipes():
 
 @pytest.fixture(scope="module")
 def small_scanner():
-    """`cmb_simulate` without a protocol scans a phantom on a small grid."""
-    from cmb_autoseg.simulation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+    """`cmb_simulate --protocol small` scans a phantom on a small grid."""
+    from cmb_autoseg.simulation.protocols import PROTOCOLS
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cmb_autoseg.simulation.anatomy.mni152.load_mni152", make_phantom_template)
-        patch.setitem(PROTOCOLS, DEFAULT_PROTOCOL, TINY)
+        patch.setitem(PROTOCOLS, "small", TINY)
         yield
