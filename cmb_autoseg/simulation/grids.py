@@ -1,6 +1,5 @@
-"""Regular grids in scanner space and the operations between them: splines, resampling, k-space."""
+"""Regular grids in scanner space and the operations between them: splines, resampling."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Grid", "box_blur", "crop_kspace", "resample_linear", "smooth_field"]
+__all__ = ["Grid", "box_blur", "resample_linear", "smooth_field"]
 
 Triple = tuple[int, int, int]
 
@@ -35,21 +34,6 @@ class Grid:
             for n, step, origin in zip(self.shape, self.spacing_mm, self.origin_mm, strict=True)
         )
         return x, y, z
-
-    def refined(self, factors: Triple) -> "Grid":
-        """The grid with `factors` times as many voxels an axis; voxel (0, 0, 0) stays in place.
-
-        This is the grid whose k-space, cropped to the centre, is this grid's: `crop_kspace` undoes it.
-        """
-        shape = tuple(n * f for n, f in zip(self.shape, factors, strict=True))
-        spacing = tuple(s / f for s, f in zip(self.spacing_mm, factors, strict=True))
-        return Grid(shape, spacing, self.origin_mm)  # type: ignore[arg-type]
-
-    def extended(self, slices: int) -> "Grid":
-        """The grid with `slices` more at either end of the last axis."""
-        i, j, k = self.shape
-        x, y, z = self.origin_mm
-        return Grid((i, j, k + 2 * slices), self.spacing_mm, (x, y, z - slices * self.spacing_mm[2]))
 
     def to_voxels(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """RAS millimetres of shape (n, 3) to fractional voxel indices."""
@@ -111,28 +95,6 @@ def resample_linear(volume: Tensor, source: Grid, target: Grid) -> Tensor:
         high = volume.index_select(axis - 3, (below + 1).clamp(max=last))
         volume = torch.lerp(low, high, weight)
     return volume
-
-
-def crop_kspace(signal: Tensor, factors: Triple) -> Tensor:
-    """Reduce the resolution as a scanner does: keep the centre of k-space only.
-
-    The mean is kept; detail beyond the new Nyquist frequency is gone, with Gibbs ringing at edges.
-
-    Args:
-        signal: complex, shape (i, j, k), each a multiple of its factor.
-        factors: reduction along each axis.
-    """
-    for axis in (2, 1, 0):
-        factor = factors[axis]
-        if factor == 1:
-            continue
-        n = signal.shape[axis] // factor
-        kspace = torch.fft.fft(signal, dim=axis)
-        half = math.ceil(n / 2)
-        low = kspace.narrow(axis, 0, half)
-        high = kspace.narrow(axis, kspace.shape[axis] - (n - half), n - half)
-        signal = torch.fft.ifft(torch.cat([low, high], dim=axis), dim=axis) / factor
-    return signal
 
 
 def box_blur(volume: Tensor, size: int) -> Tensor:

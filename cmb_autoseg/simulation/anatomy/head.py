@@ -5,26 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cmb_autoseg.simulation.anatomy.average import NUCLEI, Anatomy, Nucleus, build_anatomy
 from cmb_autoseg.simulation.anatomy.nuclei import GREY_MATTER_PPM, NUCLEUS_PPM
-from cmb_autoseg.simulation.anatomy.person import Person, draw_person
+from cmb_autoseg.simulation.anatomy.person import Person
 from cmb_autoseg.simulation.anatomy.placement import Placement, at_points, place
 from cmb_autoseg.simulation.anatomy.shapes import Box, part_of
 from cmb_autoseg.simulation.anatomy.template import TISSUES, Template, coarse_grid
 from cmb_autoseg.simulation.grids import Grid, box_blur, resample_linear, smooth_field
 from cmb_autoseg.simulation.protocols import Protocol
 
-__all__ = [
-    "NUCLEI",
-    "Anatomy",
-    "Head",
-    "Nucleus",
-    "Person",
-    "Template",
-    "build_anatomy",
-    "build_head",
-    "draw_person",
-]
+__all__ = ["Head", "build_head"]
 
 SLAB = 16
 """Planes that are sampled at once, which bounds the memory."""
