@@ -144,7 +144,7 @@ def _dipole_kernel(shape: torch.Size, spacing_mm: Triple, b0: Triple, device: to
     k_k = torch.fft.rfftfreq(n_k, spacing_mm[2], device=device)[None, None, :]
     square = k_i**2 + k_j**2 + k_k**2
     square[0, 0, 0] = 1
-    kernel = 1 / 3 - (k_i * b0[0] + k_j * b0[1] + k_k * b0[2]) ** 2 / square
+    kernel: Tensor = 1 / 3 - (k_i * b0[0] + k_j * b0[1] + k_k * b0[2]) ** 2 / square
     kernel[0, 0, 0] = 0
     return kernel
 
