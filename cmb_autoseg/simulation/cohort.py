@@ -2,28 +2,30 @@
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from cmb_autoseg import __version__
 from cmb_autoseg.errors import InputError, OutputError
-from cmb_autoseg.files import file_digest, write_json, write_tsv
+from cmb_autoseg.files import file_digest, read_json, text_digest, write_json, write_tsv
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import track
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import draw_aetiology
 from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED, bids, boxes2d, csiro, dicom, dou, ukb, valdo
-from cmb_autoseg.simulation.layouts.case import Case, Layout, Plan, visible_centres_mm
+from cmb_autoseg.simulation.layouts.case import Case, Layout, Plan, visible_centres
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.profiles import PROFILES, Profile, scanners_of
 from cmb_autoseg.simulation.protocols import PROTOCOLS, Protocol
 from cmb_autoseg.simulation.scan import IMAGES, SimulatedScan
-from cmb_autoseg.simulation.truth import Truth
+from cmb_autoseg.simulation.truth import Tables, person_truth, write_readings, write_tables
 
 __all__ = ["CohortSummary", "is_lesion_free", "plan_people", "simulate_cohort"]
 
@@ -95,6 +97,8 @@ def simulate_cohort(
 ) -> CohortSummary:
     """Simulate people and write their scans, labels, card and truth under `out`.
 
+    An interrupted run goes on where it stopped; a finished cohort is made anew.
+
     Person k is the same in every cohort of the same seed, layout, protocols, anatomies and lesion-free
     share, however many people it has. The same arguments give the same bytes on the same kind of device.
 
@@ -131,36 +135,51 @@ def simulate_cohort(
     _refuse_foreign(out, writer)
     head_of = _head_loader(template, maps)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    settings = _settings(plans, layout, seed, misalign, montage, maps)
+    tables: list[Tables] = []
+    cases: list[Case] = []
     with own_folder(out, "cmb_simulate"):
-        _clear(out)
+        if not _is_unfinished(out, settings):
+            _clear(out, settings)
         open_log(out)
-        truth, cases = Truth(), []
         for plan in track(plans, "Simulating"):
-            scan = simulate_person(
-                head_of(plan.index),
-                plan.protocol,
-                seed,
-                plan.index,
-                plan.lesion_free,
-                target,
-                habits=replace(profile.habits, aetiology_shares={plan.aetiology: 1.0}),
-                demographics=profile.demographics,
-                images=IMAGES if montage else writer.IMAGES,
-                misalign=misalign,
-            )
-            writer.write_scan(out, plan, scan)
-            truth.add(out / "truth", plan, scan, seed)
-            cases.append(_case(plan, scan))
-            if montage:
-                _draw(out / "montage" / f"{plan.subject}.png", scan)
+            record = out / RECORDS / f"{plan.subject}.json"
+            if not record.is_file():
+                scan = simulate_person(
+                    head_of(plan.index),
+                    plan.protocol,
+                    seed,
+                    plan.index,
+                    plan.lesion_free,
+                    target,
+                    habits=replace(profile.habits, aetiology_shares={plan.aetiology: 1.0}),
+                    demographics=profile.demographics,
+                    images=IMAGES if montage else writer.IMAGES,
+                    misalign=misalign,
+                )
+                writer.write_scan(out, plan, scan)
+                write_readings(out / "truth", plan, scan)
+                if montage:
+                    _draw(out / "montage" / f"{plan.subject}.png", scan)
+                write_json(record, _record(plan, scan, seed))
+            finished = read_json(record)
+            tables.append(finished["tables"])
+            cases.append(_case(plan, finished))
             if on_case:
                 on_case(plan.index + 1, people)
-        truth.write(out / "truth")
+        write_tables(out / "truth", tables)
         write_tsv(out / "participants.tsv", PARTICIPANT_COLUMNS, [case.participant for case in cases])
+        shutil.rmtree(out / RECORDS)
         writer.finish(out, cases, labelled)
-    visible = sum(row["visible"] for row in truth.lesions)
-    free = sum(row["n_lesions"] == 0 for row in truth.people)
-    return CohortSummary(out, layout, people, test_people, free, visible, len(truth.lesions) - visible)
+    return _summary(out, layout, test_people, tables)
+
+
+def _summary(out: Path, layout: str, test_people: int, tables: Sequence[Tables]) -> CohortSummary:
+    rows = [row for person in tables for row in person["people"]]
+    free = sum(row["n_lesions"] == 0 for row in rows)
+    visible = sum(row["n_visible"] for row in rows)
+    lesions = sum(row["n_lesions"] for row in rows)
+    return CohortSummary(out, layout, len(rows), test_people, free, visible, lesions - visible)
 
 
 def plan_people(
@@ -273,10 +292,27 @@ def _head_loader(template: Template | None, maps: Sequence[Path] | None) -> Call
     return lambda _: template
 
 
-def _case(plan: Plan, scan: SimulatedScan) -> Case:
-    voxels = [mark.voxels.mean(axis=0) for mark in scan.marks if mark.visible]
-    centre_voxels = np.array(voxels, dtype=np.float64).reshape(-1, 3)
-    return Case(plan, scan.person.age, scan.person.sex, visible_centres_mm(scan), centre_voxels, scan.grid.shape)
+def _settings(
+    plans: Sequence[Plan], layout: str, seed: int, misalign: bool, montage: bool, maps: Sequence[Path] | None
+) -> str:
+    """Digest of all that a cohort's files hang on; a run with the same one may go on with another's files."""
+    heads = [file_digest(path) for path in maps or ()]
+    return text_digest(repr((__version__, plans, layout, PROFILES[layout], seed, misalign, montage, heads)))
+
+
+def _record(plan: Plan, scan: SimulatedScan, seed: int) -> dict[str, Any]:
+    """What of a finished person is needed at the end; an interrupted run finds it again."""
+    return {
+        "age": scan.person.age,
+        "sex": scan.person.sex,
+        "centre_voxels": visible_centres(scan).tolist(),
+        "tables": person_truth(plan, scan, seed),
+    }
+
+
+def _case(plan: Plan, record: Mapping[str, Any]) -> Case:
+    centres = np.array(record["centre_voxels"], dtype=np.float64).reshape(-1, 3)
+    return Case(plan, record["age"], record["sex"], centres)
 
 
 def _draw(path: Path, scan: SimulatedScan) -> None:
@@ -286,6 +322,7 @@ def _draw(path: Path, scan: SimulatedScan) -> None:
 
 
 MARKER = "truth/simulation.json"
+RECORDS = "truth/finished"
 SHARED_NAMES = ("card.yaml", "participants.tsv", "truth", "logs", "montage")
 
 
@@ -302,12 +339,20 @@ def _refuse_foreign(out: Path, writer: Layout) -> None:
         )
 
 
-def _clear(out: Path) -> None:
+def _is_unfinished(out: Path, settings: str) -> bool:
+    """Whether the folder holds the same cohort, interrupted: the card, which comes last, is not there."""
+    marker = out / MARKER
+    if not marker.is_file() or (out / "card.yaml").exists():
+        return False
+    return bool(read_json(marker).get("settings") == settings)
+
+
+def _clear(out: Path, settings: str) -> None:
     """Take away an earlier simulated cohort; without its card, which goes first, a half-cleared folder is none."""
     for name in sorted(_contents(out), key=lambda name: (name != "card.yaml", name == "truth")):
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_json(out / MARKER, {"simulated": True, "by": "cmb_simulate"})
+    write_json(out / MARKER, {"simulated": True, "by": "cmb_simulate", "settings": settings})
 
 
 def _contents(out: Path) -> list[str]:

@@ -4,8 +4,7 @@ All coordinates in the tables are RAS millimetres of the scan.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from cmb_autoseg.simulation.contents.sources import Kind
 from cmb_autoseg.simulation.layouts.case import Plan
 from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["Truth", "lesion_rows", "mimic_rows"]
+__all__ = ["Tables", "lesion_rows", "mimic_rows", "person_truth", "write_readings", "write_tables"]
 
 LESION_COLUMNS = [
     "subject",
@@ -79,47 +78,58 @@ RATER_STREAM = 103
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The truth's tables, filled person by person."""
+Tables = dict[str, list[Row]]
+"""Rows by table: those of `TABLES`."""
 
-    lesions: list[Row] = field(default_factory=list)
-    mimics: list[Row] = field(default_factory=list)
-    people: list[Row] = field(default_factory=list)
-    transforms: list[Row] = field(default_factory=list)
-    points: list[Row] = field(default_factory=list)
-    boxes: list[Row] = field(default_factory=list)
+TABLES = {
+    "lesions": ("lesions.tsv", LESION_COLUMNS),
+    "mimics": ("mimics.tsv", MIMIC_COLUMNS),
+    "people": ("people.tsv", PEOPLE_COLUMNS),
+    "points": ("raters/points.tsv", POINT_COLUMNS),
+    "boxes": ("raters/boxes.tsv", BOX_COLUMNS),
+    "transforms": ("transforms.tsv", TRANSFORM_COLUMNS),
+}
 
-    def add(self, folder: Path, plan: Plan, scan: SimulatedScan, seed: int) -> None:
-        """Take one person in; what raters would have drawn is written to `folder` at once."""
-        lesions = list(lesion_rows(plan, scan))
-        self.lesions.extend(lesions)
-        self.mimics.extend(mimic_rows(plan.subject, scan))
-        self.people.append(_person_row(plan, scan, lesions, seed))
-        if not np.array_equal(scan.t1w_shift, np.eye(4)):
-            self.transforms.append(_transform_row(plan.subject, scan.t1w_shift))
-        self._add_readings(folder / "raters", plan, scan, np.random.default_rng([seed, plan.index, RATER_STREAM]))
 
-    def _add_readings(self, folder: Path, plan: Plan, scan: SimulatedScan, rng: np.random.Generator) -> None:
-        tight = raters.tight(scan.with_lesions, scan.without_lesions, scan.marks)
-        loose = raters.loose(scan.with_lesions, scan.without_lesions, scan.brain, scan.marks)
-        for name, mask in (("tight", tight), ("loose", loose)):
-            write_volume(folder / name / f"{plan.subject}.nii.gz", Volume(mask, scan.affine), np.uint8)
-        for point in raters.points(rng, scan.marks, scan.grid):
-            voxel = dict(zip("ijk", point.voxel, strict=True))
-            self.points.append({"subject": plan.subject, **_named(_ras(scan, point.point_mm)), **voxel})
-        for box in raters.boxes(rng, scan.marks, scan.grid):
-            ends = dict(zip(BOX_COLUMNS[2:], (*box.low, *box.high), strict=True))
-            self.boxes.append({"subject": plan.subject, **ends})
+def person_truth(plan: Plan, scan: SimulatedScan, seed: int) -> Tables:
+    """One person's rows of every table."""
+    lesions = list(lesion_rows(plan, scan))
+    rng = np.random.default_rng([seed, plan.index, RATER_STREAM])
+    moved = not np.array_equal(scan.t1w_shift, np.eye(4))
+    return {
+        "lesions": lesions,
+        "mimics": list(mimic_rows(plan.subject, scan)),
+        "people": [_person_row(plan, scan, lesions, seed)],
+        "points": [
+            {
+                "subject": plan.subject,
+                **_named(_ras(scan, point.point_mm)),
+                **dict(zip("ijk", point.voxel, strict=True)),
+            }
+            for point in raters.points(rng, scan.marks, scan.grid)
+        ],
+        "boxes": [
+            {"subject": plan.subject, **dict(zip(BOX_COLUMNS[2:], (*box.low, *box.high), strict=True))}
+            for box in raters.boxes(rng, scan.marks, scan.grid)
+        ],
+        "transforms": [_transform_row(plan.subject, scan.t1w_shift)] if moved else [],
+    }
 
-    def write(self, folder: Path) -> None:
-        write_tsv(folder / "lesions.tsv", LESION_COLUMNS, self.lesions)
-        write_tsv(folder / "mimics.tsv", MIMIC_COLUMNS, self.mimics)
-        write_tsv(folder / "people.tsv", PEOPLE_COLUMNS, self.people)
-        write_tsv(folder / "raters" / "points.tsv", POINT_COLUMNS, self.points)
-        write_tsv(folder / "raters" / "boxes.tsv", BOX_COLUMNS, self.boxes)
-        if self.transforms:
-            write_tsv(folder / "transforms.tsv", TRANSFORM_COLUMNS, self.transforms)
+
+def write_readings(folder: Path, plan: Plan, scan: SimulatedScan) -> None:
+    """Masks of a strict and of a generous rater, under `folder/raters`."""
+    tight = raters.tight(scan.with_lesions, scan.without_lesions, scan.marks)
+    loose = raters.loose(scan.with_lesions, scan.without_lesions, scan.brain, scan.marks)
+    for name, mask in (("tight", tight), ("loose", loose)):
+        write_volume(folder / "raters" / name / f"{plan.subject}.nii.gz", Volume(mask, scan.affine), np.uint8)
+
+
+def write_tables(folder: Path, people: Sequence[Tables]) -> None:
+    """Write all people's rows; the table of transforms only where there are some."""
+    for name, (path, columns) in TABLES.items():
+        rows = [row for tables in people for row in tables[name]]
+        if rows or name != "transforms":
+            write_tsv(folder / path, columns, rows)
 
 
 def lesion_rows(plan: Plan, scan: SimulatedScan) -> Iterable[Row]:

@@ -24,6 +24,7 @@ __all__ = [
     "card_head",
     "counted_names",
     "grey_values",
+    "visible_centres",
     "visible_centres_mm",
 ]
 
@@ -55,11 +56,8 @@ class Case:
     plan: Plan
     age: int
     sex: str
-    centres_mm: NDArray[np.float64]
-    """Centres of the visible microbleeds, shape (n, 3), RAS millimetres."""
     centre_voxels: NDArray[np.float64]
-    """The same as voxel indices of the scan from 0, shape (n, 3)."""
-    matrix: tuple[int, int, int]
+    """Centres of the visible microbleeds as voxel indices of the scan from 0, shape (n, 3)."""
 
     @property
     def participant(self) -> dict[str, Any]:
@@ -131,10 +129,15 @@ def grey_values(image: NDArray[np.float32]) -> NDArray[np.int16]:
     return np.clip(np.rint(image), -32768, 32767).astype(np.int16)
 
 
+def visible_centres(scan: SimulatedScan) -> NDArray[np.float64]:
+    """Centres of the microbleeds that a reader could see, shape (n, 3), voxel indices."""
+    centres = [mark.voxels.mean(axis=0) for mark in scan.marks if mark.visible]
+    return np.array(centres, dtype=np.float64).reshape(-1, 3)
+
+
 def visible_centres_mm(scan: SimulatedScan) -> NDArray[np.float64]:
-    """Centres of the microbleeds that a reader could see, shape (n, 3), RAS millimetres."""
-    centres = [scan.grid.to_mm(mark.voxels).mean(axis=0) for mark in scan.marks if mark.visible]
-    return scan.to_ras(np.array(centres).reshape(-1, 3))
+    """The same as RAS millimetres, shape (n, 3)."""
+    return scan.to_ras(scan.grid.to_mm(visible_centres(scan)))
 
 
 def card_head(layout: str) -> str:

@@ -79,7 +79,7 @@ def _write_workbook(path: Path, cases: Sequence[Case]) -> None:
     for case in cases:
         if len(case.centre_voxels):
             stored = np.rint(case.centre_voxels)
-            stored[:, :2] = np.array(case.matrix[:2]) - 1 - stored[:, :2]
+            stored[:, :2] = np.array(case.plan.protocol.matrix[:2]) - 1 - stored[:, :2]
             sheet.append([f"{case.plan.subject}_SWI.nii.gz", *map(int, (stored + 1).ravel())])
     with atomic_path(path) as temporary:
         book.save(temporary)

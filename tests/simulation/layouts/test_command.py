@@ -6,6 +6,9 @@ import pytest
 
 from cmb_autoseg.cli.simulate import main
 from cmb_autoseg.files import read_tsv
+from cmb_autoseg.simulation import cohort
+
+from .test_layouts import digests
 
 pytestmark = pytest.mark.usefixtures("made_up")
 
@@ -98,3 +101,28 @@ def test_a_folder_without_label_maps_is_refused(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "--anatomy" in error or "label map" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("layout", ["valdo", "csiro"])
+def test_an_interrupted_run_goes_on_where_it_stopped(layout, tmp_path, monkeypatch):
+    arguments = ["-n", "4", "--layout", layout, "--protocol", "flat", "oblique"]
+    assert main(["-o", str(tmp_path / "whole"), *arguments]) == 0
+    simulate, done = cohort.simulate_person, []
+
+    def falls_over(template, protocol, seed, index, *more, **options):
+        if len(done) == 2 and index == 2:
+            raise KeyboardInterrupt
+        done.append(index)
+        return simulate(template, protocol, seed, index, *more, **options)
+
+    monkeypatch.setattr(cohort, "simulate_person", falls_over)
+    assert main(["-o", str(tmp_path / "parts"), *arguments]) == 130
+    assert not (tmp_path / "parts" / "card.yaml").exists()
+    assert main(["-o", str(tmp_path / "parts"), *arguments]) == 130
+    done.append(-1)
+    assert main(["-o", str(tmp_path / "parts"), *arguments]) == 0
+    assert done == [0, 1, -1, 2, 3]
+    assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
+    done[:] = [0, 0, 0]
+    assert main(["-o", str(tmp_path / "parts"), *arguments, "--seed", "5"]) == 0
+    assert done == [0, 0, 0, 0, 1, 2, 3]
