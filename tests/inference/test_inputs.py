@@ -31,6 +31,8 @@ def roles_of(source: Path, roles: tuple[Role, ...] = ROLES, **options) -> dict[s
         ("sub-01_swi", Role.SWI),
         ("sub-01_SWI_mag", Role.GRE_MAG),
         ("sub-01_T2starw", Role.GRE_MAG),
+        ("Axial_T2_STAR", Role.GRE_MAG),
+        ("Axial T2 STAR", Role.GRE_MAG),
         ("sub-101_space-T2S_desc-masked_T2S", Role.GRE_MAG),
         ("gre", Role.GRE_MAG),
         ("p7_Chimap", Role.QSM),
