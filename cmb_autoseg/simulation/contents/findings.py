@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.simulation.contents.microbleeds import Aetiology, Habits
 from cmb_autoseg.simulation.contents.sources import Inclusion, Kind, Region, Sphere
 from cmb_autoseg.simulation.contents.surroundings import Surroundings
+from cmb_autoseg.simulation.contents.visibility import dilated
 
 __all__ = ["draw_findings"]
 
@@ -78,7 +79,7 @@ def _cavernoma(rng: np.random.Generator, around: Surroundings) -> Inclusion | No
 def _siderosis(rng: np.random.Generator, around: Surroundings) -> Inclusion | None:
     """Haemosiderin on the surface of the cortex along one sulcus: many specks between fluid and grey."""
     lobar = around.regions[Region.LOBAR] & (around.brain > 0.5) & around.in_view
-    lining = (np.minimum(around.fluid, around.grey) > 0.2) & lobar & (around.depth < 0.97)
+    lining = _lining(around) & lobar
     centre = _in(rng, around, lining & (around.mni_mm[2] > 0))
     if centre is None:
         return None
@@ -90,6 +91,12 @@ def _siderosis(rng: np.random.Generator, around: Surroundings) -> Inclusion | No
         _sphere(point + rng.uniform(-0.4, 0.4, 3), float(rng.uniform(0.25, 0.45)), chi_ppm) for point in chosen
     )
     return Inclusion(Kind.SIDEROSIS, spheres, Region.LOBAR, "sulcus")
+
+
+def _lining(around: Surroundings) -> NDArray[np.bool_]:
+    """Fluid of the sulci that borders on grey matter."""
+    fluid = (around.fluid > 0.3) & ~around.ventricles
+    return np.asarray(fluid & dilated(around.grey > 0.5))
 
 
 def _haemorrhage(rng: np.random.Generator, around: Surroundings) -> Inclusion | None:

@@ -43,7 +43,7 @@ class Habits:
         default_factory=lambda: {Aetiology.AMYLOID: 0.38, Aetiology.HYPERTENSIVE: 0.27, Aetiology.MIXED: 0.35}
     )
     region_shares: dict[Aetiology, dict[Region, float]] = field(default_factory=_region_shares)
-    mean_count: float = 5.0
+    mean_count: float = 4.2
     """Of microbleeds in people who have any, at 70 years; the count is log-series distributed."""
     count_growth_per_year: float = 0.015
     """Relative growth of the mean count with age."""
