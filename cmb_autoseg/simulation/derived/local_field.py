@@ -15,6 +15,7 @@ __all__ = [
     "dropout",
     "field_gradient",
     "local_field",
+    "rim_voxels",
     "signal_quality",
     "squared_frequency",
     "unresolved",
@@ -25,10 +26,12 @@ GAMMA_HZ_PER_T = 42.577e6
 VOID = 0.3
 """Voxels with less than this share of the brain's median signal carry no usable phase."""
 REPAIRS = 6
+RIM_MM = 2.0
+"""Outermost brain in which bone and air still share voxels; sources there count as background."""
 DROPOUT_SHARE = 0.4
 DROPOUT_WINDOW_MM = 9.0
-HIGH_PASS_PER_MM = 0.08
-"""Spatial frequency (radians per mm) below which the local field is damped; a wavelength of 79 mm."""
+HIGH_PASS_PER_MM = 0.12
+"""Spatial frequency (radians per mm) below which the local field is damped; a wavelength of 52 mm."""
 
 Triple = tuple[float, float, float]
 
@@ -124,18 +127,23 @@ def unwrapped_field(gradient: Tensor, spacing_mm: Triple, void: Tensor | None = 
 
 
 def local_field(field: Tensor, brain: Tensor, spacing_mm: Triple) -> Tensor:
-    """Field of the sources inside the brain, high-passed; ppm, shape (i, j, k).
+    """Field of the sources inside the brain, high-passed, its mean there 0; ppm, shape (i, j, k).
 
     The Laplacian of a dipole field is zero away from its sources. The Laplacian of the total field is
     therefore kept inside the brain, set to zero elsewhere and integrated again in free space (as in
     HARPERELLA, Li et al. 2014), which removes the field of all that lies outside. The integral
     is divided by k^2 + `HIGH_PASS_PER_MM`^2 instead of k^2: the coil's phase has a Laplacian too.
-    Unlike SHARP, no sphere has to fit inside the brain, so thick slices lose only one voxel at the edge.
+    Unlike SHARP, no sphere has to fit inside the brain, so thick slices lose only one slice at each end.
+
+    Args:
+        field: total field.
+        brain: where sources are kept: without its rim.
+        spacing_mm: voxel size.
     """
-    sources = divergence(differences(field), spacing_mm) * eroded(brain)
+    sources = divergence(differences(field), spacing_mm) * brain
     square = squared_frequency(sources.shape, spacing_mm, sources.device)
     local: Tensor = torch.fft.irfftn(torch.fft.rfftn(sources) / -(square + HIGH_PASS_PER_MM**2), s=sources.shape)
-    return local
+    return local - (local * brain).sum() / brain.sum().clamp(min=1)
 
 
 def differences(volume: Tensor) -> Tensor:
@@ -158,16 +166,22 @@ def divergence(gradient: Tensor, spacing_mm: Triple) -> Tensor:
     return total
 
 
-def eroded(mask: Tensor) -> Tensor:
-    """Voxels all of whose six neighbors are in the mask too; the volume's faces are not."""
-    kept = mask.clone()
-    for axis in range(3):
-        n = mask.shape[axis] - 1
-        kept.narrow(axis, 0, n).logical_and_(mask.narrow(axis, 1, n))
-        kept.narrow(axis, 1, n).logical_and_(mask.narrow(axis, 0, n))
-        kept.select(axis, 0).fill_(False)
-        kept.select(axis, n).fill_(False)
+def eroded(mask: Tensor, voxels: tuple[int, int, int] = (1, 1, 1)) -> Tensor:
+    """Voxels whose neighbors, up to so many along each axis, are in the mask too; what lies outside is not."""
+    kept = mask
+    for axis, reach in enumerate(voxels):
+        for _ in range(reach):
+            n = kept.shape[axis]
+            inner = kept.narrow(axis, 1, n - 2) & kept.narrow(axis, 0, n - 2) & kept.narrow(axis, 2, n - 2)
+            kept = torch.zeros_like(kept)
+            kept.narrow(axis, 1, n - 2).copy_(inner)
     return kept
+
+
+def rim_voxels(spacing_mm: Triple) -> tuple[int, int, int]:
+    """Of `RIM_MM`, at least one."""
+    i, j, k = (max(1, round(RIM_MM / step)) for step in spacing_mm)
+    return i, j, k
 
 
 def _edges_at(voxels: Tensor) -> Tensor:

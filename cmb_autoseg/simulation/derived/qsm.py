@@ -20,6 +20,7 @@ from cmb_autoseg.simulation.derived.local_field import (
     eroded,
     field_gradient,
     local_field,
+    rim_voxels,
     signal_quality,
     squared_frequency,
     unresolved,
@@ -28,7 +29,7 @@ from cmb_autoseg.simulation.derived.local_field import (
 
 __all__ = ["invert_dipole", "quantitative_susceptibility"]
 
-SMOOTHING_MM2 = 0.0005
+SMOOTHING_MM2 = 0.001
 """Weight of the squared gradient of susceptibility, per mm, against the squared misfit of the field."""
 EDGE = 0.12
 """Relative step of the magnitude at which the smoothing has fallen to one half."""
@@ -46,11 +47,12 @@ def quantitative_susceptibility(
     b0_direction: Triple,
     brain: Tensor,
 ) -> Tensor:
-    """Susceptibility in ppm against the brain's mean, shape (i, j, k); 0 outside the brain.
+    """Susceptibility in ppm against the brain's mean, shape (i, j, k); 0 where it is not mapped.
 
     Four steps: field differences from all echoes, least-squares unwrapping, removal of the
     background, dipole inversion. Voxels without signal are left out of every one of them, so
-    that the void of a microbleed does not streak. What varies more slowly than about 80 mm is damped.
+    that the void of a microbleed does not streak. The outermost 2 mm of the brain and large dropouts
+    are not mapped; what varies more slowly than over about 50 mm is damped.
 
     Args:
         images: complex, shape (echo, i, j, k), paramagnetic phase positive, echo times increasing.
@@ -77,12 +79,13 @@ def quantitative_susceptibility(
     padded_field, padded_quality, padded_inside, padded_unknown = (
         _padded(volume, pad) for volume in (field, quality, inside, unknown)
     )
-    local = local_field(padded_field, padded_inside, spacing_mm)
-    sources = eroded(padded_inside)
+    sources = eroded(padded_inside, rim_voxels(spacing_mm))
+    local = local_field(padded_field, sources, spacing_mm)
     weight = padded_quality.clamp(max=1) * (sources & ~padded_unknown)
     chi = invert_dipole(local, weight, padded_quality, sources, spacing_mm, b0_direction)
     chi = chi[tuple(slice(before, n - after) for (before, after), n in zip(pad, chi.shape, strict=True))]
-    result[box] = (chi - chi[inside].mean()) * inside
+    mapped = sources[tuple(slice(before, n - after) for (before, after), n in zip(pad, sources.shape, strict=True))]
+    result[box] = (chi - chi[mapped].mean()) * mapped
     return result
 
 
