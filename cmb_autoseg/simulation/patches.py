@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.simulation.anatomy.person import HEAD_CENTRE_MM
+from cmb_autoseg.simulation.anatomy.placement import HEAD_CENTRE_MM
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import Habits
 from cmb_autoseg.simulation.person import SimulatedHead, scan_head, simulate_head

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ..simulation.conftest import TINY, make_phantom_template
+from ..simulation.conftest import TINY, draw_few_vessels, make_phantom_template
 
 
 @pytest.fixture(scope="module")
@@ -27,4 +27,5 @@ def small_scanner():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cmb_autoseg.simulation.anatomy.mni152.load_mni152", make_phantom_template)
         patch.setitem(PROTOCOLS, "small", TINY)
+        draw_few_vessels(patch)
         yield

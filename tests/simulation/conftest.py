@@ -34,8 +34,23 @@ def phantom_template() -> Template:
     return make_phantom_template()
 
 
+def draw_few_vessels(patch: pytest.MonkeyPatch) -> None:
+    """Leave one vessel in twelve: they take most of the time of a small scan."""
+    from cmb_autoseg.simulation.contents import draw
+
+    for name in ("draw_veins", "draw_arteries"):
+        every = getattr(draw, name)
+        patch.setattr(draw, name, lambda *arguments, every=every: every(*arguments)[::12])
+
+
+@pytest.fixture
+def few_vessels(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_few_vessels(monkeypatch)
+
+
 @pytest.fixture
 def tiny_command(monkeypatch: pytest.MonkeyPatch, phantom_template: Template) -> None:
-    """`cmb_simulate --protocol tiny` with the phantom instead of MNI152."""
+    """`cmb_simulate --protocol tiny` with the phantom instead of MNI152, and few vessels."""
+    draw_few_vessels(monkeypatch)
     monkeypatch.setattr("cmb_autoseg.simulation.anatomy.mni152.load_mni152", lambda: phantom_template)
     monkeypatch.setitem(PROTOCOLS, "tiny", TINY)
