@@ -16,7 +16,7 @@ from cmb_autoseg.simulation.anatomy.person import Person
 from cmb_autoseg.simulation.contents.sources import Inclusion, Kind, Region, Sphere, Tube
 from cmb_autoseg.simulation.contents.surroundings import Surroundings
 
-__all__ = ["Aetiology", "Habits", "cluster", "draw_aetiology", "draw_count", "draw_microbleeds"]
+__all__ = ["Aetiology", "Habits", "cluster", "draw_aetiology", "draw_core", "draw_count", "draw_microbleeds"]
 
 
 class Aetiology(StrEnum):
@@ -52,11 +52,11 @@ class Habits:
     )
     most: int = 80
     """No person has more microbleeds."""
-    radius_mm: float = 0.55
+    radius_mm: float = 0.6
     """Median radius of a ball with the core's volume."""
-    radius_spread: float = 0.22
+    radius_spread: float = 0.25
     """Standard deviation of its logarithm; `chi_spread` likewise."""
-    radius_limits_mm: tuple[float, float] = (0.25, 1.3)
+    radius_limits_mm: tuple[float, float] = (0.25, 1.4)
     chi_ppm: float = 1.2
     """Median susceptibility of a core above the tissue around."""
     chi_spread: float = 0.5
@@ -146,15 +146,20 @@ def draw_microbleeds(
             break
         region = places.draw_region(rng)
         centre, place = places.draw_point(rng, region)
-        radius = _log_normal(rng, habits.radius_mm, habits.radius_spread, habits.radius_limits_mm)
-        chi = _log_normal(rng, habits.chi_ppm, habits.chi_spread, habits.chi_limits_ppm)
-        parts = 1 + int(rng.choice(len(habits.part_shares), p=_normalised(list(habits.part_shares))))
-        core = cluster(rng, centre, 4 / 3 * np.pi * radius**3, chi, parts)
-        apart = 2 * radius if rng.random() < habits.touching_share else habits.apart_mm + slice_mm
+        lesion = Inclusion(Kind.MICROBLEED, draw_core(rng, centre, habits), region, place)
+        apart = 2 * lesion.radius_mm if rng.random() < habits.touching_share else habits.apart_mm + slice_mm
         clear = all(np.linalg.norm(centre - other.centre_mm) >= apart for other in microbleeds)
-        if clear and places.clear_of_vessels(centre, radius):
-            microbleeds.append(Inclusion(Kind.MICROBLEED, core, region, place))
+        if clear and places.clear_of_vessels(centre, lesion.radius_mm):
+            microbleeds.append(lesion)
     return microbleeds
+
+
+def draw_core(rng: np.random.Generator, centre_mm: NDArray[np.float64], habits: Habits) -> tuple[Sphere, ...]:
+    """Draw the iron core of one microbleed about a point."""
+    radius = _log_normal(rng, habits.radius_mm, habits.radius_spread, habits.radius_limits_mm)
+    chi = _log_normal(rng, habits.chi_ppm, habits.chi_spread, habits.chi_limits_ppm)
+    parts = 1 + int(rng.choice(len(habits.part_shares), p=_normalised(list(habits.part_shares))))
+    return cluster(rng, centre_mm, 4 / 3 * np.pi * radius**3, chi, parts)
 
 
 def cluster(
