@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmb_autoseg.simulation.anatomy.nuclei import SHAPES, nucleus_share
+from cmb_autoseg.simulation.anatomy.nuclei import SHAPES, falx_share, nucleus_share
 from cmb_autoseg.simulation.anatomy.outside import surround
 from cmb_autoseg.simulation.anatomy.shapes import mni_points, part_of
 from cmb_autoseg.simulation.anatomy.template import TISSUES, Structure, Template, as_bytes
@@ -15,7 +15,7 @@ from cmb_autoseg.simulation.grids import Grid, box_blur
 
 __all__ = ["add_shapes", "crop_structure", "template_from_brain_maps"]
 
-AROUND_MM = ((22.0, 24.0), (24.0, 36.0), (32.0, 24.0))
+AROUND_MM = ((20.0, 20.0), (20.0, 30.0), (30.0, 20.0))
 """Room for what lies outside the brain, before and after it along each axis."""
 VENTRICLE_BOX_MNI = ((-44.0, 44.0), (-60.0, 42.0), (-20.0, 34.0))
 FOURTH_BOX_MNI = ((-14.0, 14.0), (-62.0, -36.0), (-48.0, -18.0))
@@ -43,12 +43,17 @@ def template_from_brain_maps(maps: Tensor, grid: Grid, size: float = 1.0, sharpn
         "fluid": fluid * within + around["fluid"],
         **{name: around[name] for name in ("bone", "soft", "air", "blood")},
     }
+    points = mni_points(grid, np.eye(4))
+    falx = falx_share(points) * tissues["fluid"]
+    tissues["fluid"], tissues["soft"] = tissues["fluid"] - falx, tissues["soft"] + falx
     stacked = torch.stack([as_bytes(tissues[name]) for name in TISSUES] + [as_bytes(brain)])
     structures = add_shapes(grid, np.eye(4), tuple(SHAPES))
     # What is fluid in the middle of the brain is a ventricle; the outermost fluid is not.
     deep = box_blur(box_blur(brain, 7), 7) > 0.9
-    points = mni_points(grid, np.eye(4))
     boxes = torch.maximum(_in_box(points, VENTRICLE_BOX_MNI), _in_box(points, FOURTH_BOX_MNI))
+    sheet = crop_structure(as_bytes(falx), grid)
+    if sheet is not None:
+        structures["falx"] = sheet
     ventricles = crop_structure(as_bytes(fluid * boxes * deep), grid)
     if ventricles is not None:
         structures["ventricles"] = ventricles
@@ -62,13 +67,17 @@ def add_shapes(grid: Grid, to_mni: NDArray[np.float64], names: tuple[str, ...]) 
 
 
 def crop_structure(share: Tensor, grid: Grid) -> Structure | None:
-    """Cut a map (uint8) to where it is not zero, with two voxels around; None where it is nowhere."""
+    """Cut a map (uint8) to where it is not zero, with two voxels around that end in zeros; None where it is nowhere."""
     box = _bounding_box(share > 12)
     if box is None:
         return None
     room = tuple(slice(max(part.start - 2, 0), min(part.stop + 2, n)) for part, n in zip(box, share.shape, strict=True))
     i, j, k = room
-    return Structure(share[i, j, k].clone(), part_of(grid, (i, j, k)))
+    cut = share[i, j, k].clone()
+    for axis in range(3):  # zero at the edge, so that it is zero beyond it too
+        cut.select(axis, 0).zero_()
+        cut.select(axis, -1).zero_()
+    return Structure(cut, part_of(grid, (i, j, k)))
 
 
 def _bounding_box(inside: Tensor) -> tuple[slice, slice, slice] | None:

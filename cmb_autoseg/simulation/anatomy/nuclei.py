@@ -5,13 +5,14 @@ atlases; susceptibility of the iron-rich ones after Langkammer et al. 2012 and L
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cmb_autoseg.simulation.anatomy.shapes import Ellipsoid, chain, paint
 from cmb_autoseg.simulation.grids import Grid
 
-__all__ = ["GREY_MATTER_PPM", "NUCLEUS_PPM", "SHAPES", "nucleus_share"]
+__all__ = ["GREY_MATTER_PPM", "NUCLEUS_PPM", "SHAPES", "falx_share", "nucleus_share"]
 
 GREY_MATTER_PPM = 0.02
 NUCLEUS_PPM = {
@@ -23,6 +24,8 @@ NUCLEUS_PPM = {
     "substantia nigra": 0.11,
     "dentate": 0.15,
 }
+
+FALX_MM = 0.8
 
 SHAPES: dict[str, tuple[Ellipsoid, ...]] = {
     "caudate": chain(
@@ -64,3 +67,12 @@ def nucleus_share(name: str, grid: Grid, to_mni: NDArray[np.float64]) -> Tensor:
     """Share 0..1 of each voxel of a template's grid in a structure of `SHAPES`, on either side."""
     share = paint(SHAPES[name], grid, to_mni, paired=True)
     return share * (1 - paint([_DENTATE_HILUM], grid, to_mni, paired=True)) if name == "dentate" else share
+
+
+def falx_share(mni_mm: Tensor) -> Tensor:
+    """Share 0..1 of the falx cerebri at points (3, ...): a sheet in the midline, deeper behind than in front."""
+    x, y, z = mni_mm
+    # Its free edge runs from the crista galli over the corpus callosum down to the tentorium.
+    edge = 20 + 26 * (1 - ((y - 12) / 62) ** 2)
+    above = torch.sigmoid((z - edge) / 1.5)
+    return above * torch.exp(-((x / FALX_MM) ** 2)) * (y > -100) * (y < 72) * (z > -8)

@@ -15,14 +15,17 @@ from cmb_autoseg.simulation.grids import Grid, box_blur, resample_linear
 
 __all__ = ["distance_mm", "surround"]
 
-FLUID_MM, SKULL_MM, SCALP_MM = 2.5, 9.5, 15.5
+FLUID_MM, SKULL_MM, SCALP_MM = 1.6, 8.6, 15.0
 """Where fluid, skull and scalp end: distance outside the brain."""
+
+CLOSED_MM = 7.0
 
 FACE = (
     Ellipsoid((0, 48, -62), (62, 44, 62)),
-    Ellipsoid((0, 90, -62), (14, 26, 22)),
+    Ellipsoid((0, 84, -60), (13, 15, 20)),
     Ellipsoid((0, 0, -90), (66, 75, 55)),
     Ellipsoid((0, -42, -100), (60, 58, 70)),
+    Ellipsoid((0, -30, -78), (68, 70, 40)),
 )
 _PAIRED_BONE = (
     Ellipsoid((40, -26, -42), (24, 11, 10), yaw_deg=-25),  # petrous part
@@ -81,7 +84,10 @@ def surround(brain: Tensor, grid: Grid, to_mni: NDArray[np.float64]) -> dict[str
     def made(parts: Iterable[Ellipsoid], edge_mm: float, paired: bool = False) -> Tensor:
         return paint(parts, grid, to_mni, edge_mm, paired)
 
-    away = distance_mm(brain > 0.5, grid, SCALP_MM + 4) - 0.5 * min(grid.spacing_mm)
+    # Skull and scalp do not follow every fissure: hollows are closed first.
+    grown = distance_mm(brain > 0.5, grid, CLOSED_MM + 2) > CLOSED_MM
+    hull = (distance_mm(grown, grid, CLOSED_MM + 2) > CLOSED_MM) | (brain > 0.5)
+    away = distance_mm(hull, grid, SCALP_MM + 4)
     outside = 1 - brain
     # Below the skull's base the vault's shells end: a face and a neck hang there.
     head = torch.maximum(_below(away, SCALP_MM), made(FACE, 1.5))

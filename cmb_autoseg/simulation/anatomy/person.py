@@ -16,9 +16,11 @@ _RISING = ("caudate", "putamen")
 """Iron there still rises in old age; elsewhere it is on a plateau from about 40 (Hallgren & Sourander 1958)."""
 
 WARP_COEFFICIENTS = (9, 10, 9)
-WARP_SD_MM = 3.2
+WARP_SD_MM = 5.0
 FOLD_COEFFICIENTS = (18, 22, 18)
-FOLD_SD_MM = 1.5
+FOLD_SD_MM = 3.5
+TEXTURE_SD = 3.0
+"""Standard deviations are those of spline coefficients; the field's own is a third of them."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Person:
     fold_mm: NDArray[np.float32] = field(default_factory=lambda: np.zeros((3, *FOLD_COEFFICIENTS), np.float32))
     """Velocity of the fine warp, which shifts single gyri, shape (3, a, b, c)."""
     texture: NDArray[np.float32] = field(default_factory=lambda: np.zeros((2, *FOLD_COEFFICIENTS), np.float32))
-    """Leaning of the template's averages towards fluid and towards white matter, standard normal."""
+    """Leaning of the template's averages towards fluid and towards white matter, standard
+    deviation about 1."""
     atrophy: float = 0.0
     """Sulcal widening: 0 as in the template, about 1 in a shrunken old brain, below 0 in a full one."""
     ventricle_pull_mm: float = 0.0
@@ -62,7 +65,7 @@ def draw_person(
     shift = rng.normal(0, (1.5, 3.0, 3.0))
     warp = rng.normal(0, WARP_SD_MM, (3, *WARP_COEFFICIENTS)).astype(np.float32)
     fold = rng.normal(0, FOLD_SD_MM, (3, *FOLD_COEFFICIENTS)).astype(np.float32)
-    texture = rng.normal(0, 1, (2, *FOLD_COEFFICIENTS)).astype(np.float32)
+    texture = rng.normal(0, TEXTURE_SD, (2, *FOLD_COEFFICIENTS)).astype(np.float32)
     shrinking = (age - 60) / 30
     atrophy = float(np.clip(0.25 + 0.6 * shrinking + rng.normal(0, 0.25), -0.5, 1.4))
     pull = float(np.clip(1.0 + 2.2 * shrinking + rng.normal(0, 1.1), -1.0, 5.0))

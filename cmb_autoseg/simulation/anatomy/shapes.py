@@ -22,7 +22,8 @@ EDGE_MM = 0.45
 @dataclass(frozen=True)
 class Ellipsoid:
     """Semi-axes are those before turning: `yaw_deg` > 0 moves its rear end to the right, then `pitch_deg` > 0 lifts its
-    front."""
+    front.
+    """
 
     centre_mm: Triple
     semi_axes_mm: Triple

@@ -48,6 +48,9 @@ class Template:
     sharpness: float = 1.0
     """Power by which memberships are sharpened: above 1 where the maps are an average of many heads."""
 
+    atrophy: float = 0.0
+    """Sulcal widening that the maps hold already, on the scale of `Person.atrophy`."""
+
     @cached_property
     def outline_mm(self) -> NDArray[np.float64]:
         """Scattered points that span the head, template millimetres, shape (n, 3)."""
@@ -72,6 +75,12 @@ class Template:
         coarse = resample_linear(smooth, structure.grid, target)
         pull = torch.stack(torch.gradient(coarse))
         return pull / pull.norm(dim=0).max().clamp(min=1e-6)
+
+    @cached_property
+    def within(self) -> Tensor:
+        """The brain, with an edge of about 10 mm, on `coarse_grid(self.grid)`."""
+        share = resample_linear(self.maps[7].float() / 255, self.grid, coarse_grid(self.grid))
+        return box_blur(box_blur(share, 3), 3)
 
     @property
     def brain_maps(self) -> Tensor:
