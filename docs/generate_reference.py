@@ -1,10 +1,11 @@
-"""Write the pages that follow from the code: reference/commands.md and reference/recipes.md.
+"""Write the pages that follow from the code: commands.md, recipes.md and simulated-cohorts.md of the reference.
 
 Run it after a change of a command's options or of the recipe's schema; a test compares.
 """
 
 import argparse
 import importlib
+import importlib.util
 import re
 import tomllib
 import types
@@ -183,7 +184,16 @@ def _escaped(text: str) -> str:
     return re.sub(r"([|*<])", r"\\\1", text)
 
 
-PAGES = {"commands.md": commands_page, "recipes.md": recipes_page}
+def _simulated_cohorts_page() -> str:
+    spec = importlib.util.spec_from_file_location("simulated_cohorts", Path(__file__).parent / "simulated_cohorts.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.simulated_cohorts_page()
+
+
+PAGES = {"commands.md": commands_page, "recipes.md": recipes_page, "simulated-cohorts.md": _simulated_cohorts_page}
 
 
 if __name__ == "__main__":

@@ -259,13 +259,11 @@ def _label_maps(folder: Path, people: int) -> list[Path]:
     """One label map a person, in the order of their names; no head twice."""
     from cmb_autoseg.simulation.anatomy.label_files import find_label_maps
 
-    if not folder.is_dir():
-        raise InputError(f"--anatomy {folder}: no such folder; give one that holds label maps (.nii, .nii.gz)")
     found = find_label_maps(folder)
     if len(found) < people:
         raise InputError(
             f"--anatomy {folder}: {len(found)} label maps for {people} people, and a head belongs to one person; "
-            f"give a folder with more, or at most -n {max(len(found), 1)}"
+            f"give a folder with more, or at most -n {len(found)}"
         )
     maps = list(islice(found, people))
     digests: dict[str, Path] = {}
