@@ -84,7 +84,7 @@ def _choroid_plexus(rng: np.random.Generator, around: Surroundings) -> list[Incl
         centres = centres[near <= max(10.0, float(near.min()))]
         for _ in range(int(rng.integers(1, 4))):
             centre = centres[int(rng.integers(len(centres)))] + rng.uniform(-0.5, 0.5, 3)
-            radius = float(rng.uniform(0.5, 1.4))
+            radius = float(rng.uniform(0.4, 1.2))
             specks.append(_speck(rng, around, centre, radius, int(rng.integers(3, 9)), "choroid plexus"))
     return specks
 

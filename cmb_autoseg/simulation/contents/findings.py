@@ -14,6 +14,8 @@ __all__ = ["draw_findings"]
 
 SIDEROSIS_MM = (8.0, 25.0)
 """Length of sulcus that a patch of siderosis lines."""
+SLIT_STEP_MM = 1.6
+"""Distance of the balls that the remains of a haemorrhage are filled with."""
 
 
 def draw_findings(
@@ -108,16 +110,17 @@ def _haemorrhage(rng: np.random.Generator, around: Surroundings) -> Inclusion | 
     centre = _in(rng, around, solid & (outer_capsule if deep else around.regions[Region.LOBAR]))
     if centre is None:
         return None
-    half_axes = np.array([rng.uniform(1.0, 2.0), rng.uniform(6.0, 12.0), rng.uniform(4.0, 9.0)])
+    half_axes = np.array([rng.uniform(1.0, 2.0), rng.uniform(6.0, 11.0), rng.uniform(4.0, 8.0)])
     turn = float(rng.normal(0, 0.35))
     along = np.array([[np.cos(turn), np.sin(turn), 0], [-np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
-    spheres = []
-    for _ in range(int(rng.integers(40, 70))):
-        offset = rng.normal(size=3)
-        offset *= np.cbrt(rng.random()) / np.linalg.norm(offset)
-        spheres.append(
-            _sphere(centre + (offset * half_axes) @ along, float(rng.uniform(0.7, 1.3)), float(rng.uniform(0.3, 1.0)))
-        )
+    chi_ppm = float(rng.uniform(0.2, 0.6))
+    steps = [np.arange(-np.floor(half / SLIT_STEP_MM), half / SLIT_STEP_MM) * SLIT_STEP_MM for half in half_axes]
+    offsets = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    offsets = offsets[np.linalg.norm(offsets / half_axes, axis=1) <= rng.uniform(0.8, 1.2, len(offsets))]
+    offsets = offsets + rng.normal(0, 0.2 * SLIT_STEP_MM, offsets.shape)
+    spheres = [
+        _sphere(centre + offset @ along, float(rng.uniform(0.5, 0.7)) * SLIT_STEP_MM, chi_ppm) for offset in offsets
+    ]
     place = "outer capsule" if deep else "lobe"
     return Inclusion(Kind.HAEMORRHAGE, tuple(spheres), around.region_at(centre), place)
 

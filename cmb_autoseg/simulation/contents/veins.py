@@ -69,11 +69,11 @@ SINUSES_MNI: tuple[Course, ...] = (
 """Superior sagittal sinus, transverse sinuses, and the superficial middle cerebral veins over the Sylvian fissure."""
 
 
-MEDULLARY = Family("medullary", (95, 130), (0.10, 0.2), 0.3, 70.0)
+MEDULLARY = Family("medullary", (95, 130), (0.12, 0.24), 0.3, 70.0)
 STRIATE = Family("deep", (12, 20), (0.12, 0.22), 0.4, 60.0)
-CORTICAL = Family("cortical", (110, 150), (0.14, 0.34), 0.55, 110.0)
-SUBCORTICAL = Family("subcortical", (45, 70), (0.10, 0.17), 0.4, 60.0)
-CEREBELLAR = Family("cerebellar", (28, 42), (0.12, 0.28), 0.5, 80.0)
+CORTICAL = Family("cortical", (125, 165), (0.2, 0.5), 0.55, 110.0)
+SUBCORTICAL = Family("subcortical", (45, 70), (0.12, 0.22), 0.4, 60.0)
+CEREBELLAR = Family("cerebellar", (28, 42), (0.16, 0.38), 0.5, 80.0)
 
 
 def draw_veins(rng: np.random.Generator, around: Surroundings) -> list[Tube]:
