@@ -6,7 +6,7 @@ import numpy as np
 import style
 import torch
 from matplotlib.patches import Circle, Rectangle
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
 from cmb_autoseg.simulation.contents.sources import Kind
@@ -16,7 +16,8 @@ from cmb_autoseg.simulation.protocols import PROTOCOLS
 PROTOCOL, SEED, PERSON = "swi_3t", 7, 3
 NAMES = {"mag": "magnitude", "phase": "phase", "swi": "SWI", "qsm": "QSM"}
 HALF_MM = 11.0
-GRAYS = 40
+GRAYS = 44
+MARK_COLORS = {"microbleed": "#56B4E9", "mimic": style.ORANGE}
 
 
 def simulate():
@@ -109,19 +110,23 @@ def mark(axes, scan, k):
     for found in scan.marks:
         if found.visible and k in found.voxels[:, 2]:
             x, y, _ = found.lesion.centre_mm
-            axes.add_patch(Circle((x, y), 5, fill=False, ec="#56B4E9", lw=1))
+            axes.add_patch(Circle((x, y), 5, fill=False, ec=MARK_COLORS["microbleed"], lw=1))
     for mimic in scan.contents.mimics:
         x, y, z = mimic.centre_mm
         if abs(slice_of(scan, (x, y, z)) - k) <= 1:
-            axes.add_patch(Rectangle((x - 4, y - 4), 8, 8, fill=False, ec=style.ORANGE, lw=1))
+            axes.add_patch(Rectangle((x - 4, y - 4), 8, 8, fill=False, ec=MARK_COLORS["mimic"], lw=1))
 
 
 def save(figure, name):
-    """As `style.save`, with fewer grays: noise takes room."""
+    """As `style.save`, with few grays, since noise takes room, and the marks' colors."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100, format="png", metadata={"Software": None})
+    colors = [(gray, gray, gray) for gray in np.linspace(0, 255, GRAYS).round().astype(int).tolist()]
+    colors += [ImageColor.getrgb(color) for color in MARK_COLORS.values()]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for color in colors for value in color])
     path = style.IMAGES / f"{name}.png"
-    Image.open(drawn).convert("RGB").quantize(GRAYS, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(drawn).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
     if path.stat().st_size > 2 * style.MAX_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes, more than {2 * style.MAX_BYTES}")
     return path
