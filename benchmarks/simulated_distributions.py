@@ -130,7 +130,8 @@ def summary(name: str, rows: list[Row]) -> str:
     radius = np.cbrt(3 * volumes[seen] / (4 * np.pi))
     return (
         f"{name:12s} {np.mean(counts == 0):5.0%} {np.median(some):5.0f} {some.mean():5.1f} {some.max():4d}"
-        f" {np.mean(seen):5.0%} {middle:6.1f} ({low:.1f}-{high:.1f}) {tail:6.0f} {np.median(radius):5.2f} {radius.max():5.1f}"
+        f" {np.mean(seen):5.0%} {middle:6.1f} ({low:.1f}-{high:.1f}) {tail:6.0f}"
+        f" {np.median(radius):5.2f} {radius.max():5.1f}"
         f" {np.median(contrasts[seen]):5.2f} {PROTOCOLS[name].snr:5.0f}"
     )
 
