@@ -17,7 +17,8 @@ from torch import Tensor
 from cmb_autoseg.simulation.protocols import Protocol
 
 if TYPE_CHECKING:
-    from cmb_autoseg.simulation.anatomy.head import Head, Person
+    from cmb_autoseg.simulation.anatomy.head import Head
+    from cmb_autoseg.simulation.anatomy.person import Person
 
 __all__ = [
     "TISSUES",
