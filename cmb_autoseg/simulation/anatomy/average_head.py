@@ -103,7 +103,8 @@ def _framed(maps: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
     box = _bounding_box(maps[2] > 0.5)
     if box is None:
         raise ValueError("the brain map is empty")
-    pads, starts, lengths = [], [], []
+    pads: list[int] = []
+    starts, lengths = [], []
     for part, (before, after), n, step in zip(box, AROUND_MM, grid.shape, grid.spacing_mm, strict=True):
         low, high = part.start - math.ceil(before / step), part.stop + math.ceil(after / step)
         pads = [max(-low, 0), max(high - n, 0), *pads]

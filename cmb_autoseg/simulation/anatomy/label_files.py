@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
+import nibabel.filebasedimages
+import nibabel.spatialimages
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,7 +29,7 @@ from cmb_autoseg.simulation.grids import Grid
 __all__ = ["find_label_maps", "load_label_map"]
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz")
-SPACING_MM = (0.6, 1.6)
+SPACING_MM = (0.6, 1.65)
 """Voxels that a head is drawn from: finer ones cost memory, coarser ones have no cortex."""
 LEAST_BRAIN_ML, MOST_BRAIN_ML = 400.0, 2500.0
 MOST_UNKNOWN = 0.05
@@ -35,7 +37,7 @@ HIGHEST_CODE = 15000
 EDGE_MM = 0.7
 """Standard deviation of the blur that makes a label's hard edge a soft one."""
 SHARPNESS = 1.5
-OWN_ATROPHY = 0.45
+OWN_ATROPHY = 0.8
 """A person's label map has that person's sulci; what is drawn is relative to this."""
 CLOSED_MM = 4.0
 """Skull stripping keeps the fluid of sulci up to twice this wide."""
@@ -71,10 +73,10 @@ def load_label_map(path: Path) -> Template:
         InputError: the file is no label map of a brain.
     """
     labelled = _read(path)
-    _check(path, labelled)
+    ignored = _check(path, labelled)
     labelled = _cropped(labelled)
     to_mni = _to_mni(path, labelled)
-    return _template(path, labelled, to_mni)
+    return _template(path, labelled, to_mni, ignored)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class _Labelled:
 def _read(path: Path) -> _Labelled:
     try:
         image = nib.load(path)
-        data = np.asarray(image.dataobj)  # type: ignore[attr-defined]
+        data = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise InputError(f"{path}: cannot be read as an image ({' '.join(str(error).split())}); replace it") from error
     data = data.reshape(data.shape[:3]) if data.ndim > 3 and set(data.shape[3:]) == {1} else data
@@ -120,9 +122,7 @@ def _read(path: Path) -> _Labelled:
     spacing = np.sqrt((oriented.affine[:3, :3] ** 2).sum(axis=0))
     if min(spacing) < SPACING_MM[0] or max(spacing) > SPACING_MM[1]:
         size = " x ".join(f"{step:.2f}" for step in spacing)
-        raise InputError(
-            f"{path}: has voxels of {size} mm, expected {SPACING_MM[0]} to {SPACING_MM[1]} mm; resample it"
-        )
+        raise InputError(f"{path}: has voxels of {size} mm, expected {SPACING_MM[0]:.1f} to 1.6 mm; resample it")
     labels = np.asarray(oriented.dataobj)
     codes = np.flatnonzero(np.bincount(labels.reshape(-1)))
     order = np.zeros(int(codes[-1]) + 1, dtype=np.int16)
@@ -133,7 +133,8 @@ def _read(path: Path) -> _Labelled:
     return _Labelled(order[labels], codes, grid)
 
 
-def _check(path: Path, labelled: _Labelled) -> None:
+def _check(path: Path, labelled: _Labelled) -> tuple[int, ...]:
+    """The unknown codes, few enough to go on."""
     volume = labelled.tissue("grey", "white").sum() * labelled.voxel_ml
     unknown = [
         int(code)
@@ -151,6 +152,7 @@ def _check(path: Path, labelled: _Labelled) -> None:
             f"{path}: its labels hold {volume:.0f} ml of grey and white matter, expected {LEAST_BRAIN_ML:.0f} to "
             f"{MOST_BRAIN_ML:.0f}; give FreeSurfer codes (2, 3, 41, 42, ...) of a whole brain"
         )
+    return tuple(unknown)
 
 
 def _cropped(labelled: _Labelled) -> _Labelled:
@@ -240,13 +242,14 @@ def _affine(here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[np
     return affine
 
 
-def _template(path: Path, labelled: _Labelled, to_mni: NDArray[np.float64]) -> Template:
+def _template(path: Path, labelled: _Labelled, to_mni: NDArray[np.float64], ignored: tuple[int, ...]) -> Template:
     grid = labelled.grid
     brain = _brain(labelled)
     shares = {name: _soft(labelled.tissue(name), grid) for name in ("grey", "white", "fluid", "plexus", "eyes")}
     shares["fluid"] = shares["fluid"] + shares.pop("plexus")
     if _whole_head(labelled):
-        shares |= {name: _soft(labelled.tissue(name), grid) for name in ("bone", "soft", "air", "blood")}
+        shares |= {name: _soft(labelled.tissue(name), grid) for name in ("bone", "air", "blood")}
+        shares["soft"] = _soft(labelled.tissue("soft") | labelled.where(ignored), grid)
         shares["fluid"] = shares["fluid"] + shares["eyes"]
         shares["air"] = torch.maximum(shares["air"], _soft(_enclosed(labelled), grid))
     else:
@@ -263,7 +266,9 @@ def _template(path: Path, labelled: _Labelled, to_mni: NDArray[np.float64]) -> T
     total = torch.stack([shares[name] for name in TISSUES]).sum(dim=0).clamp(min=1)
     maps = torch.stack([as_bytes(shares[name] / total) for name in TISSUES] + [as_bytes(brain)])
     structures = _structures(labelled, grid, to_mni) | _only({"falx": crop_structure(as_bytes(falx), grid)})
-    return Template(maps, grid, structures, to_mni, name=path.name, sharpness=SHARPNESS, atrophy=OWN_ATROPHY)
+    return Template(
+        maps, grid, structures, to_mni, name=path.name, sharpness=SHARPNESS, atrophy=OWN_ATROPHY, ignored=ignored
+    )
 
 
 def _soft(mask: NDArray[np.bool_], grid: Grid) -> Tensor:

@@ -75,4 +75,5 @@ def falx_share(mni_mm: Tensor) -> Tensor:
     # Its free edge runs from the crista galli over the corpus callosum down to the tentorium.
     edge = 20 + 26 * (1 - ((y - 12) / 62) ** 2)
     above = torch.sigmoid((z - edge) / 1.5)
-    return above * torch.exp(-((x / FALX_MM) ** 2)) * (y > -100) * (y < 72) * (z > -8)
+    share: Tensor = above * torch.exp(-((x / FALX_MM) ** 2)) * (y > -100) * (y < 72) * (z > -8)
+    return share

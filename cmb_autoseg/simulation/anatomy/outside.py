@@ -107,7 +107,7 @@ def surround(brain: Tensor, grid: Grid, to_mni: NDArray[np.float64]) -> dict[str
         "fluid": fluid * kept,
         "bone": bone * kept,
         "soft": soft * kept,
-        "air": air * outside * kept,
+        "air": air * head * outside * kept,
         "blood": blood,
     }
 

@@ -67,8 +67,8 @@ def draw_person(
     fold = rng.normal(0, FOLD_SD_MM, (3, *FOLD_COEFFICIENTS)).astype(np.float32)
     texture = rng.normal(0, TEXTURE_SD, (2, *FOLD_COEFFICIENTS)).astype(np.float32)
     shrinking = (age - 60) / 30
-    atrophy = float(np.clip(0.25 + 0.6 * shrinking + rng.normal(0, 0.25), -0.5, 1.4))
-    pull = float(np.clip(1.0 + 2.2 * shrinking + rng.normal(0, 1.1), -1.0, 5.0))
+    atrophy = float(np.clip(0.5 + 0.8 * shrinking + rng.normal(0, 0.3), -0.5, 1.8))
+    pull = float(np.clip(1.4 + 3.0 * shrinking + rng.normal(0, 1.3), -1.5, 6.0))
     growth = 0.008 * (age - 60)
     iron = {name: max(0.4, float(rng.normal(1 + growth * (name in _RISING), 0.15))) for name in IRON_NUCLEI}
     return Person(

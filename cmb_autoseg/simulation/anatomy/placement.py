@@ -21,6 +21,8 @@ HEAD_CENTRE_MM = (0.0, -18.0, 10.0)
 MARGIN_MM = 8.0
 """Around the outline of the unwarped head."""
 SQUARINGS = 6
+COMMON_EXTENT_MM = 200.0
+"""Mean edge of a whole head's template, for which the spread of the warps is given."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Placement:
     def box_of(self, structure: Grid) -> Box:
         """Voxels of the head in which a structure on a grid of the template lies, with room for the warp."""
         ends = np.array(np.meshgrid(*[(0, n - 1) for n in structure.shape], indexing="ij")).reshape(3, -1).T
-        corners = apply_affine(np.linalg.inv(self.matrix), structure.to_mm(ends))
+        corners = apply_affine(np.asarray(np.linalg.inv(self.matrix), dtype=np.float64), structure.to_mm(ends))
         reach = float(self.smooth[:3].abs().max()) + 1
         low, high = corners.min(axis=0) - reach, corners.max(axis=0) + reach
         first = np.clip(np.floor(self.grid.to_voxels(low)), 0, self.grid.shape).astype(int)
@@ -82,9 +84,10 @@ def at_points(maps: Tensor, grid: Grid, points_mm: Tensor) -> Tensor:
         (points_mm[axis] - grid.origin_mm[axis]) * (2 / (grid.spacing_mm[axis] * (grid.shape[axis] - 1))) - 1
         for axis in (2, 1, 0)
     ]
-    return torch.nn.functional.grid_sample(
+    found: Tensor = torch.nn.functional.grid_sample(
         maps[None], torch.stack(scaled, dim=-1)[None], padding_mode="border", align_corners=True
     )[0]
+    return found
 
 
 def exponential(velocity_mm: Tensor, grid: Grid) -> Tensor:
@@ -94,7 +97,7 @@ def exponential(velocity_mm: Tensor, grid: Grid) -> Tensor:
         velocity_mm: shape (3, *grid.shape), zero or small at the edges.
         grid: its grid.
     """
-    displacement = velocity_mm / 2**SQUARINGS
+    displacement: Tensor = velocity_mm / 2**SQUARINGS
     here = torch.stack(torch.meshgrid(*[axis.float() for axis in grid.axes_mm(velocity_mm.device)], indexing="ij"))
     for _ in range(SQUARINGS):
         displacement = displacement + at_points(displacement, grid, here + displacement)
@@ -108,7 +111,7 @@ def place(template: Template, person: Person, protocol: Protocol, device: torch.
     low, high = outline.min(axis=0) - MARGIN_MM, outline.max(axis=0) + MARGIN_MM
     shape = tuple(_fast_length(math.ceil(length / spacing_mm) + 1) for length in high - low)
     grid = Grid(shape, (spacing_mm,) * 3, tuple(float(value) for value in low))  # type: ignore[arg-type]
-    matrix = np.linalg.inv(to_scan)
+    matrix = np.asarray(np.linalg.inv(to_scan), dtype=np.float64)
     coarse = coarse_grid(grid)
     there = torch.stack(torch.meshgrid(*[axis.float() for axis in coarse.axes_mm(device)], indexing="ij"))
     turn = torch.as_tensor(matrix, dtype=torch.float32, device=device)
@@ -129,7 +132,9 @@ def velocity(template: Template, person: Person, grid: Grid, device: torch.devic
     pull = template.ventricle_pull
     if pull is not None:
         total = total + person.ventricle_pull_mm * pull.to(device)
-    return total
+    # The fields span the template: one smaller than a head is bent as strongly by smaller displacements.
+    extent_mm = sum(n * step for n, step in zip(grid.shape, grid.spacing_mm, strict=True)) / 3
+    return total * min(1.0, extent_mm / COMMON_EXTENT_MM)
 
 
 def _template_to_scan(template: Template, person: Person, protocol: Protocol) -> NDArray[np.float64]:
@@ -137,7 +142,8 @@ def _template_to_scan(template: Template, person: Person, protocol: Protocol) ->
     # Only the turn of the map to MNI152 is kept: a person's own size and proportions stay.
     u, _, vt = np.linalg.svd(template.to_mni[:3, :3])
     linear = _rotation(person.rotation_rad) @ np.diag(person.scale) @ (u @ vt) * template.size
-    own_centre = apply_affine(np.linalg.inv(template.to_mni), np.array([HEAD_CENTRE_MM]))[0]
+    from_mni = np.asarray(np.linalg.inv(template.to_mni), dtype=np.float64)
+    own_centre = apply_affine(from_mni, np.array([HEAD_CENTRE_MM]))[0]
     upright = np.eye(4)
     upright[:3, :3] = linear
     upright[:3, 3] = np.add(HEAD_CENTRE_MM, person.shift_mm) - linear @ own_centre

@@ -51,6 +51,9 @@ class Template:
     atrophy: float = 0.0
     """Sulcal widening that the maps hold already, on the scale of `Person.atrophy`."""
 
+    ignored: tuple[int, ...] = ()
+    """Codes of a label map that nobody knows, few enough to pass as soft tissue."""
+
     @cached_property
     def outline_mm(self) -> NDArray[np.float64]:
         """Scattered points that span the head, template millimetres, shape (n, 3)."""
@@ -74,7 +77,8 @@ class Template:
         smooth[:, :, [0, -1]] = 0
         coarse = resample_linear(smooth, structure.grid, target)
         pull = torch.stack(torch.gradient(coarse))
-        return pull / pull.norm(dim=0).max().clamp(min=1e-6)
+        unit: Tensor = pull / pull.norm(dim=0).max().clamp(min=1e-6)
+        return unit
 
     @cached_property
     def within(self) -> Tensor:

@@ -36,7 +36,7 @@ def test_people_differ_and_the_same_draw_is_the_same_person(phantom_template, ti
     )
 
     assert torch.equal(one.grey, again.grey)
-    assert (one.grey - other.grey).abs().mean() > 0.01
+    assert abs(float(one.grey.sum() - other.grey.sum())) > 20
 
 
 def test_a_shift_moves_the_head_by_that_much(phantom_template, tiny):
