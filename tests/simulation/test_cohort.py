@@ -1,12 +1,10 @@
 import ast
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from cmb_autoseg import simulation
@@ -15,11 +13,9 @@ from cmb_autoseg.files import file_digest, read_tsv
 from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.simulation.cohort import is_lesion_free, plan_people, simulate_cohort
 from cmb_autoseg.simulation.layouts import LAYOUTS
-from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.profiles import PROFILES
 from cmb_autoseg.simulation.protocols import PROTOCOLS
 
-CPU = torch.device("cpu")
 NAMES = ("desc-masked_T2S", "desc-masked_SWI", "CMB")
 
 
@@ -123,16 +119,13 @@ def test_share_of_lesion_free_people(people, share):
 def test_same_seed_same_bytes_and_a_person_does_not_hang_on_the_number_of_people(
     cohort, phantom_template, tiny, tmp_path
 ):
-    for name, seed in (("again", 3), ("other", 4)):
-        simulate_cohort(tmp_path / name, 1, protocol=tiny, seed=seed, device="cpu", template=phantom_template)
+    simulate_cohort(tmp_path / "again", 1, protocol=tiny, seed=3, device="cpu", template=phantom_template)
 
     expected = digests(cohort)
     again = digests(tmp_path / "again")
     assert {name: digest for name, digest in again.items() if name.startswith("sub-")}.items() <= expected.items()
     magnitudes = [digest for name, digest in expected.items() if name.endswith("T2S.nii.gz")]
     assert len(set(magnitudes)) == len(magnitudes)
-    other = digests(tmp_path / "other")
-    assert all(other[name] != expected[name] for name in other if name.startswith("sub-"))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -172,16 +165,7 @@ def test_protocols_are_within_what_scanners_do():
             assert all(a >= s for a, s in zip(protocol.acquired_mm, protocol.spacing_mm, strict=True))
 
 
-def test_a_longer_echo_makes_lesions_look_larger(phantom_template, tiny):
-    volumes = []
-    for echo_time_ms in (12.0, 24.0):
-        protocol = replace(tiny, echo_times_ms=(echo_time_ms,), snr=200.0)
-        scan = simulate_person(phantom_template, protocol, 3, 0, False, CPU, images=())
-        volumes.append(int(scan.mask.sum()))
-    assert volumes[1] > 1.3 * volumes[0] > 0
-
-
-def test_command_writes_a_cohort_that_the_card_describes(tiny_command, tmp_path, capsys):
+def test_command_writes_a_cohort_that_the_card_describes(cohort, tiny_command, tmp_path, capsys):
     out = tmp_path / "cohort"
     assert main(["-o", str(out), "-n", "1", "--n_test", "1", "--protocol", "tiny", "-device", "cpu"]) == 0
 
@@ -189,6 +173,9 @@ def test_command_writes_a_cohort_that_the_card_describes(tiny_command, tmp_path,
     assert "1 simulated people (1 test, 0 lesion-free)" in line
     assert "simulated data" in line
     assert [row["group"] for row in read_tsv(out / "participants.tsv")] == ["test"]
+
+    other_seed, expected = digests(out), digests(cohort)
+    assert all(other_seed[name] != expected[name] for name in other_seed if name.startswith("sub-"))
 
     from cmb_autoseg.cli.convert import main as convert
 
