@@ -28,6 +28,8 @@ NAMES = {
     "qsm": "QSM",
     "t1w": "T1w",
 }
+BRIGHTEST = 1.7
+"""White at most, as a multiple of the brain's median."""
 QSM_WINDOW_PPM = (-0.15, 0.25)
 # Okabe and Ito's colors, which people with any color vision tell apart; shapes differ as well.
 LESION_COLOR = "#56B4E9"
@@ -172,7 +174,8 @@ def _window(volume: NDArray[np.float32], scan: SimulatedScan, name: str) -> tupl
     if name == "qsm":
         return QSM_WINDOW_PPM
     inside = volume[scan.brain] if scan.brain.any() else volume
-    return 0.0, float(np.percentile(inside, 99.5)) * 1.05
+    # Where fluid is bright, white is set by tissue, or lesions would be looked for in the dark.
+    return 0.0, float(min(1.05 * np.percentile(inside, 99.5), BRIGHTEST * np.median(inside)))
 
 
 def _draw_slice(
@@ -239,7 +242,8 @@ def _ring(mark: Mark, scan: SimulatedScan, k: int) -> tuple[float, float, float]
 
 
 def _write(axes: "Axes", x: float, y: float, text: str, side: str) -> None:
-    axes.text(x, y, text, color="white", size=9, ha=side, va="top", transform=axes.transAxes)
+    back = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1}
+    axes.text(x, y, text, color="white", size=9, ha=side, va="top", transform=axes.transAxes, bbox=back)
 
 
 def _heading(scan: SimulatedScan, title: str) -> str:

@@ -113,6 +113,16 @@ def test_the_right_side_is_drawn_on_the_left_and_phase_has_its_whole_circle():
     assert qsm.get_images()[0].get_clim() == (-0.15, 0.25)
 
 
+def test_bright_fluid_does_not_make_the_brain_dark():
+    scan = make_scan(names=("swi",))
+    scan.images["swi"][:] = 100
+    scan.images["swi"][10:20, 10:20] = 400
+
+    figure = draw_montage(scan, columns=1)
+
+    assert figure.axes[0].get_images()[0].get_clim() == pytest.approx((0, 170))
+
+
 def test_the_heading_says_simulated_and_how():
     figure = draw_montage(make_scan([LESION, FAINT], names=("mag",)), title="sub-101")
 
