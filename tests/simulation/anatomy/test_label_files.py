@@ -90,7 +90,7 @@ def test_orientation_of_the_file_does_not_matter(template, tmp_path):
     turned = load_label_map(tmp_path / "turned.nii.gz")
 
     assert (turned.maps.int() - template.maps.int()).abs().max() <= 1  # sums in another order
-    np.testing.assert_allclose(turned.to_mni, template.to_mni, atol=1e-6)
+    np.testing.assert_allclose(turned.to_mni, template.to_mni, atol=0.02)
 
 
 def test_labels_outside_the_brain_are_taken_and_a_few_unknown_ones_are_soft_tissue(tmp_path):
