@@ -105,7 +105,7 @@ def test_plain_nnunet_gives_our_probabilities_when_used_as_the_page_says(reader,
     images = reader / "cmb_workspace/raw/Dataset501_SIMULATED/imagesTs"
     case = sorted(images.glob("*_0000.nii.gz"))[0].name.removesuffix("_0000.nii.gz")
     theirs = np.load(reader / "nnunet_out" / f"{case}.npz")["probabilities"][1]
-    channels = {Role.SWI: "0000", Role.GRE_MAG: "0001"}
+    channels = {Role.SWI: "0000", Role.GRE_MAG: "0001", Role.T1: "0002"}
     volumes = {role: read_volume(images / f"{case}_{number}.nii.gz") for role, number in channels.items()}
     ours = Ensemble(model, None, "cpu").probability(volumes).data.transpose(2, 1, 0)
     assert np.abs(ours - theirs).max() < 1e-3
