@@ -16,7 +16,7 @@ from cmb_autoseg.simulation.protocols import PROTOCOLS
 PROTOCOL, SEED, PERSON = "swi_3t", 7, 3
 NAMES = {"mag": "magnitude", "phase": "phase", "swi": "SWI", "qsm": "QSM"}
 HALF_MM = 11.0
-GRAYS = 44
+GRAYS = 36
 MARK_COLORS = {"microbleed": "#56B4E9", "mimic": style.ORANGE}
 
 
@@ -127,8 +127,8 @@ def save(figure, name):
     palette.putpalette([value for color in colors for value in color])
     path = style.IMAGES / f"{name}.png"
     Image.open(drawn).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
-    if path.stat().st_size > 2 * style.MAX_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes, more than {2 * style.MAX_BYTES}")
+    if path.stat().st_size > style.MAX_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, more than {style.MAX_BYTES}")
     return path
 
 
