@@ -46,3 +46,17 @@ def test_a_shift_moves_the_head_by_that_much(phantom_template, tiny):
         centres.append(head.grid.to_mm(torch.nonzero(head.brain > 0.5).numpy()).mean(axis=0))
 
     np.testing.assert_allclose(centres[1] - centres[0], (0, 4, 0), atol=0.2)
+
+
+def test_pull_widens_ventricles_and_atrophy_shrinks_tissue(phantom_template, tiny):
+    usual, wide, shrunk = (
+        build_head(phantom_template, person, tiny, CPU, 2.0)
+        for person in (AVERAGE, replace(AVERAGE, ventricle_pull_mm=4.0), replace(AVERAGE, atrophy=1.5))
+    )
+
+    def tissue(head):
+        return float((head.grey + head.white).sum())
+
+    assert int(wide.landmarks["ventricles"].sum()) > 1.2 * int(usual.landmarks["ventricles"].sum()) > 0
+    assert tissue(shrunk) < 0.98 * tissue(usual)  # the phantom has hard edges, where little can give way
+    assert float(shrunk.brain.sum()) == pytest.approx(float(usual.brain.sum()))
