@@ -52,7 +52,7 @@ class Habits:
     )
     most: int = 80
     """No person has more microbleeds."""
-    radius_mm: float = 0.6
+    radius_mm: float = 0.62
     """Median radius of a ball with the core's volume."""
     radius_spread: float = 0.25
     """Standard deviation of its logarithm; `chi_spread` likewise."""
