@@ -233,13 +233,14 @@ class _TissueSlabs:
         maps = [getattr(head, name) for name in SIGNAL_TISSUES]
         maps += [field_ppm, *_exponents(head, field_ppm, grid, protocol, values, texture)]
         i, j, k = (line.needed for line in self._lines)
+        self._across_j = self._lines[1].matrix()
         self._maps = torch.stack([volume[i, j, k].permute(2, 0, 1) for volume in maps])
 
     def slab(self, first: int, last: int) -> tuple[list[Tensor], Tensor]:
         """Magnitude of each echo and field (ppm) of fine slices first..last-1, shape (slice, i, j) each."""
-        along_i, along_j, along_k = self._lines
+        along_i, _, along_k = self._lines
         maps = along_k.part(first, last).interpolate(self._maps, 1)
-        maps = along_i.interpolate(along_j.interpolate(maps, 3), 2)
+        maps = along_i.interpolate(maps @ self._across_j, 2)
         n = len(SIGNAL_TISSUES)
         tissues, field, exponents = maps[:n], maps[n], maps[n + 1 :].exp_()
         # Maps of 1 mm (and averages of many heads) are blurred; squared memberships, emptiness among them,
@@ -276,6 +277,14 @@ class _Line:
 
     def part(self, first: int, last: int) -> "_Line":
         return _Line(self.below[first:last], self.weight[first:last], self.needed)
+
+    def matrix(self) -> Tensor:
+        """The same as a product, shape (source, target): several times quicker along the last axis of an array."""
+        target = torch.arange(len(self.below), device=self.below.device)
+        matrix = torch.zeros(self.needed.stop - self.needed.start, len(target), device=self.below.device)
+        matrix[self.below, target] = 1 - self.weight
+        matrix[self.below + 1, target] += self.weight
+        return matrix
 
     def interpolate(self, maps: Tensor, dim: int) -> Tensor:
         low, high = maps.index_select(dim, self.below), maps.index_select(dim, self.below + 1)
