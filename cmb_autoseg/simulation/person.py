@@ -154,8 +154,8 @@ def scan_head(
         marks,
         simulated.contents,
         noise_sd * gain,
-        with_lesions * gain,
-        without_lesions * gain,
+        with_lesions * np.float32(gain),
+        without_lesions * np.float32(gain),
         t1w_shift,
     )
 

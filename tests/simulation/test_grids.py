@@ -1,6 +1,8 @@
+import numpy as np
+import pytest
 import torch
 
-from cmb_autoseg.simulation.grids import Grid, resample_linear, smooth_field
+from cmb_autoseg.simulation.grids import Grid, box_blur, resample_linear, smooth_field
 
 CPU = torch.device("cpu")
 
@@ -17,3 +19,13 @@ def test_spline_of_equal_coefficients_is_flat_and_linear_maps_resample_exactly()
         return (2 * x)[:, None, None] - y[None, :, None] + (0.5 * z)[None, None]
 
     assert torch.allclose(resample_linear(ramp(source), source, target), ramp(target))
+
+
+def test_box_blur_is_the_mean_of_the_cube_that_is_there():
+    volume = torch.from_numpy(np.random.default_rng(0).normal(size=(9, 6, 7))).float()
+
+    blurred = box_blur(volume, 3)
+
+    assert blurred.shape == volume.shape
+    assert blurred[4, 3, 2] == pytest.approx(float(volume[3:6, 2:5, 1:4].mean()), abs=1e-5)
+    assert blurred[0, 5, 0] == pytest.approx(float(volume[:2, 4:, :2].mean()), abs=1e-5)
