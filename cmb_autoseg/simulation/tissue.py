@@ -2,7 +2,8 @@
 
 Sources: susceptibility of tissues and nuclei from the literature on susceptibility mapping (Liu et al.
 2015, Langkammer et al. 2012), bone and air from Schenck 1996; T1 of grey and white matter from Wright
-et al. 2008 (MAGMA 21:121), of blood from Zhang et al. 2013 (MRM 70:1082), of fluid from Rooney et al.
+et al. 2008 (MAGMA 21:121), at 3 T from Wansapura et al. 1999 (JMRI 9:531), with which grey and white matter are
+as bright as each other in SWI, as on scanners; of blood from Zhang et al. 2013 (MRM 70:1082), of fluid from Rooney et al.
 2007 (MRM 57:308); R2* of grey and white matter from Peters et al. 2007 (MRI 25:748), of blood from
 Uludag et al. 2009 (NeuroImage 48:150); share of water from Whittall et al. 1997 (MRM 37:34).
 """
@@ -58,8 +59,8 @@ class Tissue:
 
 
 TISSUES = {
-    "white": Tissue(-0.03, 0.70, (646.0, 838.0, 1126.0), (15.1, 18.8, 37.3)),
-    "grey": Tissue(0.02, 0.82, (1197.0, 1607.0, 1939.0), (11.9, 15.2, 30.1)),
+    "white": Tissue(-0.03, 0.70, (646.0, 832.0, 1126.0), (15.1, 18.8, 37.3)),
+    "grey": Tissue(0.02, 0.82, (1197.0, 1331.0, 1939.0), (11.9, 15.2, 30.1)),
     "fluid": Tissue(0.019, 1.0, (4300.0, 4300.0, 4300.0), (2.2, 3.4, 6.6)),
     # Skin, fat and muscle together; their chemical shift is left out.
     "soft": Tissue(0.0, 0.75, (500.0, 600.0, 800.0), (25.0, 30.0, 50.0)),

@@ -76,29 +76,33 @@ def _dipole_kernel(shape: list[int], spacing_mm: Triple, b0: Triple, like: Tenso
 
 
 def shimmed(field_ppm: Tensor, inside: Tensor) -> Tensor:
-    """The field after the scanner's shim: without its best-fitting quadratic polynomial over `inside`.
+    """The field after the scanner's shim: without its best fit by solid harmonics up to second order.
+
+    Shim coils lie outside of the head, so what they add is harmonic in it; a field such as x^2 alone is none
+    that they can make.
 
     Args:
-        field_ppm: shape (i, j, k).
+        field_ppm: on a grid of cubic voxels, shape (i, j, k).
         inside: the region that is shimmed, weights 0..1 of the same shape; the brain.
     """
-    terms = _quadratics(field_ppm.shape, field_ppm.device)
-    sample = inside[::3, ::3, ::3].reshape(-1).double()
-    columns = [(a[::3, None, None] * b[None, ::3, None] * c[None, None, ::3]).reshape(-1) for a, b, c in terms]
-    design = torch.stack(columns, dim=1) * sample[:, None]
+    axes = [torch.arange(n, dtype=torch.float64, device=field_ppm.device) - n / 2 for n in field_ppm.shape]
+    view = [axis.reshape([-1 if d == n else 1 for d in range(3)]) / 100 for n, axis in enumerate(axes)]
+    some = inside[::3, ::3, ::3]
+    sample = some.reshape(-1).double()
+    sparse = _harmonics(*(axis[tuple(slice(None, None, 3 if n > 1 else 1) for n in axis.shape)] for axis in view))
+    design = torch.stack([term.expand(some.shape).reshape(-1) for term in sparse], dim=1) * sample[:, None]
     goal = field_ppm[::3, ::3, ::3].reshape(-1).double() * sample
     weights = torch.linalg.solve(design.T @ design, design.T @ goal)
     shim = torch.zeros_like(field_ppm)
-    for weight, (a, b, c) in zip(weights, terms, strict=True):
-        shim += (weight * a[:, None, None] * b[None, :, None]).to(shim) * c.to(shim)
+    for weight, term in zip(weights, _harmonics(*(axis.to(field_ppm) for axis in view)), strict=True):
+        shim += float(weight) * term
     return field_ppm - shim
 
 
-def _quadratics(shape: torch.Size, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Each of the ten terms up to second order, as a product of one vector per axis."""
-    axes = [torch.linspace(-1, 1, n, dtype=torch.float64, device=device) for n in shape]
-    powers = [(a, b, c) for a in range(3) for b in range(3) for c in range(3) if a + b + c <= 2]
-    return [(axes[0] ** a, axes[1] ** b, axes[2] ** c) for a, b, c in powers]
+def _harmonics(x: Tensor, y: Tensor, z: Tensor) -> list[Tensor]:
+    """The nine solid harmonics up to second order, each of a shape that broadcasts to the volume's."""
+    one = torch.ones_like(x[:1])
+    return [one, x, y, z, x * y, x * z, y * z, x**2 - y**2, 2 * z**2 - x**2 - y**2]
 
 
 def head_field(head: "Head", values: TissueValues, b0: Triple) -> Tensor:

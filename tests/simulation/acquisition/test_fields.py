@@ -76,13 +76,17 @@ def test_voxels_need_not_be_cubes():
 
 def test_shim_takes_the_smooth_part_and_leaves_the_rest():
     x = torch.linspace(-1, 1, 30)
-    smooth = 0.7 + 0.5 * x[:, None, None] - 0.8 * x[None, :, None] * x[None, None, :] + x[:, None, None] ** 2
+    smooth = 0.7 + 0.5 * x[:, None, None] - 0.8 * x[None, :, None] * x[None, None, :]
+    smooth = smooth + x[:, None, None] ** 2 - x[None, :, None] ** 2
     bump = torch.zeros(30, 30, 30)
     bump[15, 15, 15] = 1.0
 
     left = shimmed(smooth + bump, torch.ones(30, 30, 30))
 
     assert (left - bump).abs().max() < 0.02
+    bowl = (x[:, None, None] ** 2 + x[None, :, None] ** 2 + x[None, None, :] ** 2).expand(30, 30, 30)
+    unshimmable = shimmed(bowl, torch.ones(30, 30, 30))
+    assert unshimmable.std() == pytest.approx(float(bowl.std()), rel=0.05)
 
 
 def test_air_beside_the_brain_disturbs_its_field_there_most(head_of, values):
