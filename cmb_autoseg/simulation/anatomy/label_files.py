@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.progress import log
 from cmb_autoseg.simulation.anatomy.average_head import add_shapes, crop_structure
 from cmb_autoseg.simulation.anatomy.freesurfer import (
     MNI_LANDMARKS,
@@ -74,9 +75,11 @@ def load_label_map(path: Path) -> Template:
     """
     labelled = _read(path)
     ignored = _check(path, labelled)
+    if ignored:
+        log(f"{path.name}: unknown label codes {', '.join(map(str, ignored))} are taken as soft tissue")
     labelled = _cropped(labelled)
     to_mni = _to_mni(path, labelled)
-    return _template(path, labelled, to_mni, ignored)
+    return _template(labelled, to_mni, ignored)
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,7 @@ def _affine(here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[np
     return affine
 
 
-def _template(path: Path, labelled: _Labelled, to_mni: NDArray[np.float64], ignored: tuple[int, ...]) -> Template:
+def _template(labelled: _Labelled, to_mni: NDArray[np.float64], ignored: tuple[int, ...]) -> Template:
     grid = labelled.grid
     brain = _brain(labelled)
     shares = {name: _soft(labelled.tissue(name), grid) for name in ("grey", "white", "fluid", "plexus", "eyes")}
@@ -266,9 +269,7 @@ def _template(path: Path, labelled: _Labelled, to_mni: NDArray[np.float64], igno
     total = torch.stack([shares[name] for name in TISSUES]).sum(dim=0).clamp(min=1)
     maps = torch.stack([as_bytes(shares[name] / total) for name in TISSUES] + [as_bytes(brain)])
     structures = _structures(labelled, grid, to_mni) | _only({"falx": crop_structure(as_bytes(falx), grid)})
-    return Template(
-        maps, grid, structures, to_mni, name=path.name, sharpness=SHARPNESS, atrophy=OWN_ATROPHY, ignored=ignored
-    )
+    return Template(maps, grid, structures, to_mni, sharpness=SHARPNESS, atrophy=OWN_ATROPHY)
 
 
 def _soft(mask: NDArray[np.bool_], grid: Grid) -> Tensor:

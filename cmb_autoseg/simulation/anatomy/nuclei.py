@@ -1,7 +1,7 @@
 """Deep nuclei and small structures as soft shapes in MNI152 millimetres.
 
-The right side is given; the left one mirrors it. Positions and extents after the Duvernoy and Mai
-atlases; susceptibility of the iron-rich ones after Langkammer et al. 2012 and Lim et al. 2013.
+The right side is given; the left one mirrors it. Shapes and places are set by hand to where the MNI152
+maps show them, not measured.
 """
 
 import numpy as np

@@ -17,7 +17,7 @@ def division(brain: Tensor, nuclei: Tensor, mni_mm: Tensor, below: Tensor | None
     """
     x, y, z = mni_mm[0].abs(), mni_mm[1], mni_mm[2]
     if below is None:
-        # Fitted to the infratentorial parts of a MARS map of MNI152 (Sundaresan et al. 2023): 7 % differ.
+        # Fitted to the infratentorial parts of a MARS map of MNI152 (v-sundaresan/microbleed-size-counting).
         cerebellum = (y < -34) & (z < -8 - 0.4 * x + 0.2 * (y + 60))
         below = cerebellum | (x < 18) & (y > -45) & (y < -12) & (z < -8)
     capsules = ((x / 31) ** 2 + ((y + 4) / 27) ** 2 + ((z - 5) / 18) ** 2) < 1

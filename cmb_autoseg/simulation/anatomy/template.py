@@ -44,15 +44,10 @@ class Template:
     """The template's millimetres to MNI152 millimetres, shape (4, 4)."""
     size: float = 1.0
     """Multiplies lengths to make a head of common size: 0.9 for MNI152, which is larger than people are."""
-    name: str = "average"
     sharpness: float = 1.0
     """Power by which memberships are sharpened: above 1 where the maps are an average of many heads."""
-
     atrophy: float = 0.0
     """Sulcal widening that the maps hold already, on the scale of `Person.atrophy`."""
-
-    ignored: tuple[int, ...] = ()
-    """Codes of a label map that nobody knows, few enough to pass as soft tissue."""
 
     @cached_property
     def outline_mm(self) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """Venous trees: deep, medullary, cortical and cerebellar veins that end in the sinuses of the dura.
 
-Courses of the named veins are in MNI152 millimetres, after the atlases of venography (Hooshmand et
-al. 1974; Kiliç & Akakin 2008); all others grow by `drainage`.
+Courses of the named veins are in MNI152 millimetres, set by hand to where they run by textbook
+anatomy; all others grow by `drainage`.
 """
 
 from __future__ import annotations
