@@ -3,8 +3,8 @@
 Sources: susceptibility of tissues and nuclei from the literature on susceptibility mapping (Liu et al.
 2015, Langkammer et al. 2012), bone and air from Schenck 1996; T1 of grey and white matter from Wright
 et al. 2008 (MAGMA 21:121), at 3 T from Wansapura et al. 1999 (JMRI 9:531), with which grey and white matter are
-as bright as each other in SWI, as on scanners; of blood from Zhang et al. 2013 (MRM 70:1082), of fluid from Rooney et al.
-2007 (MRM 57:308); R2* of grey and white matter from Peters et al. 2007 (MRI 25:748), of blood from
+as bright as each other in SWI, as on scanners; T1 of blood from Zhang et al. 2013 (MRM 70:1082), of fluid from
+Rooney et al. 2007 (MRM 57:308); R2* of grey and white matter from Peters et al. 2007 (MRI 25:748), of blood from
 Uludag et al. 2009 (NeuroImage 48:150); share of water from Whittall et al. 1997 (MRM 37:34).
 """
 
