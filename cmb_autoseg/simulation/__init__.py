@@ -1,6 +1,8 @@
-"""Simulated cohorts: people, their susceptibility, and the scans a scanner would make of them.
+"""Simulated cohorts: people, what is in their heads, and the scans that a scanner would make of them.
 
-`grids`, `anatomy`, `susceptibility` and `acquisition` need torch and numpy only. `template` reads
-the MNI152 maps, `cohort` joins the steps, and `layouts` writes files as real cohorts name them.
-`protocols` holds names and numbers only, so that commands can list them without importing torch.
+`anatomy` builds a head, `contents` puts microbleeds and their mimics into it, `acquisition` scans it,
+`derived` computes SWI and QSM; `person` joins them, `cohort` writes people by the `layouts` of real
+cohorts, and `patches` draws training patches without files. All but the readers and writers of files
+need torch and numpy only. `protocols` holds names and numbers only, so that commands can list them
+without importing torch.
 """
