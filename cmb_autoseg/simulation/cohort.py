@@ -1,10 +1,10 @@
 """A cohort of simulated people in a real cohort's layout, with the truth beside it."""
 
+import hashlib
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,6 @@ def simulate_cohort(
     seed: int = 0,
     lesion_free_share: float | None = None,
     device: str | None = None,
-    on_case: Callable[[int, int], None] | None = None,
     template: Template | None = None,
     anatomy: Path | None = None,
     labelled: bool = True,
@@ -112,7 +111,6 @@ def simulate_cohort(
         lesion_free_share: of people without any microbleed, 0..1; spread evenly over the cohort. By
             default the layout's.
         device: `cpu` or `cuda`; by default cuda where there is one.
-        on_case: called with (done, total) after each person.
         template: the average head; by default MNI152 as shipped in nilearn.
         anatomy: folder of label maps, one a person, instead of the average head.
         labelled: write masks, points or boxes; the truth is written in any case.
@@ -129,13 +127,15 @@ def simulate_cohort(
     if misalign and "t1w" not in writer.IMAGES:
         having = ", ".join(name for name in LAYOUTS if "t1w" in LAYOUT_WRITERS[name].IMAGES)
         raise InputError(f"--misalign: the layout {layout} has no T1w to misalign; choose --layout {having}")
-    maps = _label_maps(anatomy, people) if anatomy else None
+    maps = _label_maps(anatomy, people) if anatomy else []
     share = profile.lesion_free_share if lesion_free_share is None else lesion_free_share
     plans = plan_people(people, test_people, layout, _protocols(protocol), seed, share, labelled, maps)
     _refuse_foreign(out, writer)
-    head_of = _head_loader(template, maps)
+    _check_heads(maps)
+    average = None if maps else template or _average_head()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    settings = _settings(plans, layout, seed, misalign, montage, maps)
+    heads = [file_digest(path) for path in maps] if average is None else [_identity(average)]
+    settings = _settings(plans, layout, seed, misalign, montage, target, heads)
     tables: list[Tables] = []
     cases: list[Case] = []
     with own_folder(out, "cmb_simulate"):
@@ -146,7 +146,7 @@ def simulate_cohort(
             record = out / RECORDS / f"{plan.subject}.json"
             if not record.is_file():
                 scan = simulate_person(
-                    head_of(plan.index),
+                    average or _own_head(maps[plan.index]),
                     plan.protocol,
                     seed,
                     plan.index,
@@ -165,12 +165,10 @@ def simulate_cohort(
             finished = read_json(record)
             tables.append(finished["tables"])
             cases.append(_case(plan, finished))
-            if on_case:
-                on_case(plan.index + 1, people)
         write_tables(out / "truth", tables)
         write_tsv(out / "participants.tsv", PARTICIPANT_COLUMNS, [case.participant for case in cases])
-        shutil.rmtree(out / RECORDS)
         writer.finish(out, cases, labelled)
+        shutil.rmtree(out / RECORDS)
     return _summary(out, layout, test_people, tables)
 
 
@@ -256,7 +254,7 @@ def _check_numbers(people: int, test_people: int, lesion_free_share: float | Non
 
 
 def _label_maps(folder: Path, people: int) -> list[Path]:
-    """One label map a person, in the order of their names; no head twice."""
+    """One label map a person, in the order of their names."""
     from cmb_autoseg.simulation.anatomy.label_files import find_label_maps
 
     found = find_label_maps(folder)
@@ -265,37 +263,60 @@ def _label_maps(folder: Path, people: int) -> list[Path]:
             f"--anatomy {folder}: {len(found)} label maps for {people} people, and a head belongs to one person; "
             f"give a folder with more, or at most -n {len(found)}"
         )
-    maps = list(islice(found, people))
+    return found[:people]
+
+
+def _check_heads(maps: Sequence[Path]) -> None:
+    """Refuse files that are no label maps, and a head that comes twice, before hours are spent on others."""
+    if not maps:
+        return
+    from cmb_autoseg.simulation.anatomy.label_files import check_label_map
+
     digests: dict[str, Path] = {}
     for path in maps:
-        twin = digests.setdefault(file_digest(path), path)
+        twin = digests.setdefault(check_label_map(path), path)
         if twin is not path:
             raise InputError(
-                f"--anatomy {folder}: {twin.name} and {path.name} are the same head, which belongs to one person; "
-                "remove one of them"
+                f"--anatomy {path.parent}: {twin.name} and {path.name} are the same head, which belongs to one "
+                "person; remove one of them"
             )
-    return maps
 
 
-def _head_loader(template: Template | None, maps: Sequence[Path] | None) -> Callable[[int], Template]:
-    """What gives the anatomy of person k: a label map of their own, or the average head."""
-    if maps:
-        from cmb_autoseg.simulation.anatomy.label_files import load_label_map
+def _own_head(path: Path) -> Template:
+    from cmb_autoseg.simulation.anatomy.label_files import load_label_map
 
-        return lambda index: load_label_map(maps[index])
-    if template is None:
-        from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
+    return load_label_map(path)
 
-        template = load_mni152()
-    return lambda _: template
+
+def _average_head() -> Template:
+    from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
+
+    return load_mni152()
 
 
 def _settings(
-    plans: Sequence[Plan], layout: str, seed: int, misalign: bool, montage: bool, maps: Sequence[Path] | None
+    plans: Sequence[Plan],
+    layout: str,
+    seed: int,
+    misalign: bool,
+    montage: bool,
+    device: torch.device,
+    heads: Sequence[str],
 ) -> str:
     """Digest of all that a cohort's files hang on; a run with the same one may go on with another's files."""
-    heads = [file_digest(path) for path in maps or ()]
-    return text_digest(repr((__version__, plans, layout, PROFILES[layout], seed, misalign, montage, heads)))
+    options = seed, misalign, montage, device.type
+    return text_digest(repr((__version__, plans, layout, PROFILES[layout], options, heads)))
+
+
+def _identity(template: Template) -> str:
+    """Digest of an average head."""
+    digest = hashlib.sha256(repr((template.grid, template.size, template.sharpness, template.atrophy)).encode())
+    digest.update(template.to_mni.tobytes())
+    digest.update(template.maps.cpu().numpy().tobytes())
+    for name, structure in sorted(template.structures.items()):
+        digest.update(repr((name, structure.grid)).encode())
+        digest.update(structure.map.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _record(plan: Plan, scan: SimulatedScan, seed: int) -> dict[str, Any]:

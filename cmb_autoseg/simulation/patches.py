@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from cmb_autoseg.errors import InputError
@@ -58,8 +58,10 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
     """An endless stream of patches with randomized anatomy, contents, protocol, contrast and noise.
 
     A person is simulated once and scanned `patches_per_person` times with different protocols. Each
-    worker of a data loader has its own stream; the same seed and the same number of workers give the
-    same patches. A data loader needs `collate_fn` or `batch_size=None`.
+    worker of a data loader and each process of a distributed training has a stream of its own; the same
+    seed and numbers of both give the same patches. A stream never ends; whoever starts a new iterator
+    gets the same stream again unless `set_epoch` was called. A data loader needs `collate_fn` or
+    `batch_size=None`.
 
     Args:
         templates: anatomies to draw people from (`load_mni152`, `load_label_map`).
@@ -112,10 +114,16 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
         self._variation = variation or Variation()
         self._seed = seed
         self._device = torch.device(device)
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the streams that the next iterators draw."""
+        self._epoch = epoch
 
     def __iter__(self) -> Iterator[SimulatedPatch]:
         worker = get_worker_info()
-        rng = np.random.default_rng([self._seed, 0 if worker is None else worker.id])
+        rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+        rng = np.random.default_rng([self._seed, self._epoch, rank, 0 if worker is None else worker.id])
         while True:
             yield from self._of_one_person(rng)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cmb_autoseg.simulation.anatomy.person import Person
 
 __all__ = [
+    "GAMMA_HZ_PER_T",
     "TISSUES",
     "Tissue",
     "TissueValues",

@@ -60,10 +60,14 @@ def test_protocols_vary_about_those_given(drawn_from, tiny):
     assert patch.protocol.echo_times_ms == tiny.echo_times_ms
 
 
-def test_the_seed_fixes_the_patches(drawn_from):
+def test_the_seed_and_the_epoch_fix_the_patches(drawn_from):
     one, again, other = (next(iter(drawn_from(seed=seed))).images for seed in (2, 2, 3))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+    stream = drawn_from(seed=2)
+    stream.set_epoch(1)
+    assert not torch.equal(one, next(iter(stream)).images)
 
 
 def test_workers_have_streams_of_their_own(drawn_from, monkeypatch):

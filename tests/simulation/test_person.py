@@ -122,5 +122,5 @@ def test_the_same_seed_is_the_same_scan_and_another_is_not(phantom_template, tin
 
 def test_a_scan_beside_the_head_is_refused(phantom_template, tiny, few_vessels):
     beside = replace(tiny, centre_mm=(0.0, 0.0, 300.0))
-    with pytest.raises(InputError, match="field of view holds no brain"):
+    with pytest.raises(InputError, match="protocol tiny: it holds no brain tissue"):
         simulate_person(phantom_template, beside, 0, 0, False, CPU)

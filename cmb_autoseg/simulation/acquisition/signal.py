@@ -153,7 +153,7 @@ def acquire(
     tissue = _TissueSlabs(head, field_ppm, plan.grid, protocol, values, texture)
     kspace, change = _stream(tissue, before, after, plan, protocol)
     without = _reconstruct(kspace, protocol)
-    if not contents.microbleeds:
+    if not len(after.voxels):
         return Acquired(without, without)
     return Acquired(without + _reconstruct(change, protocol), without)
 

@@ -61,7 +61,7 @@ class Head:
     regions: Tensor
     """uint8: 1 lobar, 2 deep, 3 infratentorial, 0 outside the brain."""
     landmarks: dict[str, Tensor]
-    """Places by name, as bool maps: nuclei, `ventricles`, `choroid plexus`, `pineal`, `falx`, `grey-white border`."""
+    """Places by name, as bool maps: nuclei, `ventricles`, `choroid plexus`, `pineal`, `falx`."""
 
 
 def build_head(
@@ -83,7 +83,6 @@ def build_head(
     infratentorial = shares.pop("infratentorial", None)
     below = _painted(infratentorial[0], infratentorial[1] > 0.5, placement.grid) if infratentorial else None
     landmarks = {name: _painted(box, share > 0.5, placement.grid) for name, (box, share) in shares.items()}
-    landmarks["grey-white border"] = (tissues["grey"] > 0.3) & (tissues["white"] > 0.3)
     return Head(
         placement.grid,
         **tissues,

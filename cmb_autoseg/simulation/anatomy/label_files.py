@@ -1,5 +1,6 @@
 """Whole-head templates from people's label maps: files that FreeSurfer, SynthSeg or SimNIBS wrote."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from cmb_autoseg.simulation.anatomy.shapes import mni_points
 from cmb_autoseg.simulation.anatomy.template import TISSUES, Structure, Template, as_bytes
 from cmb_autoseg.simulation.grids import Grid
 
-__all__ = ["find_label_maps", "load_label_map"]
+__all__ = ["check_label_map", "find_label_maps", "load_label_map"]
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz")
 SPACING_MM = (0.6, 1.65)
@@ -62,6 +63,26 @@ def find_label_maps(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"--anatomy: {folder} holds no label map; expected files *.nii.gz, *.nii or *.mgz")
     return found
+
+
+def check_label_map(path: Path) -> str:
+    """Refuse what `load_label_map` would refuse, in a fraction of its time.
+
+    Returns:
+        A digest of the labels and of their voxels' size and place: the same for the same head in another
+        file format, compressed otherwise, or with its axes stored in another order.
+
+    Raises:
+        InputError: the file is no label map of a brain.
+    """
+    labelled = _read(path)
+    _check(path, labelled)
+    _landmarks(path, labelled)
+    digest = hashlib.sha256(repr((labelled.index.shape, labelled.codes.tolist())).encode())
+    place = [*labelled.grid.spacing_mm, *labelled.grid.origin_mm]
+    digest.update(np.rint(np.array(place) * 100).astype(np.int64).tobytes())
+    digest.update(np.ascontiguousarray(labelled.index).tobytes())
+    return digest.hexdigest()
 
 
 def load_label_map(path: Path) -> Template:
@@ -193,7 +214,17 @@ def _whole_head(labelled: _Labelled) -> bool:
 
 def _to_mni(path: Path, labelled: _Labelled) -> NDArray[np.float64]:
     """The affine map that brings centroids and the outline of a person's brain onto those of MNI152."""
-    here, there = [], []
+    here, there = _landmarks(path, labelled)
+    for point, goal in _outline(labelled):
+        here.append(point)
+        there.append(goal)
+    return _affine(np.array(here), np.array(there))
+
+
+def _landmarks(path: Path, labelled: _Labelled) -> tuple[list[NDArray[np.float64]], list[tuple[float, float, float]]]:
+    """Middles of the deep structures, and where MNI152 has them."""
+    here: list[NDArray[np.float64]] = []
+    there: list[tuple[float, float, float]] = []
     for codes, goal in MNI_LANDMARKS.items():
         voxels = np.argwhere(labelled.where(codes))
         if len(voxels):
@@ -204,10 +235,7 @@ def _to_mni(path: Path, labelled: _Labelled) -> NDArray[np.float64]:
             f"{path}: has only {len(here)} of the deep structures by which a head is laid into MNI152 space "
             "(thalamus 10, caudate 11, putamen 12, ...), at least 4 are needed; give a whole aseg"
         )
-    for point, goal in _outline(labelled):
-        here.append(point)
-        there.append(goal)
-    return _affine(np.array(here), np.array(there))
+    return here, there
 
 
 def _outline(labelled: _Labelled) -> list[tuple[NDArray[np.float64], tuple[float, float, float]]]:

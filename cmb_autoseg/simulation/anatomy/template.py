@@ -43,7 +43,7 @@ class Template:
     to_mni: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     """The template's millimetres to MNI152 millimetres, shape (4, 4)."""
     size: float = 1.0
-    """Multiplies lengths to make a head of common size: 0.9 for MNI152, which is larger than people are."""
+    """Multiplies lengths to make a head of common size: 0.88 for MNI152, which is larger than people are."""
     sharpness: float = 1.0
     """Power by which memberships are sharpened: above 1 where the maps are an average of many heads."""
     atrophy: float = 0.0
@@ -80,11 +80,6 @@ class Template:
         """The brain, with an edge of about 10 mm, on `coarse_grid(self.grid)`."""
         share = resample_linear(self.maps[7].float() / 255, self.grid, coarse_grid(self.grid))
         return box_blur(box_blur(share, 3), 3)
-
-    @property
-    def brain_maps(self) -> Tensor:
-        """Grey matter, white matter and brain, each 0..1, shape (3, i, j, k)."""
-        return self.maps[[0, 1, 7]].float() / 255
 
 
 def as_bytes(share: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.simulation.anatomy.person import Person
 from cmb_autoseg.simulation.contents.sources import Inclusion, Kind, Region, Sphere, Tube
-from cmb_autoseg.simulation.contents.surroundings import Surroundings
+from cmb_autoseg.simulation.contents.surroundings import Surroundings, no_brain
 
 __all__ = ["Aetiology", "Habits", "cluster", "draw_aetiology", "draw_core", "draw_count", "draw_microbleeds"]
 
@@ -127,7 +127,7 @@ def draw_microbleeds(
     habits: Habits,
     slice_mm: float,
 ) -> list[Inclusion]:
-    """Draw one person's microbleeds, at least one.
+    """Draw one person's microbleeds; fewer than the count where there is no room for more.
 
     Args:
         rng: of this person's microbleeds.
@@ -137,6 +137,9 @@ def draw_microbleeds(
         tubes: vessels; no core lies in one.
         habits: how many, where and how large.
         slice_mm: thickness of the scan's slices, over which blooming is smeared.
+
+    Raises:
+        InputError: no brain tissue in view could hold one.
     """
     count = draw_count(rng, person.age, aetiology, habits)
     places = _Places(around, tubes, aetiology, habits)
@@ -200,6 +203,8 @@ class _Places:
         if not sum(possible.values()):
             # The slab shows none of the regions that this aetiology prefers.
             possible = {region: 1.0 for region, voxels in self._homes.items() if len(voxels)}
+        if not possible:
+            raise no_brain("this field of view")
         self._shares = possible
         self._posterior = aetiology is Aetiology.AMYLOID
         self._veins = [tube for tube in tubes if tube.kind is Kind.VEIN]

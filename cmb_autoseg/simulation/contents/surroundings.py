@@ -13,7 +13,7 @@ from cmb_autoseg.simulation.contents.sources import Region
 from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.protocols import Protocol
 
-__all__ = ["Surroundings", "survey"]
+__all__ = ["Surroundings", "no_brain", "survey"]
 
 MARGIN_MM = 10.0
 """Kept around the brain: the sinuses of the dura lie there."""
@@ -131,13 +131,13 @@ def survey(head: Head, protocol: Protocol) -> Surroundings:
         view_mm=np.stack([protocol.centre_mm - half, protocol.centre_mm + half]),
     )
     if not (around.in_view & (around.brain > 0.5)).any():
-        raise _no_brain(protocol.name)
+        raise no_brain(f"protocol {protocol.name}")
     return around
 
 
 def _box_about(mask: torch.Tensor, grid: Grid, protocol: str) -> tuple[slice, slice, slice]:
     if not mask.any():
-        raise _no_brain(protocol)
+        raise no_brain(f"protocol {protocol}")
     parts = []
     for axis, step in enumerate(grid.spacing_mm):
         others = [d for d in range(3) if d != axis]
@@ -147,5 +147,6 @@ def _box_about(mask: torch.Tensor, grid: Grid, protocol: str) -> tuple[slice, sl
     return parts[0], parts[1], parts[2]
 
 
-def _no_brain(protocol: str) -> InputError:
-    return InputError(f"protocol {protocol}: its field of view holds no brain tissue; move centre_mm or enlarge matrix")
+def no_brain(where: str) -> InputError:
+    """The error of a scan beside the brain."""
+    return InputError(f"{where}: it holds no brain tissue; move the protocol's centre_mm or enlarge its matrix")

@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor
 
+from cmb_autoseg.simulation.tissue import radians_per_ppm
+
 __all__ = [
-    "GAMMA_HZ_PER_T",
     "dropout",
     "field_gradient",
     "local_field",
@@ -22,7 +23,6 @@ __all__ = [
     "unwrapped_field",
 ]
 
-GAMMA_HZ_PER_T = 42.577e6
 VOID = 0.3
 """Voxels with less than this share of the brain's median signal carry no usable phase."""
 REPAIRS = 6
@@ -57,7 +57,7 @@ def field_gradient(images: Tensor, echo_times_ms: tuple[float, ...], field_stren
         weighted = total = torch.zeros((), device=images.device)
         found = gradient[axis].narrow(axis, 0, n)
         for image, echo_time_ms in zip(images, echo_times_ms, strict=True):
-            scale = 2 * math.pi * GAMMA_HZ_PER_T * field_strength_t * 1e-9 * echo_time_ms
+            scale = radians_per_ppm(field_strength_t, echo_time_ms)
             low, high = image.narrow(axis, 0, n), image.narrow(axis, 1, n)
             product = high * low.conj()
             expected = found * scale

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from cmb_autoseg.simulation.derived.local_field import (
-    GAMMA_HZ_PER_T,
     HIGH_PASS_PER_MM,
     VOID,
     differences,
@@ -26,6 +25,7 @@ from cmb_autoseg.simulation.derived.local_field import (
     unresolved,
     unwrapped_field,
 )
+from cmb_autoseg.simulation.tissue import radians_per_ppm
 
 __all__ = ["invert_dipole", "quantitative_susceptibility"]
 
@@ -69,8 +69,8 @@ def quantitative_susceptibility(
     images, inside = images[(slice(None), *box)], brain[box]
     quality = signal_quality(images, echo_times_ms, inside)
     gradient = field_gradient(images, echo_times_ms, field_strength_t)
-    radians_per_ppm = 2 * math.pi * GAMMA_HZ_PER_T * field_strength_t * 1e-9 * echo_times_ms[-1]
-    unknown = ((quality < VOID) & inside) | unresolved(gradient, inside, radians_per_ppm)
+    turn = radians_per_ppm(field_strength_t, echo_times_ms[-1])
+    unknown = ((quality < VOID) & inside) | unresolved(gradient, inside, turn)
     # What is unknown at the brain's edge cannot be told from the noise beyond it.
     inside = inside & ~dropout(unknown, inside, spacing_mm) & (eroded(inside) | ~unknown)
     field = unwrapped_field(gradient, spacing_mm, unknown & inside)

@@ -12,23 +12,22 @@ LOW_PASS_PIXEL_MM = 4.0
 MASK_POWER = 4
 
 
-def susceptibility_weighted(image: Tensor, spacing_mm: tuple[float, float, float], phase_sign: int = 1) -> Tensor:
+def susceptibility_weighted(image: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
     """Susceptibility-weighted image: magnitude * mask^4 (Haacke et al. 2004, Magn Reson Med 52:612).
 
     The mask falls linearly from 1 at a high-passed phase of 0 to 0 at pi, for the sign of phase that
     a paramagnetic inclusion has; the other sign is left alone.
 
     Args:
-        image: complex, shape (i, j, k), slices along k.
+        image: complex, shape (i, j, k), slices along k; a field above that of the surroundings turns its
+            phase forwards, as everywhere in the simulator.
         spacing_mm: voxel size along i, j, k.
-        phase_sign: +1 where a field above that of the surroundings turns the phase forwards, as
-            everywhere in the simulator; -1 for an image in the opposite convention.
 
     Returns:
         Shape (i, j, k), in units of the magnitude.
     """
     phase = high_passed_phase(image, spacing_mm)
-    mask = 1 - (phase_sign * phase).clamp(min=0) / math.pi
+    mask = 1 - phase.clamp(min=0) / math.pi
     return image.abs() * mask**MASK_POWER
 
 

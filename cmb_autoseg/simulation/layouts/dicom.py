@@ -21,6 +21,7 @@ from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_names
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
+from cmb_autoseg.simulation.tissue import GAMMA_HZ_PER_T
 
 __all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
 
@@ -192,7 +193,7 @@ def _timing(protocol: Protocol, series: _Series, echo: int) -> dict[str, Any]:
         "RepetitionTime": _ds(2300.0 if is_t1w else protocol.repetition_time_ms),
         "FlipAngle": _ds(9.0 if is_t1w else protocol.flip_angle_deg),
         "MagneticFieldStrength": _ds(protocol.field_strength_t),
-        "ImagingFrequency": _ds(42.577 * protocol.field_strength_t),
+        "ImagingFrequency": _ds(GAMMA_HZ_PER_T * 1e-6 * protocol.field_strength_t),
         "ImagedNucleus": "1H",
         "NumberOfAverages": "1",
         **({"InversionTime": _ds(900.0)} if is_t1w else {}),

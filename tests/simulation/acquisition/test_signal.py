@@ -10,7 +10,7 @@ import torch
 from cmb_autoseg.simulation.acquisition import signal as signal_module
 from cmb_autoseg.simulation.acquisition.kspace import resize_kspace, to_image, to_kspace
 from cmb_autoseg.simulation.acquisition.signal import _TissueSlabs, acquire, draw_texture, sampling, scan_grid
-from cmb_autoseg.simulation.contents.sources import Contents, Kind, Tube
+from cmb_autoseg.simulation.contents.sources import Contents, Inclusion, Kind, Region, Sphere, Tube
 from cmb_autoseg.simulation.grids import Grid
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.tissue import radians_per_ppm
@@ -219,3 +219,9 @@ def test_signal_grid_is_three_times_finer_than_acquired():
     grid = sampling(protocol, torch.device("cpu")).grid
 
     assert grid.spacing_mm == pytest.approx((0.3, 0.2, 1.0))
+
+
+def test_lesions_beyond_the_scan_change_nothing(scan, isotropic):
+    far = Inclusion(Kind.MICROBLEED, (Sphere((500.0, 0.0, 0.0), 0.6, 1.0),), Region.LOBAR, "tissue")
+    found = scan(isotropic, microbleeds=[far])
+    assert torch.equal(found.with_lesions, found.without_lesions)
