@@ -31,6 +31,7 @@ __all__ = [
     "add_workspace",
     "existing_path",
     "fold_list",
+    "non_negative_int",
     "positive_float",
     "positive_int",
     "resolve_device",
@@ -157,7 +158,7 @@ def add_seed(parser: argparse._ActionsContainer, default: int = 0) -> None:
     add_option(
         parser,
         "--seed",
-        type=int,
+        type=non_negative_int,
         default=default,
         metavar="N",
         help=f"seed of every random choice (default: {default})",
@@ -172,6 +173,17 @@ def positive_int(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 1")
+    return value
+
+
+def non_negative_int(text: str) -> int:
+    """An argparse type: a whole number of at least 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least 0")
     return value
 
 

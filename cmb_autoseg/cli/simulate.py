@@ -67,6 +67,7 @@ def build_parser() -> Parser:
         "--protocol",
         choices=tuple(PROTOCOLS),
         nargs="+",
+        action="extend",
         help="field strength, echo times, grid and noise; of several each person gets one (default: the layout's mix)",
     )
     add_option(

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from cmb_autoseg.simulation import cohort
 from cmb_autoseg.simulation.anatomy.person import Person
+from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.sources import Contents, Inclusion, Kind, Region, Sphere, Tube
 from cmb_autoseg.simulation.contents.visibility import Mark
 from cmb_autoseg.simulation.grids import Grid
@@ -71,6 +73,7 @@ def made_up(monkeypatch):
         return made_up_scan(protocol, seed, index, lesion_free, misalign)
 
     monkeypatch.setattr(cohort, "simulate_person", simulate)
-    monkeypatch.setattr("cmb_autoseg.simulation.anatomy.mni152.load_mni152", lambda: None)
+    head = Template(torch.zeros((8, 2, 2, 2), dtype=torch.uint8), Grid((2, 2, 2), (90.0,) * 3, (-45.0,) * 3))
+    monkeypatch.setattr("cmb_autoseg.simulation.anatomy.mni152.load_mni152", lambda: head)
     for protocol in (FLAT, OBLIQUE):
         monkeypatch.setitem(PROTOCOLS, protocol.name, protocol)
