@@ -50,30 +50,37 @@ reconstructed ones where a scanner fills k-space with zeros.
 
 ## The truth
 
-`OUT/truth/` is the same in all layouts. Coordinates are RAS millimetres of the scan; `session` is `n/a`, since each person
-is scanned once.
+`OUT/truth/` is the same in all layouts. Coordinates are RAS millimetres of the scan. Each person is scanned once;
+`session` is what the card calls that visit (`2` in `ukb`, `20200101` in `dicom`) and `n/a` elsewhere.
 
 | file | content |
 | --- | --- |
 | `lesions.tsv` | one row a microbleed, also those that nobody could see; columns below |
-| `mimics.tsv` | calcifications, cavernomas, old haemorrhages, siderosis, veins and arteries: kind, place, size, susceptibility. Vessels by the middle of their course |
-| `people.tsv` | age, sex, scanner, protocol, field strength; `snr` as the protocol asks and `measured_snr` (median of the brain); whose head (`anatomy`), aetiology, counts, seed and number |
-| `transforms.tsv` | with `--misalign`: where the head lay during T1w against its place during the rest, rows of a matrix RAS to RAS (`m00` .. `m23`) |
+| `mimics.tsv` | calcifications, cavernomas, old haemorrhages, siderosis, veins and arteries: kind, place, size, susceptibility. Vessels by the middle of their course, their largest radius and their length (`length_mm`); diamagnetic calcifications have a negative `chi_ppm` |
+| `people.tsv` | age, sex, scanner, protocol, field strength; `snr` as the protocol asks and `measured_snr` (median of the brain); whose head (`anatomy`), aetiology, counts, seed and number (`person`, from 0); `n_other_mimics` counts all but vessels and calcifications |
+| `transforms.tsv` | with `--misalign`: the matrix M, RAS to RAS, in rows (`m00` .. `m23`): T1w shows at M p what the rest shows at p. Neither `cmb_cohort check` nor `cmb_convert` undoes it |
 | `raters/tight/`, `raters/loose/` | masks of a strict and of a generous rater, on the scan's grid |
-| `raters/points.tsv`, `raters/boxes.tsv` | clicks near the middle of each visible microbleed, and boxes about it: first and last voxel, from 0 |
+| `raters/points.tsv`, `raters/boxes.tsv` | clicks near the middle of each visible microbleed (RAS millimetres), and boxes about it: first and last voxel, both inside, from 0 |
+| `simulation.json` | a digest of the settings, by which an interrupted run knows its own files |
 
 | column of `lesions.tsv` | meaning |
 | --- | --- |
+| `subject`, `session` | whose it is |
 | `x_mm`, `y_mm`, `z_mm` | true centre |
 | `visible_x_mm`, `visible_y_mm`, `visible_z_mm` | centre of what the mask shows; `n/a` when invisible |
 | `radius_mm`, `chi_ppm` | of the iron core, as one ball; what is seen is larger |
 | `volume_mm3` | of what the mask shows; 0 when invisible |
-| `visible` | 1: a reader could see it and it is in the mask; 0: too faint |
+| `visible` | 1: its signal loss stands out of the noise and it is in the mask; 0: too faint |
 | `component` | number of the mask's 26-connected component in array order (`scipy.ndimage.label`), 0 when invisible |
 | `region` | `lobar`, `deep` or `infratentorial` |
 | `contrast` | share of its signal that the darkest voxel loses, without noise |
-| `aetiology`, `place` | `amyloid`, `hypertensive` or `mixed`; where it was put, such as `grey-white border` |
+| `aetiology`, `place` | `amyloid`, `hypertensive` or `mixed`; where it was put: `tissue`, `grey-white border` or `beside a vein` |
 | `nearest_mimic`, `nearest_mimic_mm` | kind of the nearest thing that looks like one, and how far its surface is from the centre |
+
+`--anatomy DIR` takes FreeSurfer-style label maps (`*.nii.gz`, `*.nii`, `*.mgz`; voxels of about 1 mm, any orientation):
+aseg codes and cortical parcels; codes of SimNIBS and SynthSeg for skull, air, skin and veins are used where they are there,
+and made up around the brain where not. Nuclei that the labels lack are added by position. Unknown codes are taken as
+soft tissue and told, above 5 % of the brain refused.
 
 An anatomy belongs to one person: the average head is warped anew for each (`average-SEED-NUMBER`), of `--anatomy
 DIR` each person takes one label map, in the order of their names, and too few, or two alike, are refused. So test people

@@ -258,7 +258,8 @@ def _heading(scan: SimulatedScan, title: str) -> str:
         f"{protocol.field_strength_t:g} T, TE {echoes} ms, TR {protocol.repetition_time_ms:g} ms, "
         f"{protocol.flip_angle_deg:g} deg, {voxel} mm{tilt}, SNR {protocol.snr:g}\n"
         f"{person.age} years, {person.sex}; {visible} visible microbleeds, {len(scan.marks) - visible} too faint, "
-        f"{len(scan.contents.mimics)} mimics besides veins{moved}. The patient's right is on the left."
+        f"{len(scan.contents.mimics)} mimics besides vessels, which are not marked{moved}. "
+        "Only marks of the slices shown. The patient's right is on the left."
     )
 
 
