@@ -204,6 +204,7 @@ def plan_people(
         # A golden-ratio sequence: any run of people has each scanner about as often as its share says.
         position = (start + index * GOLDEN) % 1 * shares[-1]
         chosen.append(scanners[int(np.searchsorted(shares, position, side="right"))])
+    own = list(dict.fromkeys(scanner for scanner, _ in scanners))
     names = writer.subject_names([protocol for _, protocol in chosen], [protocol for _, protocol in scanners])
     return [
         Plan(
@@ -214,6 +215,8 @@ def plan_people(
             protocol,
             is_lesion_free(index, lesion_free_share),
             draw_aetiology(np.random.default_rng([seed, index, AETIOLOGY_STREAM]), profile.habits),
+            protocol.site if profile.sites_by_protocol else own.index(scanner) + 1,
+            writer.SESSION,
             maps[index].name if maps else f"average-{seed}-{index}",
             labelled,
         )

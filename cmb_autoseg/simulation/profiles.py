@@ -43,6 +43,8 @@ class Profile:
     lesion_free_share: float = 0.33
     """Of the people, those without any microbleed."""
     habits: Habits = field(default_factory=Habits)
+    sites_by_protocol: bool = False
+    """Protocols say the site, which the subjects' names tell; else each scanner is a site of its own."""
 
 
 def _mix(amyloid: float, hypertensive: float, mixed: float) -> dict[Aetiology, float]:
@@ -59,6 +61,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Demographics(70.0, 9.0, 0.5),
         lesion_free_share=0.31,
+        sites_by_protocol=True,
     ),
     # A memory clinic with whatever scanners it has.
     "bids": Profile(

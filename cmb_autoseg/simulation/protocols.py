@@ -9,6 +9,8 @@ from dataclasses import dataclass
 __all__ = ["PROTOCOLS", "Protocol"]
 
 Triple = tuple[float, float, float]
+LONG_REPETITION_MS = 200.0
+"""From here on a protocol excites slice by slice (2D); a 3D scan would take an hour."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Protocol:
     def echo_time_ms(self) -> float:
         """The last echo's time."""
         return self.echo_times_ms[-1]
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether slices are excited one by one."""
+        return self.repetition_time_ms >= LONG_REPETITION_MS
 
     @property
     def to_scanner(self) -> tuple[Triple, Triple, Triple]:

@@ -98,21 +98,21 @@ def person_truth(plan: Plan, scan: SimulatedScan, seed: int) -> Tables:
     moved = not np.array_equal(scan.t1w_shift, np.eye(4))
     return {
         "lesions": lesions,
-        "mimics": list(mimic_rows(plan.subject, scan)),
+        "mimics": list(mimic_rows(plan, scan)),
         "people": [_person_row(plan, scan, lesions, seed)],
         "points": [
             {
-                "subject": plan.subject,
+                **_visit(plan),
                 **_named(_ras(scan, point.point_mm)),
                 **dict(zip("ijk", point.voxel, strict=True)),
             }
             for point in raters.points(rng, scan.marks, scan.grid)
         ],
         "boxes": [
-            {"subject": plan.subject, **dict(zip(BOX_COLUMNS[2:], (*box.low, *box.high), strict=True))}
+            {**_visit(plan), **dict(zip(BOX_COLUMNS[2:], (*box.low, *box.high), strict=True))}
             for box in raters.boxes(rng, scan.marks, scan.grid)
         ],
-        "transforms": [_transform_row(plan.subject, scan.t1w_shift)] if moved else [],
+        "transforms": [_transform_row(plan, scan.t1w_shift)] if moved else [],
     }
 
 
@@ -140,7 +140,7 @@ def lesion_rows(plan: Plan, scan: SimulatedScan) -> Iterable[Row]:
         visible = _centre_mm(scan, mark.voxels) if mark.visible else (None, None, None)
         nearest = raters.nearest_mimic(lesion, scan.contents)
         yield {
-            "subject": plan.subject,
+            **_visit(plan),
             **_named(_ras(scan, lesion.centre_mm)),
             **_named(visible, "visible_"),
             "radius_mm": lesion.radius_mm,
@@ -157,11 +157,11 @@ def lesion_rows(plan: Plan, scan: SimulatedScan) -> Iterable[Row]:
         }
 
 
-def mimic_rows(subject: str, scan: SimulatedScan) -> Iterable[Row]:
+def mimic_rows(plan: Plan, scan: SimulatedScan) -> Iterable[Row]:
     """One row a mimic; a vessel is told by the middle of its course."""
     for mimic in scan.contents.mimics:
         yield {
-            "subject": subject,
+            **_visit(plan),
             "kind": mimic.kind.value,
             **_named(_ras(scan, mimic.centre_mm)),
             "radius_mm": mimic.radius_mm,
@@ -170,7 +170,7 @@ def mimic_rows(subject: str, scan: SimulatedScan) -> Iterable[Row]:
         }
     for tube in scan.contents.tubes:
         yield {
-            "subject": subject,
+            **_visit(plan),
             "kind": tube.kind.value,
             **_named(_ras(scan, tube.points_mm[len(tube.points_mm) // 2])),
             "radius_mm": float(tube.radius_mm.max()),
@@ -186,9 +186,9 @@ def _person_row(plan: Plan, scan: SimulatedScan, lesions: list[Row], seed: int) 
     tubes = [tube.kind for tube in scan.contents.tubes]
     calcifications = kinds.count(Kind.CALCIFICATION)
     return {
-        "subject": plan.subject,
+        **_visit(plan),
         "group": plan.group,
-        "site": protocol.site,
+        "site": plan.site,
         "age": scan.person.age,
         "sex": scan.person.sex,
         "vendor": plan.scanner.vendor,
@@ -211,10 +211,14 @@ def _person_row(plan: Plan, scan: SimulatedScan, lesions: list[Row], seed: int) 
     }
 
 
-def _transform_row(subject: str, transform: NDArray[np.float64]) -> Row:
+def _visit(plan: Plan) -> Row:
+    return {"subject": plan.subject, "session": plan.session}
+
+
+def _transform_row(plan: Plan, transform: NDArray[np.float64]) -> Row:
     names = TRANSFORM_COLUMNS[3:]
     values = map(float, transform[:3].ravel())
-    return {"subject": subject, "image": "t1w", **dict(zip(names, values, strict=True))}
+    return {**_visit(plan), "image": "t1w", **dict(zip(names, values, strict=True))}
 
 
 def _ras(scan: SimulatedScan, point_mm: Iterable[float]) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 import ast
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,8 +113,9 @@ def test_lesion_free_people_have_all_zero_masks(cohort):
 def test_share_of_lesion_free_people(people, share):
     free = [is_lesion_free(index, share) for index in range(people)]
     assert sum(free) == int(people * share + 0.5)
-    for start in range(people - 7):
-        assert sum(free[start : start + 8]) >= int(8 * share)
+    for start in range(people):
+        for end in range(start + 1, people + 1):
+            assert abs(sum(free[start:end]) - (end - start) * share) < 1
 
 
 def test_same_seed_same_bytes_and_a_person_does_not_hang_on_the_number_of_people(
@@ -143,6 +145,22 @@ def test_protocols_are_mixed_by_share_and_do_not_hang_on_the_number_of_people(la
     assert [plan.scanner for plan in plan_people(9, 0, layout, None, 6, share)] != [p.scanner for p in fewer] or (
         len(shares) == 1
     )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_scanner_is_at_a_site_of_its_own(layout):
+    plans = plan_people(40, 0, layout, None, 5, 0.3)
+    sites = {plan.scanner: plan.site for plan in plans}
+    assert sorted(sites.values()) == list(range(1, len(PROFILES[layout].scanners) + 1))
+    assert all(plan.site == sites[plan.scanner] for plan in plans)
+    if layout == "valdo":
+        assert all(plan.subject[4] == str(plan.site) for plan in plans)
+
+
+def test_long_repetition_times_are_those_of_2d_scans(tiny):
+    flat = {name for name, protocol in PROTOCOLS.items() if protocol.is_2d}
+    assert flat == {"valdo_1", "valdo_3", "adni_gre", "thick_5mm"}
+    assert replace(tiny, repetition_time_ms=200.0).is_2d
 
 
 def test_every_profile_names_protocols_that_there_are():

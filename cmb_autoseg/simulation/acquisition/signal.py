@@ -38,8 +38,6 @@ COARSEST_MM = (0.5, 0.5, 1.0)
 """The signal grid is at least this fine, too."""
 EXTRA_SLICES = 3
 """Beyond either end of a 3D slab: slab oversampling, acquired and thrown away."""
-LONG_REPETITION_MS = 200.0
-"""From here on a protocol excites slice by slice (2D); a 3D scan would take an hour."""
 PROFILE_EDGE = 0.12
 """Width of a 2D slice's edge (one standard deviation) as a share of its thickness."""
 SLAB = 4
@@ -93,7 +91,7 @@ def sampling(protocol: Protocol, device: torch.device) -> Sampling:
         factor = max(FINER, math.ceil(step / COARSEST_MM[axis] - 1e-6))
         shape.append(n * factor)
         spacing.append(step / factor)
-    excite = _excited_slices if protocol.repetition_time_ms >= LONG_REPETITION_MS else _encoded_slices
+    excite = _excited_slices if protocol.is_2d else _encoded_slices
     start_mm, step_mm, weights = excite(protocol, scan)
     grid = Grid(
         (shape[0], shape[1], weights.shape[1]),

@@ -14,14 +14,24 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.files import write_json, write_text
 from cmb_autoseg.geometry import Volume, write_volume
-from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_names, grey_values
+from cmb_autoseg.simulation.layouts.case import (
+    T1W_ECHO_MS,
+    T1W_FLIP_DEG,
+    T1W_REPETITION_MS,
+    Case,
+    Plan,
+    card_head,
+    counted_names,
+    grey_values,
+)
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "SESSION", "finish", "subject_names", "write_scan"]
 
 OWN_NAMES = re.compile(r"sub-\d{4}|dataset_description\.json|participants\.json|README|\.bidsignore|derivatives")
 IMAGES = ("mag", "phase", "swi", "minip", "qsm", "t1w")
+SESSION = None
 BIDS_VERSION = "1.10.0"
 MASKS = Path("derivatives") / "microbleeds"
 
@@ -74,7 +84,8 @@ def _images(scan: SimulatedScan) -> Iterator[tuple[str, NDArray[Any], dict[str, 
     projection = {"ImageType": ["DERIVED", "PRIMARY", "MINIMUM", "MNIP"], "SlicesProjected": protocol.minip_slices}
     yield "acq-swi_rec-mIP_T2starw", grey_values(scan.images["minip"]), {**last, **projection}
     yield "Chimap", scan.images["qsm"], {"MagneticFieldStrength": protocol.field_strength_t, "Units": "ppm"}
-    yield "T1w", grey_values(scan.images["t1w"]), {"MagneticFieldStrength": protocol.field_strength_t}
+    t1w = _spoiled_echo(T1W_ECHO_MS, T1W_REPETITION_MS, T1W_FLIP_DEG, False)
+    yield "T1w", grey_values(scan.images["t1w"]), {"MagneticFieldStrength": protocol.field_strength_t, **t1w}
 
 
 def _scanner(plan: Plan) -> dict[str, Any]:
@@ -86,16 +97,21 @@ def _scanner(plan: Plan) -> dict[str, Any]:
 
 
 def _timing(protocol: Protocol, echo_time_ms: float) -> dict[str, Any]:
-    thick = protocol.repetition_time_ms > 200
     return {
         "MagneticFieldStrength": protocol.field_strength_t,
+        **_spoiled_echo(echo_time_ms, protocol.repetition_time_ms, protocol.flip_angle_deg, protocol.is_2d),
+        "ProtocolName": protocol.name,
+    }
+
+
+def _spoiled_echo(echo_time_ms: float, repetition_time_ms: float, flip_angle_deg: float, is_2d: bool) -> dict[str, Any]:
+    return {
         "EchoTime": round(echo_time_ms / 1000, 6),
-        "RepetitionTimeExcitation": round(protocol.repetition_time_ms / 1000, 6),
-        "FlipAngle": protocol.flip_angle_deg,
-        "MRAcquisitionType": "2D" if thick else "3D",
+        "RepetitionTimeExcitation": round(repetition_time_ms / 1000, 6),
+        "FlipAngle": flip_angle_deg,
+        "MRAcquisitionType": "2D" if is_2d else "3D",
         "ScanningSequence": "GR",
         "PulseSequenceType": "Spoiled gradient echo",
-        "ProtocolName": protocol.name,
     }
 
 

@@ -17,10 +17,11 @@ from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_n
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "SESSION", "finish", "subject_names", "write_scan"]
 
 OWN_NAMES = re.compile(r"images|labels|classes\.txt|slices")
 IMAGES = ("swi",)
+SESSION = None
 QUALITY = 92
 MARGIN_VOXELS = 1
 """Readers draw boxes around a lesion, not through its edge."""

@@ -18,6 +18,9 @@ from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
 __all__ = [
+    "T1W_ECHO_MS",
+    "T1W_FLIP_DEG",
+    "T1W_REPETITION_MS",
     "Case",
     "Layout",
     "Plan",
@@ -27,6 +30,10 @@ __all__ = [
     "visible_centres",
     "visible_centres_mm",
 ]
+
+
+T1W_REPETITION_MS, T1W_ECHO_MS, T1W_FLIP_DEG = 8.0, 3.0, 18.0
+"""Nominal timing of T1w, a 3D spoiled gradient echo, for headers; a little of it varies from person to person."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,10 @@ class Plan:
     lesion_free: bool
     aetiology: Aetiology
     """What makes this person's microbleeds; of lesion-free people, what would."""
+    site: int
+    """Number of the place where the person is scanned."""
+    session: str | None
+    """As the layout's card calls the visit; None: it has no word for one."""
     anatomy: str
     """Whose head it is: a label map's name, or the average head with this person's own warp."""
     labelled: bool
@@ -68,7 +79,7 @@ class Case:
             "age": self.age,
             "sex": self.sex,
             "group": self.plan.group,
-            "site": protocol.site,
+            "site": self.plan.site,
             "vendor": self.plan.scanner.vendor,
             "scanner": self.plan.scanner.model,
             "field_strength_t": f"{protocol.field_strength_t:.1f}",
@@ -89,6 +100,11 @@ class Layout(Interface):
     @property
     def IMAGES(self) -> tuple[str, ...]:
         """Those of a scan's images that are written."""
+        ...
+
+    @property
+    def SESSION(self) -> str | None:
+        """What the card calls the only visit of each person; None where names have no word for it."""
         ...
 
     def subject_names(self, protocols: Sequence[Protocol], mix: Sequence[Protocol]) -> list[str]:

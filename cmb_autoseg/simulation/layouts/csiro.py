@@ -27,12 +27,13 @@ from cmb_autoseg.simulation.layouts.case import (
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "SESSION", "finish", "subject_names", "write_scan"]
 
 SHARE = "PublicDataShare_2020"
 WITH, WITHOUT, UNLABELLED = "rCMB_DefiniteSubject", "NoCMBSubject", "UnlabelledSubject"
 OWN_NAMES = re.compile(SHARE)
 IMAGES = ("swi",)
+SESSION = None
 LONG_AGO = datetime(2020, 1, 1)
 
 

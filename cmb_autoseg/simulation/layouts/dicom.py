@@ -18,17 +18,26 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
-from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_names
+from cmb_autoseg.simulation.layouts.case import (
+    T1W_ECHO_MS,
+    T1W_FLIP_DEG,
+    T1W_REPETITION_MS,
+    Case,
+    Plan,
+    card_head,
+    counted_names,
+)
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 from cmb_autoseg.simulation.tissue import GAMMA_HZ_PER_T
 
-__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "SESSION", "finish", "subject_names", "write_scan"]
 
 OWN_NAMES = re.compile(r"SIMULATED|masks")
 IMAGES = ("mag", "phase", "swi", "minip", "t1w")
 ROOT = "SIMULATED"
-DATE, TIME = "20200101", "120000"
+SESSION = DATE = "20200101"
+TIME = "120000"
 WHITE = 4095
 """Largest grey value: 12 bits."""
 MANUFACTURERS = {"Siemens": "SIEMENS", "GE": "GE MEDICAL SYSTEMS", "Philips": "Philips Medical Systems"}
@@ -46,7 +55,7 @@ class _Series:
     """Shape (i, j, k, echo)."""
     slope: float = 1.0
     intercept: float = 0.0
-    sequence: str = "GR"
+    is_t1w: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ def _all_series(scan: SimulatedScan) -> Iterator[_Series]:
     minip = (images["minip"] * gain)[..., None]
     yield _Series(5, "mIP_Images_SW", ("DERIVED", "PRIMARY", "MNIP", "SWI"), _stored(minip))
     t1w = images["t1w"] * min(1.0, WHITE / max(float(images["t1w"].max()), 1.0))
-    yield _Series(6, "MPRAGE", ("ORIGINAL", "PRIMARY", "M", "ND"), _stored(t1w[..., None]), sequence="GR\\IR")
+    yield _Series(6, "T1_SPGR", ("ORIGINAL", "PRIMARY", "M", "ND"), _stored(t1w[..., None]), is_t1w=True)
 
 
 def _stored(image: NDArray[Any]) -> NDArray[np.uint16]:
@@ -181,22 +190,22 @@ def _study(visit: _Visit, series: _Series) -> dict[str, Any]:
 def _timing(protocol: Protocol, series: _Series, echo: int) -> dict[str, Any]:
     last = series.stored.shape[3] == 1
     time_ms = protocol.echo_time_ms if last else protocol.echo_times_ms[echo]
-    is_t1w = "IR" in series.sequence
+    is_2d = protocol.is_2d and not series.is_t1w
     return {
-        "ScanningSequence": series.sequence.split("\\"),
+        "ScanningSequence": "GR",
         "SequenceVariant": "SP",
+        "SequenceName": f"*fl{2 if is_2d else 3}d1",
         "ScanOptions": "",
-        "MRAcquisitionType": "2D" if protocol.repetition_time_ms > 200 else "3D",
-        "EchoTime": _ds(3.0 if is_t1w else time_ms),
+        "MRAcquisitionType": "2D" if is_2d else "3D",
+        "EchoTime": _ds(T1W_ECHO_MS if series.is_t1w else time_ms),
         "EchoNumbers": 1 if last else echo + 1,
         "EchoTrainLength": 1,
-        "RepetitionTime": _ds(2300.0 if is_t1w else protocol.repetition_time_ms),
-        "FlipAngle": _ds(9.0 if is_t1w else protocol.flip_angle_deg),
+        "RepetitionTime": _ds(T1W_REPETITION_MS if series.is_t1w else protocol.repetition_time_ms),
+        "FlipAngle": _ds(T1W_FLIP_DEG if series.is_t1w else protocol.flip_angle_deg),
         "MagneticFieldStrength": _ds(protocol.field_strength_t),
         "ImagingFrequency": _ds(GAMMA_HZ_PER_T * 1e-6 * protocol.field_strength_t),
         "ImagedNucleus": "1H",
         "NumberOfAverages": "1",
-        **({"InversionTime": _ds(900.0)} if is_t1w else {}),
     }
 
 
@@ -260,7 +269,7 @@ images:
   T2STAR: {role: gre_mag, dicom: {SeriesDescription: "Axial_T2_STAR"}}
   PHASE: {role: gre_phase, optional: true, dicom: {SeriesDescription: "Axial_T2_STAR_Pha"}}
   SWI: {role: swi, optional: true, dicom: {SeriesDescription: "SWI_Images"}}
-  T1: {role: t1, optional: true, dicom: {SeriesDescription: "MPRAGE"}}
+  T1: {role: t1, optional: true, dicom: {SeriesDescription: "T1_SPGR"}}
 meta:
   participants: {path: participants.tsv, key: sub}
   split: {from: group}

@@ -24,10 +24,11 @@ from cmb_autoseg.simulation.layouts.case import (
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "SESSION", "finish", "subject_names", "write_scan"]
 
 OWN_NAMES = re.compile(r"nii|ground_truth")
 IMAGES = ("swi",)
+SESSION = None
 MAT_TEXT = b"MATLAB 5.0 MAT-file, simulated by cmb_simulate"
 
 

@@ -21,10 +21,12 @@ from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_n
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "SESSION", "finish", "subject_names", "write_scan"]
 
 OWN_NAMES = re.compile(r"\d{7}_2025[12]_2_0\.zip|readings")
 IMAGES = ("mag", "phase", "swi", "t1w")
+SESSION = "2"
+"""The imaging visit, the third of all."""
 PHASE_STEPS = 4096
 """A phase of pi."""
 
@@ -35,10 +37,10 @@ def subject_names(protocols: Sequence[Protocol], mix: Sequence[Protocol]) -> lis
 
 def write_scan(out: Path, plan: Plan, scan: SimulatedScan) -> None:
     """Write the two archives of one visit, and the mask."""
-    _write_zip(out / f"{plan.subject}_20251_2_0.zip", _susceptibility(scan), scan)
-    _write_zip(out / f"{plan.subject}_20252_2_0.zip", [("T1/T1.nii.gz", scan.images["t1w"])], scan)
+    _write_zip(out / f"{plan.subject}_20251_{SESSION}_0.zip", _susceptibility(scan), scan)
+    _write_zip(out / f"{plan.subject}_20252_{SESSION}_0.zip", [("T1/T1.nii.gz", scan.images["t1w"])], scan)
     if plan.labelled:
-        path = out / "readings" / f"{plan.subject}_2_0_CMB.nii.gz"
+        path = out / "readings" / f"{plan.subject}_{SESSION}_0_CMB.nii.gz"
         write_volume(path, Volume(scan.mask, scan.affine), np.uint8)
 
 

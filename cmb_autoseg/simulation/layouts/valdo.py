@@ -16,10 +16,11 @@ from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, grey_valu
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
-__all__ = ["IMAGES", "OWN_NAMES", "finish", "subject_names", "write_scan"]
+__all__ = ["IMAGES", "OWN_NAMES", "SESSION", "finish", "subject_names", "write_scan"]
 
 OWN_NAMES = re.compile(r"sub-\d{3}")
 IMAGES = ("mag", "swi", "t1w")
+SESSION = None
 
 
 def subject_names(protocols: Sequence[Protocol], mix: Sequence[Protocol]) -> list[str]:

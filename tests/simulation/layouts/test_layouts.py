@@ -276,6 +276,42 @@ def test_dicom_files_are_whole_and_say_that_nobody_was_scanned(tmp_path):
         assert abs(rows[:3] @ rows[3:]) < 1e-6
 
 
+def test_headers_of_t1w_say_a_spoiled_gradient_echo(tmp_path):
+    import pydicom
+
+    folder = simulated(tmp_path / "c", "dicom", people=1) / "SIMULATED"
+    (first, *_) = sorted(folder.glob("*/T1_SPGR/*/*/*.dcm"))
+    header = pydicom.dcmread(first)
+    assert "InversionTime" not in header
+    assert (header.ScanningSequence, header.SequenceName, header.MRAcquisitionType) == ("GR", "*fl3d1", "3D")
+    timing = float(header.RepetitionTime), float(header.EchoTime), float(header.FlipAngle)
+    assert timing == (8.0, 3.0, 18.0)
+
+    out = simulated(tmp_path / "b", "bids", people=1)
+    (path,) = out.glob("sub-*/anat/*_T1w.json")
+    sidecar = read_json(path)
+    assert (sidecar["RepetitionTimeExcitation"], sidecar["EchoTime"], sidecar["FlipAngle"]) == (0.008, 0.003, 18.0)
+    assert sidecar["PulseSequenceType"] == "Spoiled gradient echo"
+    assert sidecar["MRAcquisitionType"] == "3D"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_truth_names_the_visit_as_the_files_do(layout, tmp_path):
+    out = simulated(tmp_path / "c", layout, "--misalign" if layout in ("ukb", "dicom") else "--lesion-free-share=0")
+    session = {"ukb": "2", "dicom": "20200101"}.get(layout, "n/a")
+    tables = sorted((out / "truth").rglob("*.tsv"))
+    assert len(tables) == 5 + (session != "n/a")
+    for table in tables:
+        rows = read_tsv(table)
+        assert {row["session"] for row in rows} == {session}, table
+        assert {row["subject"] for row in rows} <= {row["participant_id"] for row in read_tsv(out / "participants.tsv")}
+    assert ("{ses" in (out / "card.yaml").read_text() or "ses:" in (out / "card.yaml").read_text()) == (
+        session != "n/a"
+    )
+    if layout == "ukb":
+        assert (out / f"9000001_20251_{session}_0.zip").exists()
+
+
 def test_boxes_cover_the_dark_spots_of_the_pictures(tmp_path):
     from PIL import Image
 
