@@ -108,5 +108,5 @@ def test_calcifications_grow_with_age(around, person):
 def test_a_slab_beside_the_brain_is_refused(head, person):
     above = Protocol("above", 3.0, (20.0,), (1.0, 1.0, 2.0), (64, 64, 8), (0.0, -18.0, 160.0), snr=30.0)
 
-    with pytest.raises(InputError, match=r"protocol above: .* move centre_mm"):
+    with pytest.raises(InputError, match=r"protocol above: .* holds no brain tissue; move .*centre_mm"):
         draw_contents(np.random.default_rng(0), head, person, above, Habits(), lesion_free=False)
