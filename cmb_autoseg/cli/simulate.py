@@ -45,7 +45,7 @@ def build_parser() -> Parser:
         ),
     )
     where = parser.add_argument_group("output")
-    add_option(where, "-o", type=Path, required=True, metavar="OUT", help="a new or empty folder")
+    add_option(where, "-o", type=Path, required=True, metavar="OUT", help="a new or empty folder, or one to go on with")
     add_option(
         where,
         "--layout",

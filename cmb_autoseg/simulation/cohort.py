@@ -13,9 +13,9 @@ import torch
 
 from cmb_autoseg import __version__
 from cmb_autoseg.errors import InputError, OutputError
-from cmb_autoseg.files import file_digest, read_json, text_digest, write_json, write_tsv
+from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest, write_json, write_tsv
 from cmb_autoseg.locking import own_folder
-from cmb_autoseg.progress import track
+from cmb_autoseg.progress import log, track
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import draw_aetiology
@@ -96,13 +96,13 @@ def simulate_cohort(
 ) -> CohortSummary:
     """Simulate people and write their scans, labels, card and truth under `out`.
 
-    An interrupted run goes on where it stopped; a finished cohort is made anew.
+    An interrupted run goes on where it stopped, and a finished cohort of the same arguments is left as it is.
 
     Person k is the same in every cohort of the same seed, layout, protocols, anatomies and lesion-free
     share, however many people it has. The same arguments give the same bytes on the same kind of device.
 
     Args:
-        out: a new or empty folder, or one that holds an earlier simulated cohort, which is replaced.
+        out: a new or empty folder, or one that holds this very simulation, finished or not.
         people: how many in all.
         test_people: how many of them, the last ones, the card declares as test.
         layout: one of `layouts.LAYOUTS`.
@@ -119,7 +119,7 @@ def simulate_cohort(
 
     Raises:
         InputError: an argument is out of range, there are fewer label maps than people, or `out` holds
-            something else.
+            something else, be it another simulation.
         OutputError: `out` cannot be written.
     """
     writer, profile = _layout(layout)
@@ -139,8 +139,11 @@ def simulate_cohort(
     tables: list[Tables] = []
     cases: list[Case] = []
     with own_folder(out, "cmb_simulate"):
-        if not _is_unfinished(out, settings):
-            _clear(out, settings)
+        _refuse_other_settings(out, settings)
+        if (out / CARD).is_file():
+            log(f"{out}: simulated already with these settings, left as it is")
+            return _summary(out, layout, test_people)
+        write_json(out / MARKER, {"simulated": True, "by": "cmb_simulate", "settings": settings})
         open_log(out)
         for plan in track(plans, "Simulating"):
             record = out / RECORDS / f"{plan.subject}.json"
@@ -169,15 +172,14 @@ def simulate_cohort(
         write_tsv(out / "participants.tsv", PARTICIPANT_COLUMNS, [case.participant for case in cases])
         writer.finish(out, cases, labelled)
         shutil.rmtree(out / RECORDS)
-    return _summary(out, layout, test_people, tables)
+    return _summary(out, layout, test_people)
 
 
-def _summary(out: Path, layout: str, test_people: int, tables: Sequence[Tables]) -> CohortSummary:
-    rows = [row for person in tables for row in person["people"]]
-    free = sum(row["n_lesions"] == 0 for row in rows)
-    visible = sum(row["n_visible"] for row in rows)
-    lesions = sum(row["n_lesions"] for row in rows)
-    return CohortSummary(out, layout, len(rows), test_people, free, visible, lesions - visible)
+def _summary(out: Path, layout: str, test_people: int) -> CohortSummary:
+    rows = read_tsv(out / "truth" / "people.tsv")
+    lesions = [int(row["n_lesions"]) for row in rows]
+    visible = sum(int(row["n_visible"]) for row in rows)
+    return CohortSummary(out, layout, len(rows), test_people, lesions.count(0), visible, sum(lesions) - visible)
 
 
 def plan_people(
@@ -344,8 +346,10 @@ def _draw(path: Path, scan: SimulatedScan) -> None:
 
 
 MARKER = "truth/simulation.json"
+CARD = "card.yaml"
+"""Written last: a folder that has it is a finished cohort."""
 RECORDS = "truth/finished"
-SHARED_NAMES = ("card.yaml", "participants.tsv", "truth", "logs", "montage")
+SHARED_NAMES = (CARD, "participants.tsv", "truth", "logs", "montage")
 
 
 def _refuse_foreign(out: Path, writer: Layout) -> None:
@@ -361,20 +365,13 @@ def _refuse_foreign(out: Path, writer: Layout) -> None:
         )
 
 
-def _is_unfinished(out: Path, settings: str) -> bool:
-    """Whether the folder holds the same cohort, interrupted: the card, which comes last, is not there."""
+def _refuse_other_settings(out: Path, settings: str) -> None:
+    """Refuse a folder with a simulation that this one would have to take away."""
     marker = out / MARKER
-    if not marker.is_file() or (out / "card.yaml").exists():
-        return False
-    return bool(read_json(marker).get("settings") == settings)
-
-
-def _clear(out: Path, settings: str) -> None:
-    """Take away an earlier simulated cohort; without its card, which goes first, a half-cleared folder is none."""
-    for name in sorted(_contents(out), key=lambda name: (name != "card.yaml", name == "truth")):
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_json(out / MARKER, {"simulated": True, "by": "cmb_simulate", "settings": settings})
+    if marker.is_file() and read_json(marker).get("settings") != settings:
+        raise InputError(
+            f"-o {out}: holds a simulation of other settings or of another version; choose a new folder, or delete it"
+        )
 
 
 def _contents(out: Path) -> list[str]:

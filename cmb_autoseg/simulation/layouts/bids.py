@@ -161,6 +161,7 @@ status: verified
 extends: bids
 root: .
 licence: {id: CC0-1.0, redistribute: true}
+images: {swi: null, SWI_magnitude: null, T2w: null, FLAIR: null}  # not simulated under these names
 meta:
   participants: {path: participants.tsv, key: sub}
   split: {from: group}

@@ -18,11 +18,22 @@ from .test_layouts import digests
 pytestmark = pytest.mark.usefixtures("made_up")
 
 
-def test_an_earlier_cohort_is_replaced_whole(tmp_path):
+def test_a_finished_cohort_is_left_and_another_refused(tmp_path, capsys):
     out = tmp_path / "cohort"
-    assert main(["-o", str(out), "-n", "2", "--protocol", "flat"]) == 0
-    assert main(["-o", str(out), "-n", "1", "--protocol", "flat"]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["card.yaml", "logs", "participants.tsv", "sub-101", "truth"]
+    two = ["-o", str(out), "-n", "2", "--protocol", "flat"]
+    assert main(two) == 0
+    first, told = digests(out), capsys.readouterr().out
+
+    assert main(two) == 0
+    again = capsys.readouterr()
+    assert "simulated already with these settings, left as it is" in again.err
+    assert again.out == told
+    assert digests(out) == first
+
+    for other in (["-o", str(out), "-n", "1", "--protocol", "flat"], [*two, "--seed", "1"]):
+        assert main(other) == 2
+        assert "holds a simulation of other settings or of another version" in capsys.readouterr().err
+    assert digests(out) == first
 
 
 def test_a_folder_with_anything_else_is_refused_untouched(tmp_path, capsys):
@@ -209,6 +220,3 @@ def test_an_interrupted_run_goes_on_where_it_stopped(layout, tmp_path, monkeypat
     assert main(["-o", str(tmp_path / "parts"), *arguments]) == 0
     assert done == [0, 1, -1, 2, 3]
     assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
-    done[:] = [0, 0, 0]
-    assert main(["-o", str(tmp_path / "parts"), *arguments, "--seed", "5"]) == 0
-    assert done == [0, 0, 0, 0, 1, 2, 3]
