@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
@@ -134,3 +135,10 @@ def environment_without_tool_variables(monkeypatch):
     for name in list(os.environ):
         if name.startswith("nnUNet_") or name == "CMB_WORKSPACE":
             monkeypatch.delenv(name)
+
+
+def reference_generator():
+    spec = spec_from_file_location("generate_reference", DOCS / "generate_reference.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

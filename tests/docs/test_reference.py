@@ -1,10 +1,15 @@
-"""The reference of simulated cohorts explains every column of the truth."""
+"""The reference pages say what the code does."""
 
 import re
 
 from cmb_autoseg.simulation.truth import LESION_COLUMNS
 
-from .blocks import DOCS
+from .blocks import DOCS, reference_generator
+
+
+def test_reference_is_what_the_code_says():
+    for name, page in reference_generator().PAGES.items():
+        assert (DOCS / "reference" / name).read_text() == page(), f"{name}: run python docs/generate_reference.py"
 
 
 def test_every_column_of_the_lesions_is_explained_in_order():
