@@ -27,7 +27,7 @@ def build_parser() -> Parser:
         "Simulate people with and without microbleeds, and write their scans as a real cohort would come.",
         epilog(
             {
-                "cmb_simulate -o cohort -n 20 --protocol small": "twenty people, the quickest: about 15 seconds each",
+                "cmb_simulate -o cohort -n 20 --protocol small": "twenty people, the quickest: about 20 seconds each",
                 "cmb_simulate -o cohort -n 28 --n-test 8 --protocol valdo_3 --seed 1": (
                     "eight of them for the test, 1 x 1 x 3 mm"
                 ),
