@@ -99,7 +99,8 @@ def simulate_cohort(
     An interrupted run goes on where it stopped, and a finished cohort of the same arguments is left as it is.
 
     Person k is the same in every cohort of the same seed, layout, protocols, anatomies and lesion-free
-    share, however many people it has. The same arguments give the same bytes on the same kind of device.
+    share, however many people it has. The same arguments give the same bytes on the
+    same machine with the same number of threads.
 
     Args:
         out: a new or empty folder, or one that holds this very simulation, finished or not.
