@@ -11,13 +11,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, text_digest, write_json
 
 __all__ = [
+    "DERIVED_ROLES",
     "SUSCEPTIBILITY_ROLES",
+    "Affine",
+    "BrainMaskSource",
+    "BrainNetworkSettings",
     "Case",
     "CaseFingerprint",
     "Fingerprint",
@@ -34,7 +38,10 @@ __all__ = [
     "PrepSettings",
     "Reason",
     "Record",
+    "RegistrationBounds",
     "Role",
+    "StepRecord",
+    "TableRows",
     "Topology",
     "TrainingRange",
     "Triple",
@@ -43,6 +50,7 @@ __all__ = [
 T = TypeVar("T")
 Triple = tuple[T, T, T]
 Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Role(StrEnum):
@@ -55,10 +63,16 @@ class Role(StrEnum):
     T1 = "t1"
     T2 = "t2"
     FLAIR = "flair"
+    FRST = "frst"
+    LOCAL_PHASE = "local_phase"
+    QSM_SIGN = "qsm_sign"
 
 
 SUSCEPTIBILITY_ROLES = (Role.SWI, Role.GRE_MAG, Role.QSM)
 """Roles in which a microbleed is visible, in the order in which one is chosen as reference grid."""
+
+DERIVED_ROLES = (Role.FRST, Role.LOCAL_PHASE, Role.QSM_SIGN)
+"""Channels that preparation makes of other sequences; no file has such a role."""
 
 
 class Record(BaseModel):
@@ -106,11 +120,27 @@ class Record(BaseModel):
         return text_digest(json.dumps(self.model_dump(mode="json"), sort_keys=True))
 
 
+Row = tuple[float, float, float, float]
+Affine = tuple[Row, Row, Row, Row]
+"""Voxel indices (i, j, k, 1) to RAS millimetres, row by row."""
+
+
 class ImageSource(Record):
-    """One sequence of one case: the file, and which echo of it."""
+    """One sequence of one case: its file or files, and which volume of them."""
 
     path: str
+    """A file; `ARCHIVE!/MEMBER`; of several files the folder that messages name."""
+    kind: Literal["volume", "dicom", "pictures"] = "volume"
+    """One volume file; the files of a DICOM series; 2D pictures, one a slice."""
+    files: tuple[str, ...] = ()
+    """Of a DICOM series or of pictures, these in the order of slices; "" where a slice is absent."""
     echo: int | None = None
+    part: Literal["magnitude", "phase"] | None = None
+    """Of a DICOM series that holds both."""
+    variable: str | None = None
+    """Of a .mat file: the array's name; None where it holds one volume."""
+    affine: Affine | None = None
+    """The geometry of formats that hold none (.mat, pictures)."""
     copy_geometry_from: Role | None = None
     """Take the affine of this sequence instead of the file's own (same shape needed)."""
 
@@ -118,24 +148,106 @@ class ImageSource(Record):
 class LabelSource(Record):
     """Where the microbleeds of one case are marked."""
 
-    kind: Literal["mask", "points"]
+    kind: Literal["mask", "points", "boxes", "reviewed"]
+    """`reviewed`: somebody looked and found no microbleed; there is nothing to read."""
     path: str
-    values: dict[str, int] = Field(default_factory=dict)
-    """Mask: name of each label to its integer; `cmb` is the one that counts."""
+    """As in `ImageSource`; of `reviewed` the file that says so, or what else does."""
+    raters: dict[str, str] = Field(default_factory=dict)
+    """Further readings: rater to path; `path` is then the first of them."""
+    combine: Literal["union", "majority"] = "union"
+    """A voxel counts when one reader marked it, or more than half of them."""
+    files: tuple[str, ...] = ()
+    """Boxes in pictures: the file of each slice of the reference, in its order; "" where a slice has none."""
+    pictures: tuple[str, ...] = ()
+    """Boxes in pictures: the picture of each slice, by which COCO finds its boxes."""
+    values: dict[str, int | str] = Field(default_factory=dict)
+    """Mask: name of each label to its integer; boxes: to its class's number or name; `cmb` is what counts."""
+    variable: str | None = None
+    """Of a .mat file: the array of points, or of the mask."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Points: names of the columns that hold x, y, z and, if there is one, radius_mm."""
+    sheet: str | None = None
+    """Of an .xlsx file; None for the first."""
+    rows: "TableRows | None" = None
+    """Of a table of many cases: which rows are this case's."""
     space: Literal["ras_mm", "lps_mm", "voxel0", "voxel1"] = "ras_mm"
     radius_mm: float = 1.5
+    format: Literal["yolo", "voc", "coco", "table"] | None = None
+    """Of boxes."""
+    grid: Role | None = None
+    """The sequence on whose grid the mask, voxels or boxes are; None for the reference."""
     resample: Literal["refuse", "nearest"] = "refuse"
     """What to do with a mask whose grid is not its image's."""
+
+
+class TableRows(Record):
+    """The rows of one case in a table of many."""
+
+    column: str
+    equals: str
+    wide: bool = False
+    """One row a case: x, y, z of one point after the other follow in its cells; else a row a point."""
+
+
+class BrainMaskSource(Record):
+    """A brain mask that comes with the cohort."""
+
+    source: ImageSource
+    grid: Role | None = None
+    """The sequence on whose grid it is; None for the reference."""
+
+
+class BrainNetworkSettings(Record):
+    """Where the weights of HD-BET's network are."""
+
+    folder: str
+    """With dataset.json, plans.json and fold_all/checkpoint_final.pth."""
+    sha256: str | None = None
+    """Of the checkpoint; None takes whatever is there and writes its digest down."""
+
+
+class RegistrationBounds(Record):
+    """What a co-registration of two sequences of one person may come to; more is refused."""
+
+    max_translation_mm: Annotated[float, Field(gt=0)] = 40.0
+    max_rotation_deg: Annotated[float, Field(gt=0)] = 30.0
+    max_scale: Annotated[float, Field(gt=1)] = 1.1
+    min_overlap: Probability = 0.7
+    min_information: Annotated[float, Field(ge=0)] = 0.1
 
 
 class PrepSettings(Record):
     """How `prepare_case` treats a scan; part of a card under `prep`, stored with the model."""
 
-    brain: Literal["auto", "already_masked", "classical", "none"] = "auto"
-    """`auto` takes the zero background of an already stripped scan, else the classical mask."""
     nan: Literal["repair", "refuse"] = "repair"
+    distortion: str | None = None
+    """Name of an installed correction of susceptibility distortion; None for none."""
+    brain: Literal["auto", "given", "already_masked", "hd_bet", "classical", "none"] = "auto"
+    """`auto`: a given mask, else the zero background of a stripped scan, else HD-BET where its weights are named,
+    else the classical mask."""
+    hd_bet: BrainNetworkSettings | None = None
+    reference: Role | None = None
+    """The sequence whose grid the case lives on; None for the first susceptibility sequence."""
+    coregister: Literal["affine", "rigid", "header", "refuse"] = "affine"
+    """How sequences come to the reference's grid: co-registered, by their headers alone, or not at all."""
+    coregister_when: Literal["other_grid", "always"] = "other_grid"
+    """`always` co-registers sequences that share the reference's grid, too."""
+    registration: RegistrationBounds = RegistrationBounds()
+    bias: Literal["none", "n4"] = "none"
+    derived: tuple[Literal[Role.FRST, Role.LOCAL_PHASE, Role.QSM_SIGN], ...] = ()
+    """Further channels that are made of the sequences."""
+    frst_radii_mm: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0, 1.5, 2.0, 2.5, 3.0)
+    normalize: Literal["none", "zscore"] = "none"
+    """Per sequence inside the brain; the network's input is normalized in any case."""
+
+
+class StepRecord(Record):
+    """What one step of `prepare_case` did."""
+
+    step: str
+    decision: str
+    """In plain words."""
+    figures: dict[str, float] = Field(default_factory=dict)
 
 
 class Case(Record):
@@ -147,6 +259,7 @@ class Case(Record):
     session: str | None = None
     images: dict[Role, ImageSource]
     label: LabelSource | None = None
+    brain_mask: BrainMaskSource | None = None
     split: Literal["train", "test"] = "train"
     prep: PrepSettings = PrepSettings()
     meta: dict[str, str] = Field(default_factory=dict)
@@ -156,11 +269,10 @@ class Case(Record):
 
     @property
     def reference_role(self) -> Role:
-        """The sequence whose grid the case lives on: the first susceptibility role it has."""
+        """The sequence whose grid the case lives on: the card's, else the first susceptibility role it has."""
+        if self.prep.reference in self.images:
+            return self.prep.reference
         return next((role for role in SUSCEPTIBILITY_ROLES if role in self.images), next(iter(self.images)))
-
-
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Lesion(Record):

@@ -97,7 +97,7 @@ def _init(folder: Path, out: Path | None) -> int:
 
 
 def _check(cards: Sequence[str], count_lesions: bool) -> int:
-    from cmb_autoseg.dataset_conversion.card import parse_card
+    from cmb_autoseg.dataset_conversion.card_file import parse_card
     from cmb_autoseg.dataset_conversion.resolver import find_cases
     from cmb_autoseg.progress import log, report
 
@@ -122,7 +122,7 @@ def _check(cards: Sequence[str], count_lesions: bool) -> int:
 
 
 def _list() -> int:
-    from cmb_autoseg.dataset_conversion.card import parse_card, shipped_cards
+    from cmb_autoseg.dataset_conversion.card_file import parse_card, shipped_cards
 
     for name in shipped_cards():
         card = parse_card(name).card

@@ -46,7 +46,7 @@ def convert_cards(
     Raises:
         CMBError: see `read_card` and `convert`.
     """
-    from cmb_autoseg.dataset_conversion.card import parse_card
+    from cmb_autoseg.dataset_conversion.card_file import parse_card
     from cmb_autoseg.dataset_conversion.conversion import convert, workspace_salt
     from cmb_autoseg.dataset_conversion.resolver import find_cases
     from cmb_autoseg.progress import log, report

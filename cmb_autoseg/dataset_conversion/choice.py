@@ -217,7 +217,7 @@ def _echo_rank(match: FileMatch, root: Path) -> tuple[int, float]:
 
 def _fits(candidate: _Candidate, root: Path, reference: FileMatch) -> bool:
     """Whether a sequence can be used beside the reference, as far as its card wants that looked at."""
-    if candidate.image.other_grid == "refuse" or candidate.image.copy_geometry_from is not None:
+    if candidate.image.other_grid == "register" or candidate.image.copy_geometry_from is not None:
         return True
     try:
         return grids_agree(root / candidate.match.path, root / reference.path)

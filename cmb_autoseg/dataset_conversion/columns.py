@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmb_autoseg.dataset_conversion.card import CORE_COLUMNS, Card, OpenCard, compiled_regex
+from cmb_autoseg.dataset_conversion.card import CORE_COLUMNS, Card, compiled_regex
+from cmb_autoseg.dataset_conversion.card_file import OpenCard
 from cmb_autoseg.dataset_conversion.patience import Patience
 
 __all__ = ["Participants", "fill_columns"]

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field
 
-from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, OpenCard, parse_card
+from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card
+from cmb_autoseg.dataset_conversion.card_file import OpenCard, parse_card
 from cmb_autoseg.dataset_conversion.choice import NO_WISH, Chosen, FileMatch, Wanted, check_preferred, choose_images
 from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.patience import Patience
@@ -108,7 +109,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _is_plain_file(entry: os.DirEntry[str]) -> bool:
     """Whether it can be read to its end: no pipe, socket or device. A link to nothing is told of when it is read."""
     try:
-        return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
+        return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
     except OSError:
         return entry.is_symlink()
 
@@ -254,7 +255,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
 
 def _patterns(opened: OpenCard, labels: bool) -> dict[str, Pattern]:
     """Compiled patterns by the field that holds them: `images.NAME` or `labels.cmb`."""
-    texts = {f"images.{name}": image.path for name, image in opened.card.images.items()}
+    texts = {f"images.{name}": image.path for name, image in opened.card.images.items() if image.path is not None}
     if labels and opened.card.label is not None:
         texts[LABEL_NAME] = opened.card.label.path
     compiled: dict[str, Pattern] = {}
@@ -424,7 +425,7 @@ def _label(card: Card, root: Path, found: Mapping[str, Sequence[FileMatch]]) -> 
     matches = found.get(LABEL_NAME)
     if card.label is None or not matches:
         return None
-    settings = card.label.model_dump(include=set(LabelSource.model_fields) - {"path"})
+    settings = card.label.model_dump(include=set(LabelSource.model_fields) - {"path", "raters", "rows", "grid"})
     if card.label.kind == "mask" and not card.label.values:
         settings["values"] = {"cmb": 1}
     return LabelSource(**settings, path=str(root / matches[0].path))

@@ -14,7 +14,7 @@ def may_be_card(source: Path) -> bool:
     text = str(source)
     if source.suffix in (".yaml", ".yml") or "=" in text:
         return True
-    from cmb_autoseg.dataset_conversion.card import shipped_cards
+    from cmb_autoseg.dataset_conversion.card_file import shipped_cards
 
     return text in shipped_cards()
 
