@@ -1,7 +1,7 @@
 """What a lesion is: connected components of a mask, the table that lists them, masks on other grids."""
 
 from cmb_autoseg.lesions.components import Components, find_components, label_components
-from cmb_autoseg.lesions.resampling import ResampledLesions, resample_lesions
+from cmb_autoseg.lesions.resampling import ResampledLesions, move_lesions, resample_lesions, sample_offsets
 from cmb_autoseg.lesions.table import LESION_COLUMNS, describe, lesion_components, lesion_mask, tabulate
 
 __all__ = [
@@ -13,6 +13,8 @@ __all__ = [
     "label_components",
     "lesion_components",
     "lesion_mask",
+    "move_lesions",
     "resample_lesions",
+    "sample_offsets",
     "tabulate",
 ]
