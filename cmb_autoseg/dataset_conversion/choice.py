@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import Card, ImageCard
+from cmb_autoseg.dataset_conversion.matching import FileMatch, name_tags, plain_tag
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import grids_agree, has_echoes
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, ImageSource, Role
@@ -20,7 +21,6 @@ __all__ = [
     "NO_WISH",
     "AmbiguousError",
     "Chosen",
-    "FileMatch",
     "Wanted",
     "check_preferred",
     "choose_images",
@@ -36,44 +36,6 @@ ECHO_RULE = "of separate echoes the one nearest to an echo time of 20 ms, else t
 
 class AmbiguousError(InputError):
     """Several files for one sequence, and no rule to choose."""
-
-
-@dataclass(frozen=True)
-class FileMatch:
-    """One file that a pattern of the card matches."""
-
-    path: str
-    """Relative to the cohort's root."""
-    entities: Mapping[str, str]
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
-
-    @property
-    def tags(self) -> frozenset[str]:
-        """Of the series, without leading zeros: `run-2` for `run-02`."""
-        return _tags(self.series)
-
-    @property
-    def series(self) -> str:
-        """The file's name without its echo: equal for the echoes of one scan."""
-        return self.name.replace(self.entities.get("echo", ""), "", 1)
-
-    @property
-    def echo(self) -> int | None:
-        """The number in the entity `echo`, if the pattern has one and it is not empty."""
-        digits = re.search(r"\d+", self.entities.get("echo", ""))
-        return int(digits[0]) if digits else None
-
-
-def _plain(tag: str) -> str:
-    """A tag without leading zeros in its number: `run-02` and `run-2` are the same."""
-    return re.sub(r"-0+(?=\d+$)", "-", tag)
-
-
-def _tags(name: str) -> frozenset[str]:
-    return frozenset(_plain(tag) for tag in name.split(".")[0].split("_") if "-" in tag)
 
 
 @dataclass(frozen=True)
@@ -107,8 +69,8 @@ def check_preferred(prefer: Sequence[str], names: Iterable[str]) -> None:
     """
     if not prefer:
         return
-    there = frozenset[str]().union(*map(_tags, names))
-    absent = [tag for tag in prefer if _plain(tag) not in there]
+    there = frozenset[str]().union(*map(name_tags, names))
+    absent = [tag for tag in prefer if plain_tag(tag) not in there]
     if absent:
         listed = ", ".join(sorted(tag for tag in there if not tag.startswith(("sub-", "ses-")))) or "none"
         raise InputError(f"--prefer {' '.join(absent)}: in no scan's file name; tags there are: {listed}")
@@ -199,7 +161,7 @@ def _ranked(
 
 def _rank(match: FileMatch, root: Path, wanted: Wanted) -> tuple[object, ...]:
     """Sorts files of one sequence: the rule at the top of this module."""
-    preferred = frozenset(map(_plain, wanted.prefer))
+    preferred = frozenset(map(plain_tag, wanted.prefer))
     parts = re.split(r"(\d+)", match.series)
     natural = tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
     return -len(match.tags & preferred), len(match.tags), natural, _echo_rank(match, root), match.path

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME
-from cmb_autoseg.dataset_conversion.resolver import list_files, safe_name
+from cmb_autoseg.dataset_conversion.naming import safe_name
+from cmb_autoseg.dataset_conversion.walk import list_files
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role

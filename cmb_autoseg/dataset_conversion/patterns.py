@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from cmb_autoseg.dataset_conversion.card import compiled_regex
 
-__all__ = ["Pattern", "compile_pattern", "pieces"]
+__all__ = ["IN_ARCHIVE", "Pattern", "compile_pattern", "pieces"]
 
+IN_ARCHIVE = "!/"
+"""Between an archive and its member."""
 ENTITY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -18,6 +20,8 @@ class Pattern:
     text: str
     regex: re.Pattern[str]
     entities: tuple[str, ...]
+    archive: "Pattern | None" = None
+    """Of a pattern that looks inside archives: its first part, which matches the archives themselves."""
 
     def match(self, path: str) -> dict[str, str] | None:
         found = self.regex.fullmatch(path)
@@ -28,7 +32,7 @@ def compile_pattern(text: str) -> Pattern:
     r"""Compile `sub-{sub}/{ses:ses-\d{2}}_{sub}.nii.gz`.
 
     `{entity}` matches `[^/_]+`; `{entity:regex}` the regex, which may hold braces; an entity that
-    comes again must match the same text.
+    comes again must match the same text. `a_{sub}.zip!/b.nii` looks inside archives.
 
     Raises:
         ValueError: unbalanced braces, a name that is no name, a regex that is none.
@@ -51,10 +55,25 @@ def compile_pattern(text: str) -> Pattern:
         if colon:
             compiled_regex(regex)
         parts.append(f"(?P<{name}>{regex if colon else '[^/_]+'})")
+    archive = _archive_part(text)
+    outer = compile_pattern(archive) if archive is not None else None
     try:
-        return Pattern(text, compiled_regex("".join(parts)), tuple(regex_of))
+        return Pattern(text, compiled_regex("".join(parts)), tuple(regex_of), outer)
     except ValueError as error:
         raise ValueError(f"{text!r} makes no regular expression ({str(error).rpartition('(')[2]}") from None
+
+
+def _archive_part(text: str) -> str | None:
+    """What stands before `!/`, outside braces; None where nothing does."""
+    start = 0
+    for literal, entity in pieces(text):
+        found = literal.find(IN_ARCHIVE)
+        if found >= 0:
+            if IN_ARCHIVE in text[start + found + len(IN_ARCHIVE) :]:
+                raise ValueError(f"{text!r} looks inside an archive in an archive; unpack the outer ones")
+            return text[: start + found]
+        start += len(literal) + (len(entity) + 2 if entity is not None else 0)
+    return None
 
 
 def pieces(text: str) -> Iterator[tuple[str, str | None]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from cmb_autoseg.errors import GeometryError, InputError
-from cmb_autoseg.geometry import Volume, check_same_grid, read_volume, to_canonical
+from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
+from cmb_autoseg.readers import read_volume
 from cmb_autoseg.records import Case, Role
 
 __all__ = ["check_one_grid", "orientation_warnings", "read_sequences", "repair"]
@@ -34,7 +35,7 @@ def read_sequences(case: Case) -> dict[Role, Volume]:
 def _read(case: Case, role: Role) -> Volume:
     source = case.images[role]
     try:
-        volume = read_volume(Path(source.path), source.echo)
+        volume = read_volume(source)
     except InputError as error:
         raise InputError(f"{case.name}: {role}: {error}") from None
     finite = np.isfinite(volume.data)

@@ -6,7 +6,7 @@ import pytest
 from cmb_autoseg.dataset_conversion import read_card
 from cmb_autoseg.dataset_conversion.choice import Wanted
 from cmb_autoseg.dataset_conversion.patterns import compile_pattern
-from cmb_autoseg.dataset_conversion.resolver import safe_name
+from cmb_autoseg.dataset_conversion.naming import safe_name
 from cmb_autoseg.errors import CardError
 from cmb_autoseg.records import Role
 
