@@ -156,6 +156,8 @@ class LabelSource(Record):
     """Further readings: rater to path; `path` is then the first of them."""
     combine: Literal["union", "majority"] = "union"
     """A voxel counts when one reader marked it, or more than half of them."""
+    reviewed: bool = False
+    """The card also says that somebody looked and found none; lesions contradict that."""
     files: tuple[str, ...] = ()
     """Boxes in pictures: the file of each slice of the reference, in its order; "" where a slice has none."""
     pictures: tuple[str, ...] = ()
@@ -214,6 +216,8 @@ class RegistrationBounds(Record):
     max_scale: Annotated[float, Field(gt=1)] = 1.1
     min_overlap: Probability = 0.7
     min_information: Annotated[float, Field(ge=0)] = 0.1
+    on_failure: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of a case whose sequence cannot be registered: it is refused, or goes on without that sequence."""
 
 
 class PrepSettings(Record):
@@ -374,6 +378,8 @@ class Fingerprint(Record):
     roles: tuple[Role, ...]
     """Of the raw dataset's channels, in their order."""
     cases: tuple[CaseFingerprint, ...]
+    prep: PrepSettings = PrepSettings()
+    """How the scans were prepared; of several ways the one of most cases."""
     parents: tuple[str, ...] = ()
 
 
@@ -454,6 +460,8 @@ class Plan(Record):
     warnings: tuple[str, ...] = ()
     """What is legal but costs more than it need: thin slices of a few cases, cases that grow a lot."""
     training_range: TrainingRange
+    prep: PrepSettings = PrepSettings()
+    """How the scans were prepared; one that is predicted gets the same grey values."""
     parents: tuple[str, ...] = ()
 
     @model_validator(mode="after")
