@@ -1,0 +1,80 @@
+"""Content of small files of labels: of a folder or of a member of an archive, opened once for many cases."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cmb_autoseg.errors import InputError
+
+__all__ = ["json_content", "label_bytes", "label_text", "remembered", "suffix_of"]
+
+Content = TypeVar("Content")
+REMEMBERED = 4
+"""Tables of all cases are parsed once; of so many the content is kept."""
+MOST_BYTES = 1 << 30
+"""A table of labels larger than this is none."""
+
+_memory: dict[tuple[Any, ...], Any] = {}
+
+
+def suffix_of(path: str) -> str:
+    """The file's ending in small letters, `.tsv` say."""
+    return Path(path).suffix.lower()
+
+
+def label_bytes(path: str) -> bytes:
+    """What the file, or the member of an archive, holds.
+
+    Raises:
+        InputError: it cannot be read, or is far too large.
+    """
+    try:
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: more than 1 GB, which is no table of labels; check the path in labels")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror}); restore the file") from None
+
+
+def label_text(path: str) -> str:
+    """The file as text without white space at its ends; '' of an empty one.
+
+    Raises:
+        InputError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        return label_bytes(path).decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not readable as text in UTF-8; save it anew in UTF-8") from None
+
+
+def json_content(path: str) -> Any:
+    """What a JSON file says; None of an empty one.
+
+    Raises:
+        InputError: it cannot be read, or is no JSON.
+    """
+    text = label_text(path)
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not readable as JSON ({reason}); write the file anew") from None
+
+
+def remembered(parse: Callable[..., Content], path: str, *more: Any) -> Content:
+    """`parse(path, *more)`, from memory where the same file was parsed before."""
+    try:
+        status = Path(path).stat()
+        key = (parse.__qualname__, path, *more, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return parse(path, *more)
+    if key not in _memory:
+        while len(_memory) >= REMEMBERED:
+            del _memory[next(iter(_memory))]
+        _memory[key] = parse(path, *more)
+    content: Content = _memory[key]
+    return content
