@@ -1,25 +1,36 @@
 """Which files say where the microbleeds of one case are."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from cmb_autoseg.dataset_conversion.card import Card
+from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, ImageCard, LabelCard
+from cmb_autoseg.dataset_conversion.labels.case_lists import is_listed
 from cmb_autoseg.dataset_conversion.matching import FileMatch
-from cmb_autoseg.records import ImageSource, LabelSource, Role
+from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, ImageSource, LabelSource, Role, TableRows
 
 __all__ = ["label_source"]
+
+PASSED_ON = frozenset(["kind", "values", "columns", "space", "radius_mm", "variable", "sheet", "format", "resample"])
+"""Keys of the card that mean the same in the record."""
 
 
 def label_source(
     card: Card,
     root: Path,
     found: Sequence[FileMatch],
-    entities: Mapping[str, str],  # noqa: ARG001
-    images: Mapping[Role, ImageSource],  # noqa: ARG001
-    columns: Mapping[str, str],  # noqa: ARG001
+    entities: Mapping[str, str],
+    images: Mapping[Role, ImageSource],
+    columns: Mapping[str, str],
     reviewed: bool,
 ) -> LabelSource | None:
     """What marks the microbleeds of one case; None for an unlabelled one.
+
+    A table or COCO file of all cases is opened once, to see whether it speaks of this one.
 
     Args:
         card: whose `labels` are asked.
@@ -33,9 +44,138 @@ def label_source(
     Raises:
         InputError: the files cannot be this case's label; the case is left out.
     """
-    if card.label is None or not found:
-        return LabelSource(kind="reviewed", path="") if reviewed else None
-    settings = card.label.model_dump(include=set(LabelSource.model_fields) - {"path", "raters", "rows", "grid"})
-    if card.label.kind == "mask" and not card.label.values:
-        settings["values"] = {"cmb": 1}
-    return LabelSource(**settings, path=str(root / found[0].path))
+    source = _marks(card, root, found, {**columns, **entities}, images)
+    if source is not None and is_listed(source):
+        return source.model_copy(update={"reviewed": reviewed})
+    if reviewed:
+        return LabelSource(kind="reviewed", path="")
+    if source is not None and card.label is not None and not card.label.optional:
+        raise InputError(
+            f"{source.path}: says nothing of this case; set labels.cmb.optional: true to use it unlabelled, or "
+            "correct labels.cmb.rows"
+        )
+    return None
+
+
+def _marks(
+    card: Card,
+    root: Path,
+    found: Sequence[FileMatch],
+    known: Mapping[str, str],
+    images: Mapping[Role, ImageSource],
+) -> LabelSource | None:
+    """The files of the case, whether or not they say something of it."""
+    label = card.label
+    if label is None or not found:
+        return None
+    settings: dict[str, Any] = {**label.model_dump(include=set(PASSED_ON)), **_rows(label, known)}
+    if not label.values and (label.kind == "mask" or label.format == "yolo"):
+        settings["values"] = {"cmb": 1 if label.kind == "mask" else 0}
+    if label.grid is not None:
+        settings["grid"] = card.images[label.grid].role
+    name, image = _marked_image(card, images)
+    if image is not None and image.kind == "pictures":
+        settings |= _slices(label, root, found, card.images[name], image)
+    elif label.raters is not None:
+        return _readings(label, root, found, settings)
+    else:
+        _check_one(found)
+    if label.format == "coco" and image is not None and "pictures" not in settings:
+        settings["pictures"] = (image.path,)
+    return LabelSource(path=str(root / found[0].path), **settings)
+
+
+def _rows(label: LabelCard, known: Mapping[str, str]) -> dict[str, Any]:
+    """The rows of this case in a table of many; `equals` is filled with what is known of it."""
+    if label.rows is None:
+        return {}
+    parts: list[str] = []
+    for literal, entity in pieces(label.rows.equals):
+        parts.append(literal)
+        if entity is not None:
+            if entity not in known:
+                raise InputError(f"labels.cmb.rows.equals: {{{entity}}} is not known; there are {', '.join(known)}")
+            parts.append(known[entity])
+    return {"rows": TableRows(column=label.rows.column, equals="".join(parts).strip(), wide=label.rows.wide)}
+
+
+def _marked_image(card: Card, images: Mapping[Role, ImageSource]) -> tuple[str, ImageSource | None]:
+    """Name and files of the sequence on whose grid the marks are: the card's, else the reference."""
+    if card.label is not None and card.label.grid is not None:
+        name = card.label.grid
+        return name, images.get(card.images[name].role)
+    preferred = [card.prep.reference] if card.prep.reference is not None else []
+    role = next((role for role in (*preferred, *SUSCEPTIBILITY_ROLES) if role in images), None)
+    name = next((name for name, image in card.images.items() if image.role == role), "")
+    return name, images[role] if role is not None else None
+
+
+def _check_one(found: Sequence[FileMatch]) -> None:
+    if len(found) > 1:
+        listed = " and ".join(match.path for match in found)
+        raise InputError(f"{len(found)} files for {LABEL_NAME}: {listed}; make the pattern match one of them")
+
+
+def _readings(
+    label: LabelCard, root: Path, found: Sequence[FileMatch], settings: Mapping[str, Any]
+) -> LabelSource | None:
+    """The readings of several readers, or of the one that the card names."""
+    assert label.raters is not None
+    readings: dict[str, str] = {}
+    for match in found:
+        if label.raters.entity not in match.entities:
+            raise InputError(
+                f"{LABEL_NAME}.raters: the path has no {{{label.raters.entity}}}; write it where the reader is named"
+            )
+        reader = match.entities[label.raters.entity]
+        if reader in readings:
+            raise InputError(f"2 files of reader {reader or '(empty)'} for {LABEL_NAME}, one is {match.path}; keep one")
+        readings[reader] = str(root / match.path)
+    if label.raters.combine == "one":
+        reader = label.raters.one or ""
+        return LabelSource(path=readings[reader], **settings) if reader in readings else None
+    ordered = dict(sorted(readings.items()))
+    return LabelSource(path=next(iter(ordered.values())), raters=ordered, combine=label.raters.combine, **settings)
+
+
+@cache
+def _pattern(text: str) -> Pattern:
+    return compile_pattern(text)
+
+
+def _slices(
+    label: LabelCard, root: Path, found: Sequence[FileMatch], image_card: ImageCard, image: ImageSource
+) -> dict[str, Any]:
+    """Files of marks aligned with the pictures of the stack; one file for all of them is asked for by picture."""
+    pictures = {"pictures": image.files} if label.kind == "boxes" else {}
+    stack = image_card.stack
+    if stack is None or stack not in _pattern(label.path).entities:
+        _check_one(found)
+        return pictures
+    by_slice: dict[str, str] = {}
+    for match in found:
+        number = _number_of(match.entities[stack])
+        if number in by_slice:
+            raise InputError(
+                f"2 files for {LABEL_NAME} of slice {number}, one is {match.path}; make the pattern match one of them"
+            )
+        by_slice[number] = str(root / match.path)
+    numbers = [_slice_of(image_card, root, picture) for picture in image.files]
+    stray = sorted(set(by_slice) - set(numbers))
+    if stray:
+        raise InputError(f"{by_slice[stray[0]]}: marks slice {stray[0]}, of which there is no picture; remove it")
+    return {**pictures, "files": tuple(by_slice.get(number, "") for number in numbers)}
+
+
+def _slice_of(image_card: ImageCard, root: Path, picture: str) -> str:
+    """The slice's number in a picture's path; '' of a slice without a picture."""
+    if not picture or image_card.path is None or image_card.stack is None:
+        return ""
+    matched = _pattern(image_card.path).match(picture.removeprefix(f"{root}/"))
+    return _number_of(matched[image_card.stack]) if matched else ""
+
+
+def _number_of(text: str) -> str:
+    """Without leading zeros, since scans and labels may count with different widths."""
+    digits = re.search(r"\d+", text)
+    return str(int(digits[0])) if digits else text
