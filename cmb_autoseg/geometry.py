@@ -24,14 +24,18 @@ from cmb_autoseg.errors import GeometryError, InputError
 from cmb_autoseg.files import atomic_path
 
 __all__ = [
+    "MOST_GZIP_PACKS",
     "NIFTI_SUFFIXES",
     "Volume",
+    "check_affine",
+    "check_claim",
     "check_same_grid",
     "from_canonical",
     "grids_agree",
     "has_echoes",
     "is_nifti",
     "nifti_stem",
+    "quiet",
     "read_grid",
     "read_volume",
     "to_canonical",
@@ -152,23 +156,24 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
         raise InputError(f"{path}: echo {chosen} asked for, but the file has {echoes}; choose 1..{echoes}")
     try:
         proxy = image.dataobj
-        with _quiet():
+        with quiet():
             raw = np.asanyarray(proxy[(..., *(0,) * (len(image.shape) - 3))] if echoes == 1 else proxy[..., chosen - 1])
     except MemoryError:
-        raise InputError(f"{path}: {_claim(image)} does not fit into memory; use a larger machine") from None
+        claim = _claim(image.shape, image.header.get_data_dtype().itemsize)
+        raise InputError(f"{path}: {claim} does not fit into memory; use a larger machine") from None
     except Exception as error:  # nibabel, gzip and zlib each raise their own kinds for damaged data
         raise InputError(f"{path}: damaged or truncated ({_first_line(error)}); copy the file again") from None
     if np.iscomplexobj(raw):
         raise InputError(f"{path}: complex values; export magnitude and phase as separate files")
     if raw.dtype.fields is not None:
         raise InputError(f"{path}: colour (RGB) values; export the scan as grey values")
-    with _quiet():
+    with quiet():
         data = raw.astype(dtype)
     return Volume(data, np.asarray(image.affine, dtype=np.float64), image.header.copy(), str(path))
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what nibabel and numpy remark on odd headers and values from the terminal."""
     before = NIBABEL_LOG.disabled
     NIBABEL_LOG.disabled = True
@@ -187,7 +192,7 @@ def _open(path: Path) -> Any:
     if not is_nifti(path):
         raise InputError(f"{path}: not a NIfTI file name; expected one of {', '.join(NIFTI_SUFFIXES)}")
     try:
-        with _quiet():
+        with quiet():
             image: Any = nib.load(path)
             stored = _stored_sizes_mm(image)
             affine = np.asarray(image.affine, dtype=np.float64)
@@ -195,8 +200,9 @@ def _open(path: Path) -> Any:
         raise InputError(f"{path}: not readable as NIfTI ({_first_line(error)}); copy or convert it again") from None
     if not isinstance(image, nib.Nifti1Pair):
         raise InputError(f"{path}: found {type(image).__name__}, NIfTI is needed; convert it")
-    _check_size(path, image)
-    _check_affine(path, affine, stored)
+    held = path.stat().st_size * (MOST_GZIP_PACKS if path.suffix.lower() == ".gz" else 1)
+    check_claim(str(path), image.shape, image.header.get_data_dtype().itemsize, int(image.dataobj.offset), held)
+    check_affine(str(path), affine, stored)
     return image
 
 
@@ -206,23 +212,30 @@ def _why_no_file(path: Path) -> str:
     return f"a link to {path.readlink()}, which is not there; restore it" if path.is_symlink() else "no such file"
 
 
-def _claim(image: Any) -> str:
+def _claim(shape: tuple[int, ...], itemsize: int) -> str:
     """What a header says of its data: `30000 x 30000 x 30000 voxels (108000 GB)`."""
-    size_gb = math.prod(image.shape) * image.header.get_data_dtype().itemsize / 1e9
-    return f"{' x '.join(map(str, image.shape))} voxels ({size_gb:.3g} GB)"
+    return f"{' x '.join(map(str, shape))} voxels ({math.prod(shape) * itemsize / 1e9:.3g} GB)"
 
 
-def _check_size(path: Path, image: Any) -> None:
-    """Compare a header's claim with the file, so that a damaged one does not make us take all memory."""
-    if any(size < 1 for size in image.shape) or not image.shape:
-        raise InputError(f"{path}: found shape {image.shape}, a 3D volume is needed; copy or convert the file again")
-    offset = int(image.dataobj.offset)
-    claimed = offset + math.prod(image.shape) * image.header.get_data_dtype().itemsize
-    held = path.stat().st_size * (MOST_GZIP_PACKS if path.suffix.lower() == ".gz" else 1)
-    if claimed > held or not 0 <= offset <= LARGEST_HEADER:
+def check_claim(name: str, shape: tuple[int, ...], itemsize: int, offset: int, held_bytes: int) -> None:
+    """Compare a header's claim with the file, so that a damaged one does not make us take all memory.
+
+    Args:
+        name: what messages call the file.
+        shape: in voxels, as the header says.
+        itemsize: bytes a voxel.
+        offset: of the first voxel, in bytes.
+        held_bytes: the most that the file can hold, unpacked.
+
+    Raises:
+        InputError: it claims more, or no voxel at all.
+    """
+    if any(size < 1 for size in shape) or not shape:
+        raise InputError(f"{name}: found shape {shape}, a 3D volume is needed; copy or convert the file again")
+    if offset + math.prod(shape) * itemsize > held_bytes or not 0 <= offset <= LARGEST_HEADER:
         raise InputError(
-            f"{path}: damaged or truncated: its header claims {_claim(image)} from byte {offset} on, more than the "
-            "file can hold; copy the file again"
+            f"{name}: damaged or truncated: its header claims {_claim(shape, itemsize)} from byte {offset} on, more "
+            "than the file can hold; copy the file again"
         )
 
 
@@ -236,21 +249,32 @@ def _stored_sizes_mm(image: Any) -> NDArray[np.float64]:
     return sizes_mm
 
 
-def _check_affine(path: Path, affine: NDArray[np.float64], stored_sizes_mm: NDArray[np.float64]) -> None:
-    """Refuse a header by which voxels have no place, or sizes that no scan of a head has."""
+def check_affine(name: str, affine: NDArray[np.float64], stored_sizes_mm: NDArray[np.float64] | None = None) -> None:
+    """Refuse a header by which voxels have no place, or sizes that no scan of a head has.
+
+    Args:
+        name: what messages call the file.
+        affine: voxel indices to RAS millimetres.
+        stored_sizes_mm: as the file has them, 0 where it says nothing; None where the affine is all there is.
+
+    Raises:
+        InputError: NaN, sizes beyond 0.01..100 mm, axes that run the same way, or a place far away.
+    """
+    if stored_sizes_mm is None:
+        stored_sizes_mm = np.ones(3)
     cure = "repair the header's sform or qform, or convert the scan again"
     if not np.all(np.isfinite(affine)):
-        raise InputError(f"{path}: its affine is not invertible (NaN or infinite); {cure}")
+        raise InputError(f"{name}: its affine is not invertible (NaN or infinite); {cure}")
     sizes_mm = np.linalg.norm(affine[:3, :3], axis=0) * (stored_sizes_mm != 0)
     listed = " x ".join(f"{size:g}" for size in sizes_mm)
     if sizes_mm.min() == 0:
-        raise InputError(f"{path}: its affine is not invertible (voxel size {listed} mm); {cure}")
+        raise InputError(f"{name}: its affine is not invertible (voxel size {listed} mm); {cure}")
     if sizes_mm.min() < VOXEL_SIZES_MM[0] or sizes_mm.max() > VOXEL_SIZES_MM[1]:
-        raise InputError(f"{path}: voxel size {listed}, which is no head scan's in millimetres; {cure}")
+        raise InputError(f"{name}: voxel size {listed}, which is no head scan's in millimetres; {cure}")
     if abs(np.linalg.det(affine[:3, :3])) < FLATTEST * sizes_mm.prod():
-        raise InputError(f"{path}: its affine is not invertible (two axes run the same way); {cure}")
+        raise InputError(f"{name}: its affine is not invertible (two axes run the same way); {cure}")
     if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
-        raise InputError(f"{path}: its first voxel lies {np.abs(affine[:3, 3]).max() / 1000:.3g} m away; {cure}")
+        raise InputError(f"{name}: its first voxel lies {np.abs(affine[:3, 3]).max() / 1000:.3g} m away; {cure}")
 
 
 def _first_line(error: Exception) -> str:
@@ -359,7 +383,7 @@ def write_volume(path: Path, volume: Volume, dtype: Any) -> None:
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
         # With affine None the header's own qform and sform are kept bit by bit.
         image = kind(data, None, header)
-    with atomic_path(path) as temporary, _quiet():
+    with atomic_path(path) as temporary, quiet():
         nib.save(image, temporary)
 
 

@@ -1,0 +1,137 @@
+"""Volumes in MATLAB's `.mat` files: up to version 7 through SciPy, version 7.3 (HDF5) through h5py.
+
+They hold no geometry; the card gives it. Axes are MATLAB's, first to last.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.errors import InputError
+
+__all__ = ["read_array", "read_shape"]
+
+HDF5_MARK = b"\x89HDF"
+HDF5_AT = (0, 512)
+"""Where the mark stands: MATLAB puts a text in front."""
+NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+DIMENSIONS = (3, 4)
+
+
+@dataclass(frozen=True)
+class _Array:
+    name: str
+    shape: tuple[int, ...]
+    """As MATLAB has it."""
+    kind: str
+    """MATLAB's class."""
+
+    @property
+    def is_volume(self) -> bool:
+        return len(self.shape) in DIMENSIONS and self.kind in NUMBERS and min(self.shape) > 0
+
+    def __str__(self) -> str:
+        return f"{self.name} ({' x '.join(map(str, self.shape))} {self.kind})"
+
+
+def read_shape(path: Path, variable: str | None) -> tuple[int, ...]:
+    """Shape of a volume, from the file's headers.
+
+    Args:
+        path: of the `.mat` file.
+        variable: the array's name; None where the file holds one volume.
+
+    Raises:
+        InputError: the file is missing or damaged; there is no such array, or none or several that could be meant.
+    """
+    return _chosen(path, variable).shape
+
+
+def read_array(path: Path, variable: str | None) -> NDArray[Any]:
+    """The array itself, axes as MATLAB has them.
+
+    Raises:
+        InputError: as `read_shape`.
+    """
+    name = _chosen(path, variable).name
+    try:
+        if _is_hdf5(path):
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                return np.asarray(file[name][()]).T
+        from scipy.io import loadmat
+
+        return np.asarray(loadmat(path, variable_names=[name])[name])
+    except MemoryError:
+        raise InputError(f"{path}: {name} does not fit into memory; use a larger machine") from None
+    except Exception as error:  # SciPy, zlib and HDF5 each raise their own kinds for damaged data
+        raise _damaged(path, error) from None
+
+
+def _chosen(path: Path, variable: str | None) -> _Array:
+    arrays = _arrays(path)
+    listed = ", ".join(map(str, arrays)) or "nothing"
+    if variable is not None:
+        found = next((array for array in arrays if array.name == variable), None)
+        if found is None:
+            raise InputError(f"{path}: no array {variable} (there: {listed}); correct images.<name>.variable")
+        if not found.is_volume:
+            raise InputError(f"{path}: {found} is no volume of numbers (there: {listed}); name another with variable")
+        return found
+    volumes = [array for array in arrays if array.is_volume]
+    if len(volumes) != 1:
+        count = "no volume of numbers" if not volumes else f"{len(volumes)} volumes"
+        raise InputError(f"{path}: holds {count} (there: {listed}); name one with images.<name>.variable")
+    return volumes[0]
+
+
+def _arrays(path: Path) -> list[_Array]:
+    """What the file holds at its top level."""
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder; give the file itself' if path.is_dir() else 'no such file'}")
+    try:
+        return _arrays_of_hdf5(path) if _is_hdf5(path) else _arrays_of_matlab(path)
+    except Exception as error:  # see read_array
+        raise _damaged(path, error) from None
+
+
+def _arrays_of_matlab(path: Path) -> list[_Array]:
+    from scipy.io import whosmat
+
+    return [_Array(name, tuple(map(int, shape)), kind) for name, shape, kind in whosmat(path)]
+
+
+def _arrays_of_hdf5(path: Path) -> list[_Array]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        return [
+            _Array(name, tuple(map(int, reversed(item.shape))), _matlab_class(item)) for name, item in datasets.items()
+        ]
+
+
+def _matlab_class(dataset: Any) -> str:
+    """MATLAB's name of the class; of files that others wrote, NumPy's type by its MATLAB name."""
+    written = dataset.attrs.get("MATLAB_class")
+    if written is not None:
+        return written.decode() if isinstance(written, bytes) else str(written)
+    return {"float64": "double", "float32": "single", "bool": "logical"}.get(str(dataset.dtype), str(dataset.dtype))
+
+
+def _is_hdf5(path: Path) -> bool:
+    with path.open("rb") as stream:
+        for position in HDF5_AT:
+            stream.seek(position)
+            if stream.read(len(HDF5_MARK)) == HDF5_MARK:
+                return True
+    return False
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path}: not readable as a .mat file ({reason}); save it again, with save -v7")
