@@ -48,7 +48,7 @@ def _rows(source: LabelSource) -> list[Row]:
     if table.columns:  # Also where no row follows: a wrong column must not turn into "read, no lesion".
         for column in columns:
             check_column(table.columns, column, f"{table.path} header")
-    if source.rows is not None:
+    if source.rows is not None and not source.rows.wide:
         return [row for row in table.rows if not is_empty(row, columns)]
     return list(table.rows)
 

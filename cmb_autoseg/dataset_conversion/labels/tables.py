@@ -4,7 +4,6 @@ import csv
 import io
 import math
 import re
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,30 +93,31 @@ def _named(path: str, lines: Sequence[tuple[str, Sequence[Any]]]) -> Table:
 
 
 def _spreadsheet(path: str, sheet: str | None) -> Table:
-    from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
-
     content = label_bytes(path)
     if not content:
         return Table(path, (), ())
     try:
-        book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-    except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, OSError, SyntaxError) as error:
+        lines = _sheet_lines(path, content, sheet)
+    except InputError:
+        raise
+    except Exception as error:  # openpyxl, zipfile, zlib and XML each raise their own kinds for damaged data
         raise InputError(f"{path}: not readable as .xlsx ({_one_line(error)}); save it anew from Excel") from None
+    return _named(path, [(where, cells) for where, cells in lines if any(map(_is_filled, cells))])
+
+
+def _sheet_lines(path: str, content: bytes, sheet: str | None) -> list[tuple[str, Sequence[Any]]]:
+    """The rows of one sheet, of formulas the values that Excel stored."""
+    from openpyxl import load_workbook
+
+    book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
     try:
         if sheet is not None and sheet not in book.sheetnames:
-            raise InputError(
-                f"{path}: no sheet {sheet!r} (there: {', '.join(book.sheetnames)}); correct labels.cmb.sheet"
-            )
+            listed = ", ".join(book.sheetnames)
+            raise InputError(f"{path}: no sheet {sheet!r} (there: {listed}); correct labels.cmb.sheet")
         chosen: Any = book[sheet] if sheet is not None else book.worksheets[0]
-        lines = [(f"{path} row {n}", cells) for n, cells in enumerate(chosen.iter_rows(values_only=True), 1)]
-    except (KeyError, ValueError, IndexError, AttributeError, SyntaxError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: damaged .xlsx ({_one_line(error)}); save it anew from Excel") from None
+        return [(f"{path} row {n}", cells) for n, cells in enumerate(chosen.iter_rows(values_only=True), 1)]
     finally:
         book.close()
-    return _named(path, [(where, cells) for where, cells in lines if any(_is_filled(cell) for cell in cells)])
 
 
 def _json_table(path: str) -> Table:
@@ -191,7 +191,8 @@ def _triples(row: Row, cells: Sequence[Any]) -> Iterable[Row]:
 def check_column(columns: Iterable[str], column: str, where: str, key: str = "labels.cmb.columns") -> None:
     """Raises InputError where the table has no such column."""
     if column not in columns:
-        raise InputError(f"{where}: no column {column} (there: {', '.join(map(str, columns))}); name it in {key}")
+        listed = ", ".join(str(name) for name in columns if name)
+        raise InputError(f"{where}: no column {column} (there: {listed}); name it in {key}")
 
 
 def number(row: Row, column: str) -> float:
