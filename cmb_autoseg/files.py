@@ -24,6 +24,7 @@ __all__ = [
     "read_tsv",
     "text_digest",
     "writable_folder",
+    "write_bytes",
     "write_json",
     "write_text",
     "write_tsv",
@@ -89,6 +90,12 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text under a temporary name, then rename."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: Path, content: Any) -> None:

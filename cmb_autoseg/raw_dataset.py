@@ -1,14 +1,16 @@
 """The raw folder of one dataset as later stages read it: which cases, which files."""
 
+import json
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 from cmb_autoseg.errors import InputError, LeakageError
-from cmb_autoseg.files import file_digest, read_json, read_tsv
-from cmb_autoseg.records import Role
+from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest
+from cmb_autoseg.records import PrepSettings, Role
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["N_FOLDS", "Fold", "RawCase", "RawDataset", "check_folds", "folds_file", "parse_folds", "read_raw_dataset"]
@@ -49,7 +51,9 @@ class RawDataset:
     """Of the channels 0000, 0001, ..."""
     cases: tuple[RawCase, ...]
     digest: str
-    """Of cases.tsv, which holds the digests of all sources."""
+    """Of cases.tsv, which holds the digests of all sources, and of how they were prepared."""
+    prep: PrepSettings = field(default_factory=PrepSettings)
+    """How the scans were prepared; of several cohorts' ways the one of most cases."""
 
     def training_cases(self) -> tuple[RawCase, ...]:
         """Everything but the declared test cases, unlabelled ones included."""
@@ -78,9 +82,32 @@ def read_raw_dataset(folders: DatasetFolders) -> RawDataset:
             f"{table}: case {foreign['case']}: split is {foreign['split']!r}, legal are train and test; "
             "run cmb_convert again"
         )
-    dataset = RawDataset(folders, _roles(folders), tuple(_case(row, folders.raw) for row in rows), file_digest(table))
+    cases = tuple(_case(row, folders.raw) for row in rows)
+    prep = _preparations(folders)
+    described = {name: _without_places(settings) for name, settings in prep.items()}
+    digest = text_digest(f"{file_digest(table)} {json.dumps(described, sort_keys=True)}")
+    commonest = Counter(case.cohort for case in cases if case.cohort in prep).most_common(1)
+    settings = prep[commonest[0][0]] if commonest else PrepSettings()
+    dataset = RawDataset(folders, _roles(folders), cases, digest, settings)
     _refuse_gaps(dataset)
     return dataset
+
+
+def _preparations(folders: DatasetFolders) -> dict[str, PrepSettings]:
+    """How each cohort was prepared; empty where nothing tells."""
+    path = folders.raw / "dataset_record.json"
+    if not path.is_file():
+        return {}
+    content = read_json(path)
+    prep = content.get("prep") if isinstance(content, dict) else None
+    if not isinstance(prep, dict):
+        raise InputError(f"{path}: says nothing of the preparation; run cmb_convert CARD -d {folders.number} again")
+    return {name: PrepSettings.parse(settings, f"{path}: prep.{name}") for name, settings in prep.items()}
+
+
+def _without_places(settings: PrepSettings) -> dict[str, object]:
+    """What decides the volumes, which the folder of some weights does not."""
+    return settings.model_dump(mode="json", exclude={"hd_bet": {"folder"}})
 
 
 def _roles(folders: DatasetFolders) -> tuple[Role, ...]:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from cmb_autoseg.cli._command import ExitCode, Parser, add_dataset, add_option, add_workspace, positive_int, run_command
 from cmb_autoseg.cli._help import epilog
+from cmb_autoseg.cli._preparation import add_preparation, preparation
 
 if TYPE_CHECKING:
+    from cmb_autoseg.preprocessing.settings import Preparation
     from cmb_autoseg.workspace import DatasetFolders, Workspace
 
 EPILOG = epilog(
@@ -34,12 +36,23 @@ def build_parser() -> Parser:
     add_dataset(where, help="new or existing dataset: a number from 1 to 999 or Dataset501_NAME")
     add_workspace(where)
     run = parser.add_argument_group("run")
-    add_option(run, "--jobs", type=positive_int, default=1, metavar="N", help="scans prepared at a time (default: 1)")
+    add_option(
+        run,
+        "--jobs",
+        type=positive_int,
+        metavar="N",
+        help="scans prepared at a time (default: as many as processors, memory and the number of scans allow)",
+    )
+    add_preparation(parser)
     return parser
 
 
 def convert_cards(
-    cards: Sequence[str], wanted: str, workspace: "Workspace", jobs: int = 1
+    cards: Sequence[str],
+    wanted: str,
+    workspace: "Workspace",
+    preparation: "Preparation",
+    jobs: int | None = None,
 ) -> "tuple[DatasetFolders, ExitCode]":
     """Convert cards to the dataset that `-d` names; says on the terminal what was done.
 
@@ -54,7 +67,7 @@ def convert_cards(
     opened = [parse_card(card) for card in cards]
     folders = workspace.new_dataset(wanted, "_".join(dict.fromkeys(each.card.name for each in opened)))
     salt = workspace_salt(workspace) if any(each.card.privacy.hash_ids for each in opened) else None
-    cohorts = [find_cases(each, salt) for each in opened]
+    cohorts = [find_cases(each, salt).prepared_by(preparation) for each in opened]
     for warning in (warning for cohort in cohorts for warning in cohort.warnings):
         log(f"warning: {warning}")
     conversion = convert(cohorts, folders, jobs)
@@ -72,7 +85,8 @@ def convert_cards(
 def run(args: Namespace) -> int:
     from cmb_autoseg.workspace import Workspace
 
-    return convert_cards(args.cards, args.d, Workspace.find(args.workspace), args.jobs)[1]
+    workspace = Workspace.find(args.workspace)
+    return convert_cards(args.cards, args.d, workspace, preparation(args, workspace), args.jobs)[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

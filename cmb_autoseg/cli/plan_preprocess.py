@@ -16,6 +16,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.cli._help import epilog
+from cmb_autoseg.cli._preparation import add_preparation, preparation
 
 MEMORY_GB = {"cuda": 8.0, "cpu": 2.0}
 
@@ -71,6 +72,7 @@ def build_parser() -> Parser:
     run = parser.add_argument_group("run")
     add_device(run)
     add_seed(run)
+    add_preparation(parser)
     return parser
 
 
@@ -84,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if args.c:
         from cmb_autoseg.cli.convert import convert_cards
 
-        folders, code = convert_cards(args.c, args.d, workspace)
+        folders, code = convert_cards(args.c, args.d, workspace, preparation(args, workspace))
     else:
         folders = workspace.dataset(args.d)
     if args.explain and not args.c:

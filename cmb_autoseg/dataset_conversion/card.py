@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 from pydantic import model_validator as check_model
 
+from cmb_autoseg.quality_control.settings import QualitySettings
 from cmb_autoseg.records import DERIVED_ROLES, SUSCEPTIBILITY_ROLES, PrepSettings, Record, Role, Triple
 
 __all__ = [
@@ -364,6 +365,7 @@ class Card(Record):
     brain_mask: BrainMaskCard | None = None
     meta: Meta = Meta()
     prep: PrepSettings = PrepSettings()
+    qc: QualitySettings = QualitySettings()
     privacy: Privacy = Privacy()
     exclude: dict[str, str] = Field(default_factory=dict)
     """Case to the reason why it is left out; what somebody decided who looked."""

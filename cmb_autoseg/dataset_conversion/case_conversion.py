@@ -2,23 +2,37 @@
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cmb_autoseg import __version__
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
 from cmb_autoseg.errors import CASE_FAULTS, InputError, OutputError, fault_reason
-from cmb_autoseg.files import file_digest, text_digest
-from cmb_autoseg.geometry import Volume, read_grid, write_volume
+from cmb_autoseg.files import file_digest, text_digest, write_bytes
+from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.preprocessing.checks import read_sequences
-from cmb_autoseg.records import Case, Record, Role
+from cmb_autoseg.quality_control import CaseQuality
+from cmb_autoseg.readers import file_on_disk, read_grid, source_files
+from cmb_autoseg.records import Case, ImageSource, LabelSource, Record, Role, StepRecord
 
-__all__ = ["CaseJob", "CaseRecord", "attempt", "reference_grid", "remove_files", "source_paths"]
+__all__ = [
+    "CaseJob",
+    "CaseRecord",
+    "ConvertedCase",
+    "attempt",
+    "died",
+    "read_case_label",
+    "remove_files",
+    "source_paths",
+    "stored_grid",
+    "strip_file",
+]
 
 IMAGE_FOLDERS = ("imagesTr", "imagesTs", "imagesUn")
 LABEL_FOLDERS = ("labelsTr", "labelsTs")
@@ -46,6 +60,18 @@ class CaseRecord(Record):
     sequences: tuple[Role, ...]
     n_lesions: int | None
     notes: tuple[str, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
+    """What each step of the preparation decided; its seconds are in the workspace's logs, since they differ by run."""
+    quality: CaseQuality | None = None
+
+
+@dataclass(frozen=True)
+class ConvertedCase:
+    """What became of a case: its record, whether an earlier run had written it, and seconds by step if not."""
+
+    record: CaseRecord
+    unchanged: bool = False
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,22 +83,20 @@ class CaseJob:
     roles: tuple[Role, ...]
 
 
-def reference_grid(case: Case) -> Volume:
-    """The grid of the case's reference sequence as it came, with data of zeros.
+def stored_grid(case: Case, role: Role) -> Volume:
+    """The grid of a sequence as it came, with data of zeros.
 
     Raises:
         InputError: its header is unreadable.
     """
-    source = case.images[case.reference_role]
-    shape, affine = read_grid(Path(source.path))
-    if len(shape) < 3:
-        raise InputError(f"{source.path}: found shape {shape}, a 3D volume is needed; give the whole volume")
+    source = case.images[role]
+    shape, affine = read_grid(source)
     if source.copy_geometry_from is not None:
-        affine = read_grid(Path(case.images[source.copy_geometry_from].path))[1]
-    return Volume(np.broadcast_to(np.uint8(0), shape[:3]), affine, None, source.path)
+        affine = read_grid(case.images[source.copy_geometry_from])[1]
+    return Volume(np.broadcast_to(np.uint8(0), shape), affine, None, source.path)
 
 
-def attempt(job: CaseJob) -> tuple[CaseRecord, bool] | str:
+def attempt(job: CaseJob) -> ConvertedCase | str:
     """One case, or the reason why it cannot be converted."""
     try:
         return _convert_case(job)
@@ -82,7 +106,12 @@ def attempt(job: CaseJob) -> tuple[CaseRecord, bool] | str:
         return fault_reason(error)
 
 
-def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:
+def died(job: CaseJob) -> str:
+    """The reason of a case whose process was killed."""
+    return f"{job.case.name}: its process was killed, most likely for want of memory; give fewer --jobs or more memory"
+
+
+def _convert_case(job: CaseJob) -> ConvertedCase:
     case, raw = job.case, job.raw
     record_file = raw / "records" / f"{case.name}.json"
     earlier = _earlier_record(record_file)
@@ -93,9 +122,11 @@ def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:
         if earlier.sources != sources:
             earlier = earlier.model_copy(update={"sources": sources})
             earlier.write(record_file)
-        return earlier, True
+        return ConvertedCase(earlier, unchanged=True)
     label = _read_label(case)
-    prepared = prepare_case(case, None if label is None else label.volume)
+    prepared = prepare_case(
+        case, None if label is None else label.volume, None if label is None else label.grid, quality=True
+    )
     _check_lesions(case, label, prepared)
     record = CaseRecord(
         case=case.name,
@@ -106,6 +137,8 @@ def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:
         sequences=tuple(role for role in job.roles if role in prepared.volumes),
         n_lesions=None if label is None else label.n_lesions,
         notes=(*case.notes.values(), *(label.notes if label else ()), *prepared.warnings),
+        steps=prepared.steps,
+        quality=prepared.quality,
     )
     (raw / "dataset.json").unlink(missing_ok=True)
     record_file.unlink(missing_ok=True)
@@ -113,14 +146,26 @@ def _convert_case(job: CaseJob) -> tuple[CaseRecord, bool]:
         remove_files(raw, case.name)
     _write_case(raw, record, prepared, job.roles)
     record.write(record_file)
-    return record, False
+    return ConvertedCase(record, seconds=prepared.seconds)
+
+
+def read_case_label(case: Case) -> LabelResult:
+    """The label of a labelled case, on the grid of the sequence that it was made on; reads no scan.
+
+    Raises:
+        InputError, GeometryError: see `read_label`.
+    """
+    assert case.label is not None
+    role = case.label.grid
+    grids = {role: stored_grid(case, role)} if role in case.images else {}
+    return read_label(case.label, stored_grid(case, case.reference_role), grids)
 
 
 def _read_label(case: Case) -> LabelResult | None:
     if case.label is None:
         return None
     try:
-        return read_label(case.label, reference_grid(case))
+        return read_case_label(case)
     except InputError:
         read_sequences(case)  # A damaged scan is the cause to name, not the label that does not fit its header.
         raise
@@ -134,8 +179,20 @@ def _earlier_record(path: Path) -> CaseRecord | None:
 
 
 def source_paths(case: Case) -> list[Path]:
-    paths = [source.path for source in case.images.values()]
-    return [Path(path) for path in (*paths, *([case.label.path] if case.label else []))]
+    """The files on disk that a case is made of: its scans, its labels, its brain mask."""
+    paths = [path for source in case.images.values() for path in source_files(source)]
+    if case.label is not None:
+        paths += _label_files(case.label)
+    if case.brain_mask is not None:
+        paths += source_files(case.brain_mask.source)
+    return list(dict.fromkeys(paths))
+
+
+def _label_files(label: LabelSource) -> list[Path]:
+    if label.kind == "reviewed":
+        return []
+    paths = label.files or (label.path, *label.raters.values())
+    return [file_on_disk(path) for path in paths if path]
 
 
 def _stamps(case: Case, earlier: Sequence[SourceStamp]) -> tuple[SourceStamp, ...]:
@@ -169,11 +226,20 @@ def _settings_digest(job: CaseJob) -> str:
     content = {
         "version": __version__,
         "channels": list(job.roles),
-        "images": {role: source.model_dump(exclude={"path"}) for role, source in case.images.items()},
-        "label": case.label.model_dump(exclude={"path"}) if case.label else None,
-        "prep": case.prep.model_dump(),
+        "images": {role: _settings(source) for role, source in case.images.items()},
+        "label": _settings(case.label) if case.label else None,
+        "brain_mask": _settings(case.brain_mask.source) if case.brain_mask else None,
+        "prep": case.prep.model_dump(exclude={"hd_bet": {"folder"}}),
     }
     return text_digest(json.dumps(content, sort_keys=True))
+
+
+def _settings(source: ImageSource | LabelSource) -> dict[str, Any]:
+    """What a source says but for where its files are; which of several slices are there counts."""
+    settings = source.model_dump(exclude={"path", "files", "pictures"})
+    if isinstance(source, LabelSource):
+        settings["raters"] = list(source.raters)
+    return {**settings, "there": [bool(file) for file in source.files]}
 
 
 def _check_lesions(case: Case, label: LabelResult | None, prepared: PreparedCase) -> None:
@@ -197,10 +263,16 @@ def _write_case(raw: Path, record: CaseRecord, prepared: PreparedCase, roles: tu
         write_volume(path, volume, np.float32)
     if prepared.label is not None:
         write_volume(_label_file(raw, record), prepared.label, np.uint8)
+    write_bytes(strip_file(raw, record.case), prepared.picture)
 
 
 def _image_files(raw: Path, record: CaseRecord, n_channels: int) -> list[Path]:
     return [raw / f"images{record.part}" / f"{record.case}_{channel:04d}.nii.gz" for channel in range(n_channels)]
+
+
+def strip_file(raw: Path, case: str) -> Path:
+    """The picture of a case in the gallery."""
+    return raw / "qc" / f"{case}.jpg"
 
 
 def _label_file(raw: Path, record: CaseRecord) -> Path:
@@ -220,3 +292,4 @@ def remove_files(raw: Path, case: str) -> None:
                 path.unlink()
     for folder in LABEL_FOLDERS:
         (raw / folder / f"{case}.nii.gz").unlink(missing_ok=True)
+    strip_file(raw, case).unlink(missing_ok=True)

@@ -5,56 +5,39 @@ without one is an unfinished conversion. Finished cases whose sources and settin
 are left as they are.
 """
 
-import os
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 
-from cmb_autoseg._nnunet import dataset_json
 from cmb_autoseg.dataset_conversion.case_conversion import (
     CaseJob,
     CaseRecord,
+    ConvertedCase,
     attempt,
+    died,
     remove_files,
-    source_paths,
 )
+from cmb_autoseg.dataset_conversion.dataset_tables import ConversionRecord, write_seconds, write_tables
 from cmb_autoseg.dataset_conversion.duplicates import shared_scans
+from cmb_autoseg.dataset_conversion.effort import estimate_effort
 from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, InputError, LeakageError
-from cmb_autoseg.files import read_tsv, write_json, write_text, write_tsv
-from cmb_autoseg.interruption import end_with
+from cmb_autoseg.files import read_tsv, write_text
 from cmb_autoseg.locking import own_folder
+from cmb_autoseg.parallel import choose_workers, run_jobs
+from cmb_autoseg.preprocessing.settings import differing
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawDataset, read_raw_dataset
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, PrepSettings, Record, Role
+from cmb_autoseg.records import DERIVED_ROLES, SUSCEPTIBILITY_ROLES, Case, Role
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.workspace import DatasetFolders, Workspace
 
-__all__ = ["Conversion", "ConversionRecord", "convert", "merge_cases", "workspace_salt"]
+__all__ = ["Conversion", "convert", "merge_cases", "workspace_salt"]
 
-CHANNEL_ORDER = (*SUSCEPTIBILITY_ROLES, Role.T1, Role.T2, Role.FLAIR)
+CHANNEL_ORDER = (*SUSCEPTIBILITY_ROLES, Role.T1, Role.T2, Role.FLAIR, *DERIVED_ROLES)
 """Order of the channels; gre_phase serves preparation and is none."""
-CASE_COLUMNS = (
-    *("case", "cohort", "subject", "session", "site", "field_strength_t", "sequences", "split", "labelled"),
-    *("n_lesions", "source_files", "source_digests"),
-)
-EXCLUSION_COLUMNS = ("case", "cohort", "subject", "reason")
-
-
-class ConversionRecord(Record):
-    """What a raw dataset was made of; `dataset_record.json` beside `dataset.json`."""
-
-    dataset: str
-    roles: tuple[Role, ...]
-    """Of the channels 0000, 0001, ..."""
-    prep: dict[str, PrepSettings]
-    """How the scans of each cohort were prepared."""
-    parents: dict[str, str]
-    """Digest of each cohort's card."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +55,14 @@ class Conversion:
         return tuple(exclusion for exclusion in self.exclusions if not exclusion.by_rule)
 
 
-def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int = 1) -> Conversion:
+def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int | None = None) -> Conversion:
     """Prepare and write all cases of the cohorts as one raw dataset.
 
     Args:
         cohorts: from `read_card`; their order does not matter.
         folders: where to; cases of an earlier conversion that are no longer there are removed.
-        jobs: cases prepared at a time, each in a process of its own.
+        jobs: cases prepared at a time, each in a process of its own; None for as many as processors, memory and
+            the number of cases allow.
 
     Raises:
         InputError: no case is usable (nothing is written then), or the dataset belongs to others.
@@ -92,6 +76,7 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int = 1) -
     _check_ownership(folders, of_name)
     if not cases:
         raise InputError(_no_case_left(cohorts, exclusions))
+    _warn_of_differing_values(cohorts)
     with own_folder(folders.raw, "cmb_convert"):
         return _convert(cases, exclusions, folders, of_name, jobs)
 
@@ -106,7 +91,7 @@ def _without_shared_scans(cases: Sequence[Case], cohorts: Mapping[str, Cohort]) 
         if reason is None:
             kept.append(case)
             continue
-        text = _disguise(cohorts[case.cohort], reason)
+        text = cohorts[case.cohort].disguise_path(reason)
         exclusions.append(Exclusion(case=case.name, cohort=case.cohort, subject=case.subject, reason=text))
     return kept, exclusions
 
@@ -116,22 +101,22 @@ def _convert(
     excluded: Sequence[Exclusion],
     folders: DatasetFolders,
     of_name: Mapping[str, Cohort],
-    jobs: int,
+    jobs: int | None,
 ) -> Conversion:
-    roles = _roles(case.images for case in cases)
+    roles = _roles((*case.images, *case.prep.derived) for case in cases)
     done, failed = _convert_cases(cases, folders, roles, jobs)
-    needed = _roles(record.sequences for record, _ in done.values())
+    needed = _roles(case.record.sequences for case in done.values())
     while done and needed != roles:
         # Every case with some sequence failed: that channel goes, and the others are numbered anew.
         roles = needed
         done, failed = _convert_cases([case for case in cases if case.name in done], folders, roles, jobs, failed)
-        needed = _roles(record.sequences for record, _ in done.values())
+        needed = _roles(case.record.sequences for case in done.values())
     exclusions = [
         *excluded,
         *(
             Exclusion(
                 case=case.name, cohort=case.cohort, subject=case.subject,
-                reason=_disguise(of_name[case.cohort], failed[case.name]),
+                reason=of_name[case.cohort].disguise_path(failed[case.name]),
             )
             for case in cases
             if case.name in failed
@@ -139,13 +124,14 @@ def _convert(
     ]  # fmt: skip
     if not done:
         raise InputError(_no_case_left(list(of_name.values()), exclusions))
-    records = {name: record for name, (record, _) in done.items()}
+    records = {name: case.record for name, case in done.items()}
     kept = [case for case in cases if case.name in records]
     _remove_departed(folders, records)
     _drop_stale_folds(folders, kept, records)
-    _write_tables(folders, kept, records, of_name, exclusions, roles)
+    write_tables(folders, kept, records, of_name, exclusions, roles)
     _warn_of_no_lesions(kept, records)
-    unchanged = sum(reused for _, reused in done.values())
+    write_seconds(folders, {name: case.seconds for name, case in done.items()})
+    unchanged = sum(case.unchanged for case in done.values())
     return Conversion(read_raw_dataset(folders), tuple(exclusions), unchanged)
 
 
@@ -231,25 +217,25 @@ def _no_case_left(cohorts: Sequence[Cohort], exclusions: Sequence[Exclusion]) ->
     return f"{names}: no usable case; {first.case}: {first.reason}{others}; try cmb_cohort check"
 
 
-def _disguise(cohort: Cohort, text: str) -> str:
-    return cohort.disguise(text.replace(cohort.root + "/", ""))
-
-
-Done = dict[str, tuple[CaseRecord, bool]]
+Done = dict[str, ConvertedCase]
 
 
 def _convert_cases(
     cases: Sequence[Case],
     folders: DatasetFolders,
     roles: tuple[Role, ...],
-    jobs: int,
+    jobs: int | None,
     failed: Mapping[str, str] | None = None,
 ) -> tuple[Done, dict[str, str]]:
-    """Convert each case; returns records (and whether they were there before) and reasons of failure."""
+    """Convert each case; returns what came of it and reasons of failure."""
     done: Done = {}
     reasons = dict(failed or {})
     work = [CaseJob(case, folders.raw, roles) for case in cases]
-    for job, result in zip(work, track(_run_jobs(work, jobs), "Converting", len(work)), strict=True):
+    if jobs is None:
+        effort = estimate_effort(cases)
+        jobs = choose_workers(len(work), effort.bytes_each, effort.jobs_each)
+    results = run_jobs(attempt, work, jobs, died)
+    for job, result in zip(work, track(results, "Converting", len(work)), strict=True):
         if isinstance(result, str):
             reasons[job.case.name] = result
         else:
@@ -258,13 +244,15 @@ def _convert_cases(
     return done, reasons
 
 
-def _run_jobs(work: Sequence[CaseJob], jobs: int) -> Iterator[tuple[CaseRecord, bool] | str]:
-    if jobs <= 1 or len(work) <= 1:
-        yield from map(attempt, work)
-        return
-    workers, context = min(jobs, len(work)), get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=end_with, initargs=(os.getpid(),)) as pool:
-        yield from pool.map(attempt, work)
+def _warn_of_differing_values(cohorts: Sequence[Cohort]) -> None:
+    """A network that sees grey values made in two ways may learn the way rather than the lesions."""
+    for cohort in cohorts[1:]:
+        names = differing(cohorts[0].prep, cohort.prep)
+        if names:
+            log(
+                f"warning: {cohorts[0].name} and {cohort.name} differ in prep.{names[0]}, so their grey values do; "
+                "set it alike in both cards, or for both by the command's option"
+            )
 
 
 def _remove_departed(folders: DatasetFolders, records: Mapping[str, CaseRecord]) -> None:
@@ -292,56 +280,9 @@ def _drop_stale_folds(folders: DatasetFolders, cases: Sequence[Case], records: M
         log(f"{folds}: removed, because the cases changed; plan anew, and train all folds anew")
 
 
-def _write_tables(
-    folders: DatasetFolders,
-    cases: Sequence[Case],
-    records: Mapping[str, CaseRecord],
-    cohorts: Mapping[str, Cohort],
-    exclusions: Sequence[Exclusion],
-    roles: tuple[Role, ...],
-) -> None:
-    raw = folders.raw
-    free = dict.fromkeys(column for case in cases for column in case.meta if column not in CASE_COLUMNS)
-    rows = [_row(case, records[case.name], cohorts[case.cohort]) for case in cases]
-    write_tsv(raw / "cases.tsv", (*CASE_COLUMNS, *free), rows)
-    left_out = sorted(
-        (exclusion.model_dump() for exclusion in exclusions), key=lambda row: (row["cohort"], row["case"])
-    )
-    write_tsv(raw / "exclusions.tsv", EXCLUSION_COLUMNS, left_out)
-    notes = [
-        f"{case.name}: {_disguise(cohorts[case.cohort], note)}" for case in cases for note in records[case.name].notes
-    ]
-    write_text(raw / "conversion_log.txt", "".join(f"{note}\n" for note in notes))
-    ConversionRecord(
-        dataset=folders.name,
-        roles=roles,
-        prep={name: cohort.prep for name, cohort in sorted(cohorts.items())},
-        parents={name: cohort.card_digest for name, cohort in sorted(cohorts.items())},
-    ).write(raw / "dataset_record.json")
-    n_training = sum(record.part == "Tr" for record in records.values())
-    write_json(raw / "dataset.json", dataset_json(roles, n_training, folders.name))
-
-
 def _warn_of_no_lesions(cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> None:
     """A cohort without any lesion may be one of controls, or one whose card names the wrong value."""
     for cohort in sorted({case.cohort for case in cases}):
         sources = {case.name: case.label for case in cases if case.cohort == cohort and case.label is not None}
         if sources and not any(records[name].n_lesions for name in sources):
             log(f"warning: {no_lesion_warning(cohort, list(sources.values()))}")
-
-
-def _row(case: Case, record: CaseRecord, cohort: Cohort) -> dict[str, object]:
-    sources = [cohort.disguise(path.relative_to(cohort.root).as_posix()) for path in source_paths(case)]
-    return {
-        **case.meta,
-        "case": case.name,
-        "cohort": case.cohort,
-        "subject": case.subject,
-        "session": case.session,
-        "sequences": ",".join(record.sequences),
-        "split": case.split,
-        "labelled": int(record.labelled),
-        "n_lesions": record.n_lesions,
-        "source_files": ";".join(sources),
-        "source_digests": ";".join(stamp.content for stamp in record.sources),
-    }

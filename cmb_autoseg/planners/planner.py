@@ -98,6 +98,7 @@ def plan_dataset(
         reasons=tuple(reasons),
         warnings=tuple(warnings),
         training_range=_training_range(measured, channels),
+        prep=measured.prep,
         parents=(measured.digest,),
     )
 

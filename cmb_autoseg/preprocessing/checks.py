@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from cmb_autoseg.errors import GeometryError, InputError
-from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
+from cmb_autoseg.geometry import Volume, check_same_grid
 from cmb_autoseg.readers import read_volume
 from cmb_autoseg.records import Case, Role
 
-__all__ = ["check_one_grid", "orientation_warnings", "read_sequences", "repair"]
+__all__ = ["check_label_grid", "orientation_warnings", "read_sequences", "repair"]
 
 
 QFORM_TOLERANCE_MM = 1.0
@@ -111,21 +111,13 @@ def repair(case: Case, role: Role, volume: Volume) -> tuple[Volume, tuple[str, .
     return repaired, (f"{role}: {count} NaN or infinite voxels of {Path(volume.name).name} set to 0",)
 
 
-def check_one_grid(case: Case, volumes: dict[Role, Volume], label: Volume | None) -> None:
-    """Refuse sequences, and a label, that do not lie on the reference sequence's grid.
-
-    Sequences may be stored with axes permuted or flipped, because that is undone without loss; a
-    label must be stored like its reference, because lesion tables count its voxels.
+def check_label_grid(case: Case, image: Volume, label: Volume) -> None:
+    """Refuse a label that is not stored like the sequence on which it was made: lesion tables count its voxels.
 
     Raises:
         GeometryError: names the case, what was found and the cure.
     """
-    reference = volumes[case.reference_role]
-    upright = to_canonical(reference)
     try:
-        for volume in volumes.values():
-            check_same_grid(to_canonical(volume), upright, "register them first (co-registration is not built in yet)")
-        if label is not None:
-            check_same_grid(label, reference, "resample the label to its image first")
+        check_same_grid(label, image, "resample the label to its image first")
     except GeometryError as error:
         raise GeometryError(f"{case.name}: {error}") from None

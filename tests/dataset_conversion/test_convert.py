@@ -267,10 +267,10 @@ def test_interrupted_conversion_has_no_dataset_json_and_goes_on(tiny_cohort, wri
 
     prepare = module.prepare_case
 
-    def stop_at_103(case, label=None):
+    def stop_at_103(case, *marks, **options):
         if case.name == "sub-103":
             raise KeyboardInterrupt
-        return prepare(case, label)
+        return prepare(case, *marks, **options)
 
     monkeypatch.setattr(module, "prepare_case", stop_at_103)
     assert convert(write_card(), workspace=tmp_path / "w") == 130

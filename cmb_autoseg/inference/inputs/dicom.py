@@ -47,10 +47,7 @@ def case_of_dicom(folder: Path, settings: InputSettings) -> Case:
     notes = {}
     for known in companions if role is None else ():
         fitting = [volume for volume in by_role[known] if grids_agree(volume.path, picked[usable[0]].path)]
-        if fitting:
-            picked[known] = pick_volume(fitting, echo, folder)
-        else:
-            notes[known] = f"{known} left out: it is on another grid than {usable[0]}; register it first to use it"
+        picked[known] = pick_volume(fitting or by_role[known], echo, folder)
     case = named_case(name, {known: ImageSource(path=str(volume.path)) for known, volume in picked.items()}, notes)
     if any(volume.echo == echo for volume in picked.values()):
         return case

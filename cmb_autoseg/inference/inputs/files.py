@@ -54,7 +54,8 @@ def cases_of_files(images: Sequence[Path], settings: InputSettings) -> tuple[lis
 
     Phase images, and sequences that the model does not know beside one that it knows, are left out.
     """
-    images = list(_without_phase(images)) if settings.role is None else images
+    if settings.role is None and Role.GRE_PHASE not in settings.roles:
+        images = list(_without_phase(images))
     cases: dict[str, Case] = {}
     failures: list[InputFailure] = []
     for scan in _scans(images, settings):
@@ -131,7 +132,7 @@ def _case_of_scan(scan: _Scan, settings: InputSettings) -> Case:
         elif role in SUSCEPTIBILITY_ROLES:
             notes[role] = f"{role} is not used here: {path.name} is on another grid and a case of its own"
         else:
-            notes[role] = f"{role} left out: {path.name} is on another grid; register it first to use it"
+            images[role] = ImageSource(path=str(path), echo=echo_of(path, settings.echo))
     case = named_case(case.name, images, notes)
     if any(image.echo is not None for image in images.values()):
         return case

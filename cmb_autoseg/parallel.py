@@ -1,0 +1,90 @@
+"""Work on many cases at a time, with as many processes as the memory holds; one that dies stops no other."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TypeVar
+
+from cmb_autoseg.interruption import end_with
+
+__all__ = ["available_bytes", "choose_workers", "run_jobs"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+SHARE_OF_MEMORY = 0.8
+"""The rest is for the page cache and whatever else runs."""
+
+
+def available_bytes() -> int:
+    """Memory that processes may still take: of the machine, and of the control group if that is less."""
+    free = _machine_bytes()
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return free
+    return min(free, int(limit) - int(used)) if limit.isdecimal() and used.isdecimal() else free
+
+
+def _machine_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def choose_workers(n_jobs: int, bytes_each: int, jobs_each: int) -> int:
+    """How many processes to start: no more than cores, than fit into memory, and than are worth their start.
+
+    Args:
+        n_jobs: to be done.
+        bytes_each: memory that one process needs.
+        jobs_each: fewer jobs than this for a process do not repay its start, which imports everything anew.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fitting = int(SHARE_OF_MEMORY * available_bytes() // max(bytes_each, 1))
+    return max(1, min(cores, fitting, n_jobs // max(jobs_each, 1)))
+
+
+def run_jobs(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, died: Callable[[Job], Result]
+) -> Iterator[Result]:
+    """Yield the result of each job in order.
+
+    Args:
+        work: a function of a module; whatever it raises ends the run.
+        jobs: what it is called with; picklable.
+        workers: processes; with one, everything is done in this one.
+        died: the result of a job whose process was killed, as for want of memory.
+    """
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(work, jobs)
+        return
+    done = 0
+    try:
+        with _pool(min(workers, len(jobs))) as pool:
+            for result in pool.map(work, jobs):
+                yield result
+                done += 1
+    except BrokenProcessPool:
+        # Nobody can say whose process it was: the rest goes on one process a job.
+        for job in jobs[done:]:
+            yield _alone(work, job, died)
+
+
+def _alone(work: Callable[[Job], Result], job: Job, died: Callable[[Job], Result]) -> Result:
+    try:
+        with _pool(1) as pool:
+            return pool.submit(work, job).result()
+    except BrokenProcessPool:
+        return died(job)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))

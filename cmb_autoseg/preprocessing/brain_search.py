@@ -1,0 +1,127 @@
+"""Which way the brain of a case is found: a mask that came along, the scan's own background, a network, thresholds."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
+from cmb_autoseg.preprocessing.brain_mask import MAGNITUDE_ROLES, classical_mask, looks_stripped, support_mask
+from cmb_autoseg.readers import read_volume
+from cmb_autoseg.records import BrainNetworkSettings, Case, Role
+
+if TYPE_CHECKING:
+    from cmb_autoseg.preprocessing.brain_network import BrainNetwork
+
+__all__ = ["FoundBrain", "search_brain"]
+
+NETWORK_ROLES = (Role.T1, Role.FLAIR, Role.T2)
+"""Sequences that HD-BET was trained on."""
+BRAIN_CM3 = (200.0, 2500.0)
+"""A network's mask of another size has missed the brain."""
+
+
+@dataclass(frozen=True)
+class FoundBrain:
+    """A brain mask, and how it came about."""
+
+    mask: Volume
+    """uint8, 0 or 1, on the canonical grid of `role`."""
+    role: Role
+    decision: str
+    warnings: tuple[str, ...] = ()
+
+
+def search_brain(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
+    """Find the brain as `prep.brain` says; `auto` tries a given mask, a stripped scan, the network, thresholds.
+
+    Args:
+        case: its settings and the mask that came along, if one did.
+        volumes: canonical axes, finite, each on its own grid.
+
+    Raises:
+        InputError: a given mask is asked for and there is none, or it cannot be read.
+        GeometryError: a given mask is on another grid than its sequence.
+    """
+    how, reference = case.prep.brain, case.reference_role
+    volume = volumes[reference]
+    if how == "none":
+        return _found(volume, np.ones(volume.shape, dtype=bool), reference, "no mask: the whole volume is used")
+    if how == "given" or (how == "auto" and case.brain_mask is not None):
+        return _given(case, volumes)
+    signed = reference not in MAGNITUDE_ROLES
+    if how == "already_masked" or (how == "auto" and looks_stripped(volume, signed)):
+        return _found(volume, support_mask(volume), reference, f"{reference} is skull-stripped: its own background")
+    why = "the classical mask is asked for"
+    if how != "classical":
+        found, why = _by_network(case, volumes)
+        if found is not None:
+            return found
+    return _classical(volumes, reference, why, warn=how != "classical")
+
+
+def _found(
+    volume: Volume, mask: NDArray[np.bool_], role: Role, decision: str, warnings: tuple[str, ...] = ()
+) -> FoundBrain:
+    return FoundBrain(Volume(mask.astype(np.uint8), volume.affine, None, "brain mask"), role, decision, warnings)
+
+
+def _given(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
+    if case.brain_mask is None:
+        raise InputError(
+            f"{case.name}: prep.brain is given, but the case has no mask; name it in the card's brain_mask"
+        )
+    role = case.brain_mask.grid or case.reference_role
+    mask = to_canonical(read_volume(case.brain_mask.source))
+    check_same_grid(mask, volumes[role], "name its sequence in brain_mask.grid, or leave the mask out")
+    inside = np.isfinite(mask.data) & (mask.data > 0)
+    if not inside.any():
+        raise InputError(f"{case.name}: {mask.name}: the brain mask is empty; correct it or leave it out")
+    return _found(mask, inside, role, f"the mask that came with {role}")
+
+
+def _by_network(case: Case, volumes: dict[Role, Volume]) -> tuple[FoundBrain | None, str]:
+    """The network's mask, or why there is none."""
+    settings, reference = case.prep.hd_bet, case.reference_role
+    if settings is None:
+        return None, "no weights of HD-BET are named (--brain-weights DIR or prep.hd_bet.folder)"
+    role = next((known for known in (*NETWORK_ROLES, reference) if known in volumes), reference)
+    if role not in MAGNITUDE_ROLES:
+        return None, f"HD-BET's network knows no {role}"
+    volume = volumes[role]
+    mask = _network(settings).mask(volume)
+    volume_cm3 = float(np.count_nonzero(mask)) * volume.voxel_volume_mm3 / 1000
+    if not BRAIN_CM3[0] <= volume_cm3 <= BRAIN_CM3[1]:
+        return None, f"HD-BET's network found {volume_cm3:.0f} cm3 in {role}, which is no brain"
+    warnings = () if role in NETWORK_ROLES else (f"brain mask: HD-BET was not trained on {role}; look at the mask",)
+    digest = (settings.sha256 or "unknown").removeprefix("sha256:")[:12]
+    return _found(volume, mask, role, f"HD-BET's network (weights {digest}) on {role}", warnings), ""
+
+
+@lru_cache(maxsize=1)
+def _network(settings: BrainNetworkSettings) -> "BrainNetwork":
+    import torch
+
+    from cmb_autoseg.preprocessing.brain_network import load_brain_network
+
+    return load_brain_network(Path(settings.folder), settings.sha256, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _classical(volumes: dict[Role, Volume], reference: Role, why: str, warn: bool) -> FoundBrain:
+    volume = volumes[reference]
+    role = next(
+        (known for known in (reference, *MAGNITUDE_ROLES) if known in volumes and known in MAGNITUDE_ROLES), None
+    )
+    if role is None:
+        text = f"brain mask: none found in {reference}; the whole volume is used"
+        return _found(volume, np.ones(volume.shape, dtype=bool), reference, text, (text,))
+    mask = classical_mask(volumes[role])
+    size = "whole volume" if mask.all() else f"{mask.sum() * volumes[role].voxel_volume_mm3 / 1000:.0f} cm3"
+    warnings = (
+        (f"brain mask: {role} is not skull-stripped; classical mask used ({size}), because {why}",) if warn else ()
+    )
+    return _found(volumes[role], mask, role, f"classical mask of {role} ({size}), because {why}", warnings)
