@@ -120,17 +120,29 @@ def choose_images(card: Card, root: Path, found: Mapping[str, Sequence[FileMatch
         fitting = next((file for file in alike if role is reference or _fits(file, root, first)), None)
         if fitting is not None:
             taken[role] = fitting
-            notes[role] = _note_of_choice(role, taken[role], files)
+            told = (_note_of_choice(role, fitting, files), fitting.match.note and f"{role}: {fitting.match.note}")
+            notes[role] = "; ".join(filter(None, told))
         else:
             notes[role] = (
                 f"{role} left out: {alike[0].match.path} is on another grid than {first.path}; "
                 "register it first to use it"
             )
     notes[reference] = "; ".join(filter(None, (notes[reference], _note_of_echo(list(taken.values()), root, wanted))))
+    for role, faults in _faults(card, found, wanted).items():
+        notes[role] = "; ".join(filter(None, (notes.get(role, ""), faults)))
     return Chosen(
         {role: _source(card, root, candidate, taken) for role, candidate in taken.items()},
         {role: note for role, note in notes.items() if note},
     )
+
+
+def _faults(card: Card, found: Mapping[str, Sequence[FileMatch]], wanted: Wanted) -> dict[Role, str]:
+    """What was left out for a fault of its own, by role."""
+    faults: dict[Role, list[str]] = {}
+    for name in _wanted_names(card, wanted):
+        left_out = [f"{match.path} left out: {match.fault}" for match in found.get(name, ()) if match.fault]
+        faults.setdefault(card.images[name].role, []).extend(left_out)
+    return {role: f"{role}: {'; '.join(texts)}" for role, texts in faults.items() if texts}
 
 
 def _wanted_names(card: Card, wanted: Wanted) -> list[str]:
@@ -151,12 +163,26 @@ def _ranked(
         if not matches:
             listed = ", ".join(map(str, numbers))
             raise InputError(f"images.{name}: no echo {echo} (there: {listed}); choose one of them with --echo")
+    matches = _without_faults(name, image, matches)
     if len(matches) > 1 and image.pick == "error":
         listed = " and ".join(match.path for match in matches)
         raise AmbiguousError(
             f"{len(matches)} files for images.{name}: {listed}; make the pattern match one of them, or set pick: first"
         )
-    return sorted(matches, key=lambda match: _rank(match, root, wanted)) if len(matches) > 1 else matches
+    ranked = sorted(matches, key=lambda match: _rank(match, root, wanted)) if len(matches) > 1 else matches
+    return sorted(ranked, key=lambda match: match.acquired, reverse=True) if image.pick == "latest" else ranked
+
+
+def _without_faults(name: str, image: ImageCard, matches: Sequence[FileMatch]) -> Sequence[FileMatch]:
+    """The files that can be used; none where a sequence that may be absent has only such as cannot.
+
+    Raises:
+        InputError: a required sequence has only such as cannot be used.
+    """
+    whole = [match for match in matches if not match.fault]
+    if matches and not whole and not image.optional:
+        raise InputError(f"images.{name}: {matches[0].path}: {matches[0].fault}")
+    return whole
 
 
 def _rank(match: FileMatch, root: Path, wanted: Wanted) -> tuple[object, ...]:
@@ -223,6 +249,8 @@ def _source(card: Card, root: Path, candidate: _Candidate, taken: Mapping[Role, 
     if image.copy_geometry_from is not None:
         role = card.images[image.copy_geometry_from].role
         giver = role if role in taken and role is not image.role else None
+    if candidate.match.image is not None:
+        return candidate.match.image.model_copy(update={"copy_geometry_from": giver})
     return ImageSource(
         path=str(root / candidate.match.path),
         echo=image.echo if candidate.match.echo is None else None,

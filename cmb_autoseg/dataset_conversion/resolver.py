@@ -17,6 +17,7 @@ from cmb_autoseg.dataset_conversion.label_sources import label_source
 from cmb_autoseg.dataset_conversion.matching import (
     FileMatch,
     MatchedFiles,
+    SeriesFound,
     assign_files,
     card_patterns,
     case_template,
@@ -201,12 +202,17 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     patterns = card_patterns(opened, labels)
     template, case_entities = case_template(opened, patterns)
     paths = list_files(root)
-    matched = {
+    series = _series(opened, root, patience)
+    matched = {name: MatchedFiles(name, None, case_entities) for name in series.matches}
+    for sequence, matches in series.matches.items():
+        for match in matches:
+            matched[sequence].add(match)
+    matched |= {
         name: MatchedFiles(name, pattern, tuple(entity for entity in case_entities if entity in pattern.entities))
         for name, pattern in patterns.items()
     }
-    unmatched = assign_files(opened, paths, matched, patience)
-    warnings = list(check_matches(opened, paths, matched))
+    unmatched = [*series.unmatched, *assign_files(opened, paths, matched, patience)]
+    warnings = [*series.warnings, *check_matches(opened, paths, matched)]
     check_preferred(
         wanted.prefer, (match.series for name in matched if name.startswith("images.") for match in matched[name])
     )
@@ -254,6 +260,15 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         aliases=namer.aliases,
         card_digest=opened.digest,
     )
+
+
+def _series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound:
+    """What the sequences of a cohort of DICOM files are; nothing for any other cohort."""
+    if opened.card.source != "dicom":
+        return SeriesFound({})
+    from cmb_autoseg.dataset_conversion.dicom_cohort import find_series
+
+    return find_series(opened, root, patience)
 
 
 def _case_keys(matched: Iterable[MatchedFiles], case_entities: tuple[str, ...]) -> list[dict[str, str]]:
