@@ -32,7 +32,7 @@ CHECK = epilog(
     writes="nothing",
     see="cmb_convert, which does what was tried out",
 )
-LIST = epilog({"cmb_cohort list": "name, cohort, status, licence and sequences of each"}, writes="nothing")
+LIST = epilog({"cmb_cohort list": "card, cohort, status, sequences and licence of each"}, writes="nothing")
 
 
 def build_parser() -> Parser:
@@ -124,10 +124,14 @@ def _check(cards: Sequence[str], count_lesions: bool) -> int:
 def _list() -> int:
     from cmb_autoseg.dataset_conversion.card_file import parse_card, shipped_cards
 
+    rows = [("card", "cohort", "status", "sequences", "licence")]
     for name in shipped_cards():
         card = parse_card(name).card
-        licence = card.licence.id if card.licence else "-"
-        print(f"{name}\t{card.name}\t{card.status}\tlicence {licence}\t{', '.join(card.images)}")
+        roles = ", ".join(dict.fromkeys(image.role.value for image in card.images.values()))
+        rows.append((name, card.name, card.status, roles, card.licence.id if card.licence else "-"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return ExitCode.DONE
 
 

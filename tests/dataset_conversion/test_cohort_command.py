@@ -45,7 +45,11 @@ def test_check_finds_mask_geometry_and_4d_and_ambiguity(tiny_cohort, write_card,
 
 def test_list_names_the_shipped_cards(capsys):
     assert main(["list"]) == 0
-    assert re.search(r"^valdo\tVALDO\tunverified\tlicence CC-BY-NC-SA-4.0", capsys.readouterr().out, re.MULTILINE)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.split(r" {2,}", lines[0]) == ["card", "cohort", "status", "sequences", "licence"]
+    (valdo,) = (line for line in lines if line.startswith("valdo "))
+    assert re.split(r" {2,}", valdo) == ["valdo", "VALDO", "unverified", "gre_mag, t1, t2", "CC-BY-NC-SA-4.0"]
+    assert len({line.find("unverified") for line in lines[1:]} - {-1}) == 1
 
 
 LAYOUTS = {
