@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cmb_autoseg.cli._command import ExitCode, Parser, add_option, existing_path, resolve_device, run_command
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._prediction import add_choices, add_model, chosen_model, tell_results
+from cmb_autoseg.cli._preparation import add_preparation, preparation
 
 if TYPE_CHECKING:
     from cmb_autoseg.inference.inputs import InputFailure
@@ -52,6 +53,7 @@ def build_parser() -> Parser:
     )
     add_choices(chosen)
     add_model(parser)
+    add_preparation(parser, trained=True)
     return parser
 
 
@@ -73,12 +75,17 @@ def _participants(args: argparse.Namespace, root: Path) -> int:
     from cmb_autoseg.inference.inputs import InputSettings, find_cases
     from cmb_autoseg.inference.model_folder import trained_plan
     from cmb_autoseg.inference.run import predict_scans
+    from cmb_autoseg.preprocessing.settings import needed_roles, prepared_by
+    from cmb_autoseg.workspace import Workspace
 
     subjects = _known(args.participant_label, "sub-", root.glob("sub-*"), "--participant-label")
     sessions = _known(args.session_label, "ses-", root.glob("sub-*/ses-*"), "--session-label")
     model = chosen_model(args)
-    settings = InputSettings(trained_plan(model.folder).channels, args.echo, prefer=tuple(args.prefer or ()))
+    wanted = preparation(args, Workspace.find(args.workspace))
+    roles = needed_roles(trained_plan(model.folder).channels, wanted)
+    settings = InputSettings(roles, args.echo, prefer=tuple(args.prefer or ()))
     cases, failures = _of(subjects, sessions, *find_cases(root, settings))
+    cases = prepared_by(wanted, cases)
     layout = BidsLayout(args.output_dir, root, gathers=False)
     results, failed = predict_scans(cases, failures, model, resolve_device(args.device), layout, "cmb_bids")
     return tell_results(results, failed, args.output_dir)

@@ -8,6 +8,7 @@ from pathlib import Path
 from cmb_autoseg.cli._command import Parser, add_option, resolve_device, run_command
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._prediction import add_choices, add_model, chosen_model, tell_results
+from cmb_autoseg.cli._preparation import add_preparation, preparation
 
 ROLES = ("swi", "gre_mag", "qsm")
 
@@ -46,6 +47,7 @@ def build_parser() -> Parser:
     add_option(where, "--role", choices=ROLES, help="what single scans are, where their names do not say it")
     add_option(where, "--split", choices=("train", "test"), help="of a card, predict only these cases (default: all)")
     add_model(parser)
+    add_preparation(parser, trained=True)
     return parser
 
 
@@ -56,13 +58,16 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.inference.layouts import FlatLayout
     from cmb_autoseg.inference.model_folder import trained_plan
     from cmb_autoseg.inference.run import predict_scans
+    from cmb_autoseg.preprocessing.settings import needed_roles, prepared_by
     from cmb_autoseg.records import Role
+    from cmb_autoseg.workspace import Workspace
 
     source = _input(args.i, args.o)
     model = chosen_model(args)
+    wanted = preparation(args, Workspace.find(args.workspace))
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
         settings = InputSettings(
-            roles=trained_plan(model.folder).channels,
+            roles=needed_roles(trained_plan(model.folder).channels, wanted),
             echo=args.echo,
             role=Role(args.role) if args.role else None,
             prefer=tuple(args.prefer or ()),
@@ -71,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         cases, failures = find_cases(source, settings)
         if args.split is not None:
             cases = [case for case in cases if case.split == args.split]
+        cases = prepared_by(wanted, cases)
         if not cases and (args.split is not None or not failures):
             raise InputError(f"-i {args.i}: no usable case{f' of split {args.split}' if args.split else ''} in it")
         raw = source if source.is_dir() and is_bids(source) else None

@@ -11,15 +11,25 @@ import numpy as np
 
 from cmb_autoseg import __version__
 from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
-from cmb_autoseg.files import file_digest
+from cmb_autoseg.files import file_digest, text_digest
 from cmb_autoseg.geometry import Volume, from_canonical
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import OUTDATED, CaseResult, Layout, Outcome
 from cmb_autoseg.lesions import describe, lesion_components
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
+from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.progress import log
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, LesionTable, OperatingPoint, Role, TrainingRange
+from cmb_autoseg.readers import source_files
+from cmb_autoseg.records import (
+    SUSCEPTIBILITY_ROLES,
+    Case,
+    ImageSource,
+    LesionTable,
+    OperatingPoint,
+    Role,
+    TrainingRange,
+)
 from cmb_autoseg.run_log import open_log, record, versions
 
 __all__ = ["CaseResult", "predict_case", "predict_cases", "range_warnings", "size_warnings"]
@@ -91,19 +101,20 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
         InputError: the case lacks every susceptibility sequence of the model, or a file is unusable.
         GeometryError: its sequences do not share one grid.
     """
+    case = as_trained(case, ensemble.plan.prep, ensemble.channels)
     fixed = _fixed_part(case, ensemble, point)
     finished = layout.finished(case.name, fixed)
     if finished is not None:
         return finished
     clock = _Clock()
-    usable = [role for role in ensemble.channels if role in case.images]
-    missing = [role for role in ensemble.channels if role not in usable]
-    if not set(usable) & set(SUSCEPTIBILITY_ROLES):
+    if not set(case.images) & set(ensemble.channels) & set(SUSCEPTIBILITY_ROLES):
         raise InputError(
             f"{case.name}: has {', '.join(case.images) or 'no sequence'}, but the model needs at least one of "
             f"{', '.join(role for role in ensemble.channels if role in SUSCEPTIBILITY_ROLES)}"
         )
     prepared = prepare_case(case)
+    usable = [role for role in ensemble.channels if role in prepared.volumes]
+    missing = [role for role in ensemble.channels if role not in usable]
     clock.stop("prepare")
     canonical = ensemble.probability(prepared.volumes)
     clock.stop("network")
@@ -117,14 +128,17 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
     clock.stop("lesions")
     record = {
         **fixed,
+        "sequences_used": usable,
         "sequences_missing": missing,
+        "preparation": [step.model_dump(mode="json") for step in prepared.steps],
         "n_lesions": len(table.lesions),
         "lesions": [lesion.model_dump(mode="json") for lesion in table.lesions],
         "warnings": list(warnings),
     }
     layout.write(case.name, Outcome(prepared.original, probability, components.labels, table, record))
     clock.stop("write")
-    return CaseResult(table, warnings, tuple(usable), tuple(missing), clock.seconds)
+    seconds = {**{f"prepare: {step}": took for step, took in prepared.seconds.items()}, **clock.seconds}
+    return CaseResult(table, warnings, tuple(usable), tuple(missing), seconds)
 
 
 def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[str, Any]:
@@ -133,17 +147,16 @@ def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[s
         {
             "role": role.value,
             "file": Path(source.path).name,
-            "digest": _digest(source.path),
-            **source.model_dump(mode="json", exclude={"path"}),
+            "digest": _digest(source),
+            **source.model_dump(mode="json", exclude={"path", "files"}),
         }
         for role, source in case.images.items()
     ]
     return {
         "case": case.name,
         "inputs": inputs,
-        "sequences_used": [role.value for role in ensemble.channels if role in case.images],
         "notes": [note for role, note in case.notes.items() if role in ensemble.channels or role in case.images],
-        "prep": case.prep.model_dump(mode="json"),
+        "prep": case.prep.model_dump(mode="json", exclude={"hd_bet": {"folder"}}),
         "model": {"dataset": ensemble.plan.dataset, "folds": list(ensemble.folds), "digest": ensemble.digest},
         "operating_point": point.model_dump(mode="json"),
         "software": f"cmb_autoseg {__version__}",
@@ -151,10 +164,16 @@ def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[s
     }
 
 
-def _digest(path: str) -> str:
-    if not Path(path).is_file():
+def _digest(source: ImageSource) -> str:
+    """Of the file, or of the digests of all files of a series."""
+    digests = [_file_digest(path) for path in source_files(source)]
+    return digests[0] if len(digests) == 1 else text_digest(" ".join(digests))
+
+
+def _file_digest(path: Path) -> str:
+    if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return file_digest(Path(path))
+    return file_digest(path)
 
 
 class _Clock:

@@ -8,7 +8,7 @@ from typing import Any
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import DERIVED_ROLES, BrainNetworkSettings, Case, PrepSettings, Role
 
-__all__ = ["GREY_VALUE_SETTINGS", "Preparation", "as_trained", "differing"]
+__all__ = ["GREY_VALUE_SETTINGS", "Preparation", "as_trained", "differing", "needed_roles", "prepared_by"]
 
 GREY_VALUE_SETTINGS = ("bias", "normalize", "frst_radii_mm")
 """What decides how bright a prepared voxel is: a scan to be predicted is treated as those that were learnt from."""
@@ -52,6 +52,26 @@ class Preparation:
         if named is None and not (folder / "plans.json").is_file():
             download_brain_network(folder)
         return BrainNetworkSettings(folder=str(folder.absolute()), sha256=weights_digest(folder, expected))
+
+
+def prepared_by(preparation: Preparation, cases: Sequence[Case]) -> list[Case]:
+    """Cases with options over the settings of each.
+
+    Raises:
+        InputError: a network is asked for whose weights are not there.
+    """
+    settled = {case.prep.digest: case.prep for case in cases}
+    settled = {digest: preparation.settle(prep) for digest, prep in settled.items()}
+    return [case.model_copy(update={"prep": settled[case.prep.digest]}) for case in cases]
+
+
+def needed_roles(channels: Sequence[Role], preparation: Preparation) -> tuple[Role, ...]:
+    """A model's channels, the sequences that some of them are made of, and those that show HD-BET the brain."""
+    sources = [Role.GRE_PHASE] if Role.LOCAL_PHASE in channels else []
+    sources += [Role.QSM] if Role.QSM_SIGN in channels else []
+    if preparation.weights is not None or preparation.store is not None:
+        sources += [Role.T1, Role.FLAIR]
+    return tuple(dict.fromkeys([*channels, *sources]))
 
 
 def as_trained(case: Case, trained: PrepSettings, channels: Sequence[Role]) -> Case:
