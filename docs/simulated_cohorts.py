@@ -27,10 +27,9 @@ FILES = {
     "by echo, `<eid>_20252_2_0.zip` with T1; masks in `readings/`",
     "dicom": "classic MR DICOM as ADNI hands it out: a folder a series (magnitude, phase, SWI, mIP, T1), a file a slice; "
     "masks in `masks/`, as NIfTI. `cmb_predict -i` takes the folder of a person",
-    "dou": "`nii/NN.nii` (SWI) and `ground_truth/NN.mat` (`cen`: voxels counted from 1), as Dou et al. 2016; the "
-    "card takes the same points from `NN.tsv`",
+    "dou": "`nii/NN.nii` (SWI) and `ground_truth/NN.mat` (`cen`: voxels counted from 1), as Dou et al. 2016",
     "csiro": "`PublicDataShare_2020/` with skull-stripped SWI by group and `rCMBInformationInfo.xlsx` (voxels counted "
-    "from 1); the card takes the same points from `points/`",
+    "from 1); people in `NoCMBSubject` were read and have none",
     "boxes2d": "axial SWI slices as JPEG with YOLO boxes, `classes.txt`, and `slices/` with the place of each",
 }
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.readers import file_on_disk, read_bytes
 
-__all__ = ["json_content", "label_bytes", "label_text", "remembered", "suffix_of"]
+__all__ = ["json_content", "label_text", "remembered", "suffix_of"]
 
 Content = TypeVar("Content")
 REMEMBERED = 4
 """Tables of all cases are parsed once; of so many the content is kept."""
-MOST_BYTES = 1 << 30
-"""A table of labels larger than this is none."""
 
 _memory: dict[tuple[Any, ...], Any] = {}
 
@@ -23,20 +22,6 @@ def suffix_of(path: str) -> str:
     return Path(path).suffix.lower()
 
 
-def label_bytes(path: str) -> bytes:
-    """What the file, or the member of an archive, holds.
-
-    Raises:
-        InputError: it cannot be read, or is far too large.
-    """
-    try:
-        if Path(path).stat().st_size > MOST_BYTES:
-            raise InputError(f"{path}: more than 1 GB, which is no table of labels; check the path in labels")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror}); restore the file") from None
-
-
 def label_text(path: str) -> str:
     """The file as text without white space at its ends; '' of an empty one.
 
@@ -44,7 +29,7 @@ def label_text(path: str) -> str:
         InputError: it cannot be read, or is no UTF-8.
     """
     try:
-        return label_bytes(path).decode("utf-8-sig").strip()
+        return read_bytes(path).decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise InputError(f"{path}: not readable as text in UTF-8; save it anew in UTF-8") from None
 
@@ -68,7 +53,7 @@ def json_content(path: str) -> Any:
 def remembered(parse: Callable[..., Content], path: str, *more: Any) -> Content:
     """`parse(path, *more)`, from memory where the same file was parsed before."""
     try:
-        status = Path(path).stat()
+        status = file_on_disk(path).stat()
         key = (parse.__qualname__, path, *more, status.st_size, status.st_mtime_ns)
     except OSError:
         return parse(path, *more)

@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.dataset_conversion.labels.files import label_bytes
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.readers import read_bytes
 
 __all__ = ["read_points_array"]
 
@@ -30,7 +30,7 @@ def read_points_array(path: str, variable: str | None) -> NDArray[np.float64]:
     Raises:
         InputError: unreadable file, no such variable, several to choose from, another shape than N x 3.
     """
-    content = label_bytes(path)
+    content = read_bytes(path)
     if not content:
         return np.empty((0, 3))
     newer = HDF5_SIGNATURE in (content[: len(HDF5_SIGNATURE)], content[HDF5_OFFSET:][: len(HDF5_SIGNATURE)])

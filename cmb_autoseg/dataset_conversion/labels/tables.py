@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cmb_autoseg.dataset_conversion.labels.files import json_content, label_bytes, label_text, remembered, suffix_of
+from cmb_autoseg.dataset_conversion.labels.files import json_content, label_text, remembered, suffix_of
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.readers import read_bytes
 from cmb_autoseg.records import TableRows
 
 __all__ = ["Row", "Table", "case_names", "check_column", "is_empty", "number", "read_table", "rows_of_case"]
@@ -93,7 +94,7 @@ def _named(path: str, lines: Sequence[tuple[str, Sequence[Any]]]) -> Table:
 
 
 def _spreadsheet(path: str, sheet: str | None) -> Table:
-    content = label_bytes(path)
+    content = read_bytes(path)
     if not content:
         return Table(path, (), ())
     try:

@@ -8,6 +8,5 @@ LAYOUTS = ("valdo", "bids", "ukb", "dicom", "dou", "csiro", "boxes2d")
 NOT_CONVERTED = {
     "ukb": "files inside archives",
     "dicom": "cohorts of DICOM series",
-    "boxes2d": "slices and boxes",
 }
 """Layouts whose card `cmb_convert` refuses as not supported yet, by what it does not read."""

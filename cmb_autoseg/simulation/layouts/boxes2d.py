@@ -90,18 +90,24 @@ def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: A
 
 CARD = r"""schema: 1
 name: SIMULATED
-status: unverified
+status: verified
 root: .
 licence: {id: CC0-1.0, redistribute: true}
 dim: 2
-case: "{sub}_{slice}"
+case: "{sub}"
 group_by: [sub]
 images:
-  SWI: {role: swi, path: "images/{sub:p\\d{4}}_{slice:\\d{3}}.jpg"}
+  SWI:
+    role: swi
+    path: "images/{sub:p\\d{4}}_{slice:\\d{3}}.jpg"
+    stack: slice
+    axes: LPS
+    slices: {path: "slices/{sub:p\\d{4}}.tsv"}
 meta:
   participants: {path: participants.tsv, key: sub}
   split: {from: group}
+ignore: ["truth/*", "participants.tsv", "classes.txt"]
 """
 LABELS = r"""labels:
-  cmb: {kind: boxes, format: yolo, path: "labels/{sub:p\\d{4}}_{slice:\\d{3}}.txt"}
+  cmb: {kind: boxes, format: yolo, path: "labels/{sub:p\\d{4}}_{slice:\\d{3}}.txt", values: {cmb: 0}}
 """

@@ -1,8 +1,8 @@
 """The layout of CSIRO's public set (Momeni et al. 2021, Comput Methods Programs Biomed 207:106127).
 
 Skull-stripped SWI with voxel axes to the left, back and top; `rCMBInformationInfo.xlsx` has one row a scan: the
-file's name, then x, y, z of each microbleed as voxels of the file, counted from 1. The same points are in
-`points/`, one table a scan, for the card.
+file's name, then x, y, z of each microbleed as voxels of the file, counted from 1. Scans
+in the folder `NoCMBSubject` were read too, and have no row.
 """
 
 import re
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.files import atomic_path, write_text, write_tsv
+from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
     Case,
@@ -48,9 +48,6 @@ def write_scan(out: Path, plan: Plan, scan: SimulatedScan) -> None:
     data = grey_values(scan.images["swi"] * scan.brain)
     volume = Volume(data[::-1, ::-1], scan.affine @ _flip(scan.grid.shape))
     write_volume(out / SHARE / group / f"{plan.subject}_SWI.nii.gz", volume, np.int16)
-    if plan.labelled:
-        rows = [dict(zip("xyz", map(float, centre), strict=True)) for centre in centres_mm]
-        write_tsv(out / SHARE / "points" / f"{plan.subject}_SWI.tsv", ["x", "y", "z"], rows)
 
 
 def _flip(shape: tuple[int, int, int]) -> NDArray[np.float64]:
@@ -112,6 +109,11 @@ prep: {brain: already_masked, nan: repair}
 ignore: ["truth/*", "participants.tsv"]
 """
 LABELS = r"""labels:
-  # The .xlsx is not read yet; these are the same points.
-  cmb: {kind: points, path: "PublicDataShare_2020/points/{sub:\\d{4}}_SWI.tsv", space: ras_mm, radius_mm: 1.5}
+  cmb:
+    kind: points
+    path: "PublicDataShare_2020/rCMBInformationInfo.xlsx"
+    rows: {column: NIFTI File Name, equals: "{sub}_SWI.nii.gz", wide: true}
+    space: voxel1
+    radius_mm: 1.5
+  no_cmb: {from: folder, is: NoCMBSubject}
 """

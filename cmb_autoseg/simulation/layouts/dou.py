@@ -1,7 +1,6 @@
 """The layout of Dou et al. 2016 (IEEE Trans Med Imaging 35:1182): SWI as `.nii`, points as MATLAB files.
 
 `ground_truth/NN.mat` holds `cen`, one row a microbleed: voxels (i, j, k) of the file, counted from 1.
-The same points are in `NN.tsv` beside it, in millimetres, for the card.
 """
 
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.files import atomic_path, write_text, write_tsv
+from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
     Case,
@@ -41,11 +40,8 @@ def write_scan(out: Path, plan: Plan, scan: SimulatedScan) -> None:
     image = Volume(grey_values(scan.images["swi"]), scan.affine)
     write_volume(out / "nii" / f"{plan.subject}.nii", image, np.int16)
     if plan.labelled:
-        centres_mm = visible_centres_mm(scan)
-        truth = out / "ground_truth"
-        _write_mat(truth / f"{plan.subject}.mat", np.rint(image.to_voxels(centres_mm)) + 1)
-        rows = [dict(zip("xyz", map(float, centre), strict=True)) for centre in centres_mm]
-        write_tsv(truth / f"{plan.subject}.tsv", ["x", "y", "z"], rows)
+        centres = image.to_voxels(visible_centres_mm(scan))
+        _write_mat(out / "ground_truth" / f"{plan.subject}.mat", np.rint(centres) + 1)
 
 
 def _write_mat(path: Path, centres: NDArray[np.float64]) -> None:
@@ -75,6 +71,5 @@ meta:
 ignore: ["truth/*", "participants.tsv"]
 """
 LABELS = r"""labels:
-  # The .mat files are not read yet; these are the same points.
-  cmb: {kind: points, path: "ground_truth/{sub:\\d{2}}.tsv", space: ras_mm, radius_mm: 1.5}
+  cmb: {kind: points, path: "ground_truth/{sub:\\d{2}}.mat", variable: cen, space: voxel1, radius_mm: 1.5}
 """
