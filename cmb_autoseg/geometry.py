@@ -26,6 +26,7 @@ from cmb_autoseg.files import atomic_path
 __all__ = [
     "MOST_GZIP_PACKS",
     "NIFTI_SUFFIXES",
+    "Grid",
     "Volume",
     "check_affine",
     "check_claim",
@@ -38,6 +39,7 @@ __all__ = [
     "quiet",
     "read_grid",
     "read_volume",
+    "same_grid",
     "to_canonical",
     "write_volume",
 ]
@@ -55,6 +57,8 @@ MOST_GZIP_PACKS = 1032
 """Largest ratio of deflate: a file cannot hold more than this times its size."""
 LARGEST_HEADER = 1 << 26
 """Bytes before the first voxel."""
+Grid = tuple[tuple[int, ...], NDArray[np.float64]]
+"""Shape, and affine from voxel indices to RAS millimetres."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def nifti_stem(path: Path) -> str:
     )
 
 
-def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+def read_grid(path: Path) -> Grid:
     """Shape and affine of a NIfTI file, from the header alone.
 
     Raises:
@@ -318,8 +322,13 @@ def grids_agree(one: Path, other: Path) -> bool:
     Raises:
         InputError: a file is missing or has no readable header.
     """
-    shape, affine = _canonical_grid(*read_grid(one))
-    other_shape, other_affine = _canonical_grid(*read_grid(other))
+    return same_grid(read_grid(one), read_grid(other))
+
+
+def same_grid(one: Grid, other: Grid) -> bool:
+    """Whether two grids are one but for the order and direction of their stored axes."""
+    shape, affine = _canonical_grid(*one)
+    other_shape, other_affine = _canonical_grid(*other)
     if shape != other_shape:
         return False
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(len(shape), -1)

@@ -1,20 +1,20 @@
 """A dry run of cards: what they match and what would go wrong, from headers alone."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from cmb_autoseg.dataset_conversion.case_conversion import reference_grid
+from cmb_autoseg.dataset_conversion.case_conversion import read_case_label
 from cmb_autoseg.dataset_conversion.conversion import merge_cases
 from cmb_autoseg.dataset_conversion.duplicates import shared_scans
-from cmb_autoseg.dataset_conversion.labels import no_lesion_warning, read_label
+from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
 from cmb_autoseg.dataset_conversion.resolver import Cohort
-from cmb_autoseg.errors import CMBError, GeometryError, InputError
-from cmb_autoseg.geometry import Volume, check_same_grid, read_grid, to_canonical
+from cmb_autoseg.errors import CMBError, GeometryError
+from cmb_autoseg.geometry import Grid, Volume, check_same_grid, same_grid
 from cmb_autoseg.progress import track
-from cmb_autoseg.records import Case, ImageSource, Role
+from cmb_autoseg.readers import MATLAB_SUFFIX, read_grid
+from cmb_autoseg.records import Case, ImageSource, LabelSource, Role
 
 __all__ = ["CohortCheck", "check_cohorts"]
 
@@ -33,6 +33,8 @@ class CohortCheck:
 
     warnings: tuple[str, ...] = ()
     """What may be a mistake of the card although every file can be used."""
+    moved: dict[str, int] = field(default_factory=dict)
+    """Case to number of sequences that are on another grid than its reference."""
 
     @property
     def usable_cases(self) -> list[Case]:
@@ -57,6 +59,7 @@ class CohortCheck:
             f"    labelled for training: {sum(case.label is not None and case.split == 'train' for case in usable)}",
             f"    unlabelled: {sum(case.label is None and case.split == 'train' for case in usable)} (in no fold)",
             f"    test: {sum(case.split == 'test' for case in usable)}",
+            *self._lines_of_moved(),
             # Where nothing is left, the card does not fit the files: no rule that anybody wanted.
             f"  left out{' by rule' if usable else ''}: {len(by_rule)}",
             *(f"    {exclusion.case}: {exclusion.reason}" for exclusion in by_rule),
@@ -76,6 +79,13 @@ class CohortCheck:
             ]
         return "\n".join(lines)
 
+    def _lines_of_moved(self) -> list[str]:
+        if not self.moved:
+            return []
+        how = self.cohort.prep.coregister
+        done = "resampled by their headers" if how == "header" else f"co-registered ({how})"
+        return [f"  sequences on another grid, to be {done}: {sum(self.moved.values())} in {len(self.moved)} cases"]
+
 
 def check_cohorts(cohorts: Sequence[Cohort], count_lesions: bool = False) -> list[CohortCheck]:
     """Check cohorts that are to become one dataset.
@@ -94,11 +104,14 @@ def check_cohorts(cohorts: Sequence[Cohort], count_lesions: bool = False) -> lis
 def _check(cohort: Cohort, shared: Mapping[str, str], count_lesions: bool) -> CohortCheck:
     problems: dict[str, str] = {}
     lesions: dict[str, int] = {}
+    moved: dict[str, int] = {}
     for case in track(cohort.cases, f"Checking {cohort.name}"):
         try:
-            _check_grids(case)
+            elsewhere = _on_other_grids(case)
             if count_lesions and case.label is not None:
-                lesions[case.name] = read_label(case.label, reference_grid(case)).n_lesions
+                lesions[case.name] = read_case_label(case).n_lesions
+            if elsewhere:
+                moved[case.name] = len(elsewhere)
         except CMBError as error:
             problems[case.name] = " ".join(str(error).split())
         doubled = next((shared[source.path] for source in case.images.values() if source.path in shared), None)
@@ -106,43 +119,64 @@ def _check(cohort: Cohort, shared: Mapping[str, str], count_lesions: bool) -> Co
             problems.setdefault(case.name, doubled)
     labelled = [case.label for case in cohort.cases if case.label is not None and case.name in lesions]
     warnings = (no_lesion_warning(cohort.name, labelled),) if lesions and not any(lesions.values()) else ()
-    return CohortCheck(cohort, problems, lesions if count_lesions else None, warnings)
+    return CohortCheck(cohort, problems, lesions if count_lesions else None, warnings, moved)
 
 
-def _check_grids(case: Case) -> None:
-    """Compare the headers of a case's files as `prepare_case` will compare the volumes."""
-    grids = {role: _grid(source) for role, source in case.images.items()}
+def _on_other_grids(case: Case) -> list[Role]:
+    """The sequences that `prepare_case` will bring to the reference's grid; everything is known from headers.
+
+    Raises:
+        InputError: a header is unusable.
+        GeometryError: a sequence or the label cannot be brought there by the card's settings.
+    """
+    grids = {role: read_grid(source) for role, source in case.images.items()}
     placed = {role: _placed(case, role, grids) for role in grids}
     reference = placed[case.reference_role]
-    for role, volume in placed.items():
-        if role is not case.reference_role:
-            cure = "register them first (co-registration is not built in yet)"
-            check_same_grid(to_canonical(volume), to_canonical(reference), cure)
+    elsewhere = [role for role, grid in placed.items() if not same_grid(grid, reference)]
+    if elsewhere and case.prep.coregister == "refuse":
+        role = elsewhere[0]
+        raise GeometryError(
+            f"{case.images[role].path}: on another grid than {case.images[case.reference_role].path}; "
+            "register them first, or set prep.coregister: affine"
+        )
+    if case.brain_mask is not None:
+        read_grid(case.brain_mask.source)
     if case.label is not None and case.label.kind == "mask" and case.label.resample == "refuse":
-        mask = _grid(ImageSource(path=case.label.path))
-        check_same_grid(mask, reference, "set labels.cmb.resample: nearest to allow another grid")
+        marked = placed.get(case.label.grid or case.reference_role, reference)
+        name = case.images[case.label.grid or case.reference_role].path
+        for grid, path in _mask_grids(case.label, marked):
+            check_same_grid(
+                _empty(grid, path), _empty(marked, name), "set labels.cmb.resample: nearest to allow another grid"
+            )
+    return elsewhere
 
 
-def _grid(source: ImageSource) -> Volume:
-    """The grid of a file as a volume whose zeros take no memory."""
-    shape, affine = read_grid(Path(source.path))
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    echoes = shape[3] if len(shape) == 4 else 1
-    if len(shape) not in (3, 4) or not 1 <= (source.echo or 1) <= echoes:
-        raise InputError(f"{source.path}: shape {shape} has no 3D volume {source.echo or 1}; correct the file or echo")
-    if echoes > 1 and source.echo is None:
-        raise InputError(f"{source.path}: a 4D file with {echoes} volumes; choose one with images.<name>.echo")
-    return Volume(np.broadcast_to(np.uint8(0), shape[:3]), affine, None, source.path)
+def _mask_grids(label: LabelSource, marked: Grid) -> Iterator[tuple[Grid, str]]:
+    """Grids of a mask, or of each reader's, that know their place."""
+    if label.files:
+        return
+    for path in label.raters.values() or (label.path,):
+        if not path.lower().endswith(MATLAB_SUFFIX):
+            yield read_grid(ImageSource(path=path)), path
+            continue
+        shape, _ = read_grid(ImageSource(path=path, variable=label.variable))
+        yield (shape, marked[1]), path
 
 
-def _placed(case: Case, role: Role, grids: dict[Role, Volume]) -> Volume:
+def _empty(grid: Grid, name: str) -> Volume:
+    """A volume whose zeros take no memory."""
+    shape, affine = grid
+    return Volume(np.broadcast_to(np.uint8(0), shape), affine, None, name)
+
+
+def _placed(case: Case, role: Role, grids: Mapping[Role, Grid]) -> Grid:
     giver = case.images[role].copy_geometry_from
     if giver is None:
         return grids[role]
-    if grids[giver].shape != grids[role].shape:
+    (shape, _), (given_shape, affine) = grids[role], grids[giver]
+    if shape != given_shape:
         raise GeometryError(
-            f"{grids[role].name}: shape {grids[role].shape} differs from {grids[giver].name} {grids[giver].shape}, "
+            f"{case.images[role].path}: shape {shape} differs from {case.images[giver].path} {given_shape}, "
             "so its geometry cannot be copied; remove copy_geometry_from"
         )
-    return Volume(grids[role].data, grids[giver].affine, None, grids[role].name)
+    return shape, affine

@@ -1,8 +1,9 @@
 """Which of a case's files are taken, where several could serve as one sequence.
 
 Names are compared by their tags, the parts between underscores: `acq-hires`, `run-2`. A card asks for
-a choice with `pick: first`. The rule: preferred tags, then fewest tags, then the name with its numbers
-in order; of separate echoes the combined file, then the echo time nearest to 20 ms, then the last echo.
+a choice with `pick: first`, or `latest`. The rule: preferred tags, then fewest tags, then the name with its numbers
+in order; of separate echoes the combined file, then the echo time nearest to 20 ms, then the last echo. With
+`pick: latest` the scan that was acquired last goes before, of files without a date the last by name.
 """
 
 import json
@@ -14,7 +15,8 @@ from pathlib import Path
 from cmb_autoseg.dataset_conversion.card import Card, ImageCard
 from cmb_autoseg.dataset_conversion.matching import FileMatch, name_tags, plain_tag
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.geometry import grids_agree, has_echoes
+from cmb_autoseg.geometry import same_grid
+from cmb_autoseg.readers import count_volumes, read_grid
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, ImageSource, Role
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
 TYPICAL_ECHO_TIME_S = 0.02
 """Of separate echoes the one nearest to this is taken: 3 T protocols for microbleeds use 16 to 25 ms."""
 
+LATEST_RULE = "the latest"
 NAME_RULE = "fewest tags first, then by name; --prefer or a narrower pattern takes another"
 ECHO_RULE = "of separate echoes the one nearest to an echo time of 20 ms, else the last; --echo takes another"
 
@@ -101,8 +104,8 @@ def choose_images(card: Card, root: Path, found: Mapping[str, Sequence[FileMatch
         wanted: roles, echo and tags that the user asks for.
 
     Raises:
-        AmbiguousError: several files for a sequence whose card does not say `pick: first`.
-        InputError: there are several echoes, but not the wanted one.
+        AmbiguousError: several files for a sequence whose card does not say `pick: first` or `latest`.
+        InputError: there are several echoes, but not the wanted one; or a file that is taken cannot be used.
     """
     candidates: dict[Role, list[_Candidate]] = {}
     for name in _wanted_names(card, wanted):
@@ -111,13 +114,14 @@ def choose_images(card: Card, root: Path, found: Mapping[str, Sequence[FileMatch
     there = {role: files for role, files in candidates.items() if files}
     if not there:
         return Chosen({}, {})
-    reference = next((role for role in SUSCEPTIBILITY_ROLES if role in there), next(iter(there)))
+    preferred = (*([card.prep.reference] if card.prep.reference else []), *SUSCEPTIBILITY_ROLES)
+    reference = next((role for role in preferred if role in there), next(iter(there)))
     first = there[reference][0].match
     taken: dict[Role, _Candidate] = {}
     notes: dict[Role, str] = {}
     for role, files in there.items():
         alike = files if role is reference else sorted(files, key=lambda file: -len(file.match.tags & first.tags))
-        fitting = next((file for file in alike if role is reference or _fits(file, root, first)), None)
+        fitting = next((file for file in alike if role is reference or _fits(file, root, there[reference][0])), None)
         if fitting is not None:
             taken[role] = fitting
             told = (_note_of_choice(role, fitting, files), fitting.match.note and f"{role}: {fitting.match.note}")
@@ -167,10 +171,21 @@ def _ranked(
     if len(matches) > 1 and image.pick == "error":
         listed = " and ".join(match.path for match in matches)
         raise AmbiguousError(
-            f"{len(matches)} files for images.{name}: {listed}; make the pattern match one of them, or set pick: first"
+            f"{len(matches)} files for images.{name}: {listed}; make the pattern match one of them, or set pick: first "
+            "or latest"
         )
     ranked = sorted(matches, key=lambda match: _rank(match, root, wanted)) if len(matches) > 1 else matches
-    return sorted(ranked, key=lambda match: match.acquired, reverse=True) if image.pick == "latest" else ranked
+    return sorted(ranked, key=_age, reverse=True) if image.pick == "latest" else ranked
+
+
+def _age(match: FileMatch) -> tuple[object, ...]:
+    """Sorts scans by the time of their acquisition; of files without one by name, the echoes of a scan together."""
+    return match.acquired, () if match.acquired else (match.path.rpartition("/")[0], _natural(match.series))
+
+
+def _natural(name: str) -> tuple[object, ...]:
+    """Sorts names with the numbers in them in order."""
+    return tuple(int(part) if index % 2 else part for index, part in enumerate(re.split(r"(\d+)", name)))
 
 
 def _without_faults(name: str, image: ImageCard, matches: Sequence[FileMatch]) -> Sequence[FileMatch]:
@@ -188,9 +203,7 @@ def _without_faults(name: str, image: ImageCard, matches: Sequence[FileMatch]) -
 def _rank(match: FileMatch, root: Path, wanted: Wanted) -> tuple[object, ...]:
     """Sorts files of one sequence: the rule at the top of this module."""
     preferred = frozenset(map(plain_tag, wanted.prefer))
-    parts = re.split(r"(\d+)", match.series)
-    natural = tuple(int(part) if index % 2 else part for index, part in enumerate(parts))
-    return -len(match.tags & preferred), len(match.tags), natural, _echo_rank(match, root), match.path
+    return -len(match.tags & preferred), len(match.tags), _natural(match.series), _echo_rank(match, root), match.path
 
 
 def _echo_rank(match: FileMatch, root: Path) -> tuple[int, float]:
@@ -203,14 +216,23 @@ def _echo_rank(match: FileMatch, root: Path) -> tuple[int, float]:
         return 2, -float(match.echo)
 
 
-def _fits(candidate: _Candidate, root: Path, reference: FileMatch) -> bool:
+def _fits(candidate: _Candidate, root: Path, reference: _Candidate) -> bool:
     """Whether a sequence can be used beside the reference, as far as its card wants that looked at."""
     if candidate.image.other_grid == "register" or candidate.image.copy_geometry_from is not None:
         return True
     try:
-        return grids_agree(root / candidate.match.path, root / reference.path)
+        return same_grid(*(read_grid(_stored(one, root, first_echo=True)) for one in (candidate, reference)))
     except InputError:
         return True  # Reading the volume will say what is wrong with the file.
+
+
+def _stored(candidate: _Candidate, root: Path, first_echo: bool = False) -> ImageSource:
+    """How a file is read, whatever else the case has."""
+    image, match = candidate.image, candidate.match
+    if match.image is not None:
+        return match.image
+    echo = image.echo if match.echo is None else None
+    return ImageSource(path=str(root / match.path), echo=1 if first_echo else echo)
 
 
 def _note_of_choice(role: Role, taken: _Candidate, files: Sequence[_Candidate]) -> str:
@@ -219,7 +241,8 @@ def _note_of_choice(role: Role, taken: _Candidate, files: Sequence[_Candidate]) 
     if not others:
         return ""
     rules = [ECHO_RULE] if any(match.series == taken.match.series for match in others) else []
-    rules += [NAME_RULE] if any(match.series != taken.match.series for match in others) else []
+    if any(match.series != taken.match.series for match in others):
+        rules.append(LATEST_RULE if taken.image.pick == "latest" else NAME_RULE)
     return f"{role}: took {taken.match.name}, not {', '.join(match.name for match in others)} ({'; '.join(rules)})"
 
 
@@ -239,7 +262,7 @@ def _lacks_echo(candidate: _Candidate, root: Path, echo: int) -> str:
     if image.echo is not None:
         return f"of {match.name} the card takes echo {image.echo}"
     try:
-        return "" if echo == 1 or has_echoes(root / match.path) else f"{match.name} has one echo"
+        return "" if echo == 1 or count_volumes(_stored(candidate, root)) > 1 else f"{match.name} has one echo"
     except InputError:
         return ""
 
@@ -249,10 +272,4 @@ def _source(card: Card, root: Path, candidate: _Candidate, taken: Mapping[Role, 
     if image.copy_geometry_from is not None:
         role = card.images[image.copy_geometry_from].role
         giver = role if role in taken and role is not image.role else None
-    if candidate.match.image is not None:
-        return candidate.match.image.model_copy(update={"copy_geometry_from": giver})
-    return ImageSource(
-        path=str(root / candidate.match.path),
-        echo=image.echo if candidate.match.echo is None else None,
-        copy_geometry_from=giver,
-    )
+    return _stored(candidate, root).model_copy(update={"copy_geometry_from": giver})

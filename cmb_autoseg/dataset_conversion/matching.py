@@ -4,14 +4,19 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from cmb_autoseg.dataset_conversion.card import BRAIN_MASK, LABEL_NAME, REVIEWED_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
+from cmb_autoseg.dataset_conversion.card_paths import suffix_of
 from cmb_autoseg.dataset_conversion.patience import Patience
-from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
+from cmb_autoseg.dataset_conversion.patterns import IN_ARCHIVE, Pattern, pieces
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
+from cmb_autoseg.readers import ITK_SUFFIXES, MATLAB_SUFFIX, PICTURE_SUFFIXES
+from cmb_autoseg.readers.archive import ARCHIVE_SUFFIXES, is_archive, list_members
 from cmb_autoseg.records import ImageSource
 
 __all__ = [
@@ -19,8 +24,6 @@ __all__ = [
     "MatchedFiles",
     "SeriesFound",
     "assign_files",
-    "card_patterns",
-    "case_template",
     "check_matches",
     "name_tags",
     "plain_tag",
@@ -118,133 +121,114 @@ class MatchedFiles:
         return tuple(entities[name] for name in self.key_entities)
 
 
-def card_patterns(opened: OpenCard, labels: bool) -> dict[str, Pattern]:
-    """Compiled patterns by the field that holds them: `images.NAME`, `labels.cmb`, `brain_mask` and so on.
-
-    Raises:
-        CardError: a pattern is none, or its suffix is that of files that are not read.
-    """
-    card = opened.card
-    texts = {f"images.{name}": image.path for name, image in card.images.items() if image.path is not None}
-    if labels and card.label is not None:
-        texts[LABEL_NAME] = card.label.path
-    if labels and card.labels.no_cmb is not None and card.labels.no_cmb.path is not None:
-        texts[REVIEWED_NAME] = card.labels.no_cmb.path
-    if card.brain_mask is not None:
-        texts[BRAIN_MASK] = card.brain_mask.path
-    return {name: _compiled(opened, name, text) for name, text in texts.items()}
-
-
-def _compiled(opened: OpenCard, name: str, text: str) -> Pattern:
-    try:
-        pattern = compile_pattern(text)
-    except ValueError as error:
-        raise opened.error(f"{name}.path", str(error)) from None
-    suffix = re.search(r"\.[A-Za-z0-9.]+$", text)
-    volume_needed = name not in (LABEL_NAME, REVIEWED_NAME) or (
-        name == LABEL_NAME and opened.card.label is not None and opened.card.label.kind == "mask"
-    )
-    if volume_needed and suffix and not suffix[0].lower().endswith(NIFTI_SUFFIXES):
-        raise opened.error(f"{name}.path", f"ends in {suffix[0]}; only .nii and .nii.gz are read, convert the files")
-    return pattern
-
-
-def case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[str, tuple[str, ...]]:
-    """The template of case names and the entities in it.
-
-    Raises:
-        CardError: it, `group_by` or the participants table's key names an entity that no image has.
-    """
-    card = opened.card
-    there = {entity for name, pattern in patterns.items() if _is_image(name) for entity in pattern.entities}
-    there |= set(card.entities)
-    template = card.case
-    if template is None:
-        if "sub" not in there:
-            raise opened.error("images", "no path has {sub}; call the part that names the subject {sub}, or set case")
-        template = "{sub}_{ses}" if "ses" in there else "{sub}"
-    try:
-        entities = tuple(dict.fromkeys(entity for _, entity in pieces(template) if entity is not None))
-    except ValueError as error:
-        raise opened.error("case", str(error)) from None
-    listed = ", ".join(f"{{{entity}}}" for entity in sorted(there)) or "none"
-    if not entities:
-        raise opened.error("case", f"{template!r} names no entity; use those of the paths ({listed})")
-    table = card.meta.participants
-    keys = (table.key,) if table else ()
-    for owner, names in (("case", entities), ("group_by", card.group_by), ("meta.participants.key", keys)):
-        for entity in names:
-            if entity not in there:
-                raise opened.error(owner, f"{{{entity}}} is in no image path (there: {listed}); name one of these")
-    if LABEL_NAME in patterns and not _one_file_for_many(card):
-        _check_label_entities(opened, patterns[LABEL_NAME], entities)
-    complete = card.source == "dicom" or any(
-        set(entities) <= set(pattern.entities) for name, pattern in patterns.items() if _is_image(name)
-    )
-    if not complete:
-        raise opened.error("case", f"no image path holds all of {template!r}; add the missing entity to one")
-    return template, entities
-
-
-def _is_image(name: str) -> bool:
-    return name.startswith("images.")
-
-
-def _one_file_for_many(card: Card) -> bool:
-    """Whether one file of labels may hold several cases."""
-    return card.label is not None and (card.label.rows is not None or card.label.format == "coco")
-
-
-def _check_label_entities(opened: OpenCard, pattern: Pattern, entities: Sequence[str]) -> None:
-    lacking = [entity for entity in entities if entity not in pattern.entities]
-    if not lacking:
-        return
-    coarser = "_".join(f"{{{entity}}}" for entity in entities if entity not in lacking)
-    what = " and ".join("session" if entity == "ses" else entity for entity in lacking)
-    instead = f', or set case: "{coarser}" where everybody has one {what}' if coarser else ""
-    raise opened.error(
-        f"{LABEL_NAME}.path",
-        f"lacks {{{lacking[0]}}}, so one label would serve several cases; add {{{lacking[0]}}}{instead}",
-    )
-
-
 def assign_files(
-    opened: OpenCard, paths: Sequence[str], matched: Mapping[str, MatchedFiles], patience: Patience
-) -> list[str]:
-    """Put every file where it belongs; returns the files of a kind in use that belong nowhere.
+    opened: OpenCard, root: Path, paths: Sequence[str], matched: Mapping[str, MatchedFiles], patience: Patience
+) -> tuple[list[str], list[str]]:
+    """Put every file, and every member of an archive that a pattern looks into, where it belongs.
+
+    Returns:
+        The files of a kind in use that belong nowhere, and warnings.
 
     Raises:
         CardError: two patterns match one file.
     """
-    kinds = _kinds_of_files(opened.card)
-    participants = opened.card.meta.participants
-    unmatched: list[str] = []
+    sorter = _Assigner(opened, root, matched, patience)
     for path in paths:
+        sorter.assign(path)
+    patience.start("")
+    ignored = opened.card.ignore
+    return [
+        path for path in sorter.unmatched if not any(fnmatch.fnmatchcase(path, glob) for glob in ignored)
+    ], sorter.warnings
+
+
+class _Assigner:
+    """Gives files to the patterns that match them."""
+
+    def __init__(self, opened: OpenCard, root: Path, matched: Mapping[str, MatchedFiles], patience: Patience) -> None:
+        self.opened = opened
+        self.root = root
+        self.patience = patience
+        self.unmatched: list[str] = []
+        self.warnings: list[str] = []
+        patterns = [(files, files.pattern) for files in matched.values() if files.pattern is not None]
+        self._plain = [(files, pattern) for files, pattern in patterns if pattern.archive is None]
+        self._inside = [(files, pattern) for files, pattern in patterns if pattern.archive is not None]
+        self._kinds = _kinds_of_files(opened.card, bool(self._inside))
+        participants = opened.card.meta.participants
+        self._known = {participants.path} if participants is not None else set()
+
+    def assign(self, path: str) -> None:
+        """Find the owner of a file."""
+        if self._inside and is_archive(path) and self._assign_members(path):
+            return
+        if not self._give(path, self._plain) and path.lower().endswith(self._kinds) and path not in self._known:
+            self.unmatched.append(path)
+
+    def _give(self, path: str, candidates: Sequence[tuple[MatchedFiles, Pattern]], fault: str = "") -> bool:
         owners: list[str] = []
-        for name, files in matched.items():
-            if files.pattern is None:
-                continue
-            patience.start(f"{name}.path: {files.pattern.text!r} on {path!r}")
-            entities = files.pattern.match(path)
+        for files, pattern in candidates:
+            entities = self._match(files.name, pattern, path)
             if entities is not None:
-                files.add(FileMatch(path, entities))
-                owners.append(name)
+                files.add(FileMatch(path, entities, fault=fault))
+                owners.append(files.name)
         # Which scans were read is often told by a folder of the scans themselves.
         rivals = [name for name in owners if name != REVIEWED_NAME]
         if len(rivals) > 1:
-            raise opened.error(rivals[1], f"matches {path}, which {rivals[0]} matches too; make the patterns distinct")
-        if not owners and path.lower().endswith(kinds) and (participants is None or path != participants.path):
-            unmatched.append(path)
-    patience.start("")
-    return [path for path in unmatched if not any(fnmatch.fnmatchcase(path, glob) for glob in opened.card.ignore)]
+            raise self.opened.error(
+                rivals[1], f"matches {path}, which {rivals[0]} matches too; make the patterns distinct"
+            )
+        return bool(owners)
+
+    def _assign_members(self, path: str) -> bool:
+        """Whether some pattern uses the archive; an archive that cannot be listed is one of its cases' faults."""
+        wanted = [
+            (files, pattern, entities)
+            for files, pattern in self._inside
+            if pattern.archive is not None and (entities := self._match(files.name, pattern.archive, path)) is not None
+        ]
+        if not wanted:
+            return False
+        self.patience.start("")
+        try:
+            members = list_members(self.root / path)
+        except InputError as error:
+            self._add_broken(path, wanted, str(error))
+            return True
+        inside = [(files, pattern) for files, pattern, _ in wanted]
+        used = [self._give(f"{path}{IN_ARCHIVE}{member.name}", inside, member.fault) for member in members]
+        return any(used)
+
+    def _add_broken(
+        self, path: str, wanted: Sequence[tuple[MatchedFiles, Pattern, Mapping[str, str]]], fault: str
+    ) -> None:
+        """Lay an unreadable archive on the cases that its name tells of, else warn."""
+        told = False
+        for files, _, entities in wanted:
+            if set(files.key_entities) <= set(entities):
+                files.add(FileMatch(path, entities, fault=fault))
+                told = True
+        if not told:
+            self.warnings.append(f"{self.opened.card.name}: none of its cases are known: {fault}")
+
+    def _match(self, name: str, pattern: Pattern, path: str) -> dict[str, str] | None:
+        self.patience.start(f"{name}.path: {pattern.text!r} on {path!r}")
+        return pattern.match(path)
 
 
-def _kinds_of_files(card: Card) -> tuple[str, ...]:
+def _kinds_of_files(card: Card, in_archives: bool) -> tuple[str, ...]:
     """Suffixes of scans, and of the files in which lesions are marked; small letters."""
+    kinds = {*NIFTI_SUFFIXES, *ITK_SUFFIXES}
+    if card.dim == 2:
+        kinds |= set(PICTURE_SUFFIXES)
+    if in_archives:
+        kinds |= set(ARCHIVE_SUFFIXES)
+    if any(image.path is not None and image.path.lower().endswith(MATLAB_SUFFIX) for image in card.images.values()):
+        kinds.add(MATLAB_SUFFIX)
     label = card.label
-    if label is None or label.kind == "mask":
-        return NIFTI_SUFFIXES
-    return (*NIFTI_SUFFIXES, *(PurePosixPath(label.path).suffix.lower() or ".tsv",))
+    if label is not None and label.kind != "mask":
+        kinds.add(PurePosixPath(label.path).suffix.lower() or ".tsv")
+    return tuple(sorted(kinds))
 
 
 def check_matches(opened: OpenCard, paths: Sequence[str], matched: Mapping[str, MatchedFiles]) -> Iterator[str]:
@@ -257,10 +241,9 @@ def check_matches(opened: OpenCard, paths: Sequence[str], matched: Mapping[str, 
     if not paths:
         raise opened.error("root", f"{opened.root} holds no files; say where they are with CARD=ROOT on the command")
     nothing = {name for name, files in matched.items() if not files.files}
-    images = {name for name in matched if _is_image(name)}
-    if images <= nothing:
-        name = next(name for name in matched if name in images)
-        raise opened.error(*_matches_nothing(opened, matched[name], paths))
+    images = [f"images.{name}" for name in card.images]
+    if set(images) <= nothing:
+        raise opened.error(*_matches_nothing(opened, matched[images[0]], paths))
     for name in sorted(nothing):
         field_name, problem = _matches_nothing(opened, matched[name], paths)
         if not _is_optional(card, name):
@@ -271,7 +254,8 @@ def check_matches(opened: OpenCard, paths: Sequence[str], matched: Mapping[str, 
 def _is_optional(card: Card, name: str) -> bool:
     if name == LABEL_NAME:
         return card.label is not None and card.label.optional
-    return not _is_image(name) or card.images[name.removeprefix("images.")].optional
+    image = card.images.get(name.removeprefix("images."))
+    return image.optional if image is not None else name in (REVIEWED_NAME, BRAIN_MASK)
 
 
 def _matches_nothing(opened: OpenCard, files: MatchedFiles, paths: Sequence[str]) -> tuple[str, str]:
@@ -283,13 +267,26 @@ def _matches_nothing(opened: OpenCard, files: MatchedFiles, paths: Sequence[str]
             f"no series under {opened.root} has these tags; cmb_cohort check lists what is there",
         )
     text = pattern.text if len(pattern.text) <= PATTERN_SHOWN else f"{pattern.text[:40]}...{pattern.text[-40:]}"
-    problem = f"'{text}' matches nothing under {opened.root}; the nearest file is {_nearest(pattern, paths)}"
+    nearest = _nearest(pattern, _members_of_first(opened.root, pattern, paths) or paths)
+    problem = f"'{text}' matches nothing under {opened.root}; the nearest file is {nearest}"
     return f"{files.name}.path", problem
+
+
+def _members_of_first(root: Path, pattern: Pattern, paths: Sequence[str]) -> list[str]:
+    """What the first archive holds that the pattern looks into; nothing where it looks into none."""
+    if pattern.archive is None:
+        return []
+    for path in paths:
+        if is_archive(path) and pattern.archive.match(path) is not None:
+            with suppress(InputError):
+                return [f"{path}{IN_ARCHIVE}{member.name}" for member in list_members(root / path)]
+    return []
 
 
 def _nearest(pattern: Pattern, paths: Sequence[str]) -> str:
     """The file that looks most like the pattern with its entities cut out."""
-    candidates = [path for path in paths if path.lower().endswith(NIFTI_SUFFIXES)] or list(paths)
+    kinds = (*NIFTI_SUFFIXES, suffix_of(pattern) or ".nii")
+    candidates = [path for path in paths if path.lower().endswith(kinds)] or list(paths)
     step = max(1, len(candidates) // FILES_COMPARED)
     literal = "".join(
         text if entity is None else text + entity.partition(":")[0] for text, entity in pieces(pattern.text)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from cmb_autoseg.dataset_conversion.card import BRAIN_MASK, LABEL_NAME, REVIEWED_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import OpenCard, parse_card
+from cmb_autoseg.dataset_conversion.card_paths import card_patterns, case_template, slices_field
 from cmb_autoseg.dataset_conversion.choice import NO_WISH, Wanted, check_preferred, choose_images
 from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.label_sources import label_source
@@ -19,12 +20,11 @@ from cmb_autoseg.dataset_conversion.matching import (
     MatchedFiles,
     SeriesFound,
     assign_files,
-    card_patterns,
-    case_template,
     check_matches,
 )
 from cmb_autoseg.dataset_conversion.naming import Name, Namer, disguise
 from cmb_autoseg.dataset_conversion.patience import Patience
+from cmb_autoseg.dataset_conversion.volumes import volumes_of
 from cmb_autoseg.dataset_conversion.walk import list_files
 from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.files import as_text
@@ -144,7 +144,7 @@ class _Sorter:
         """
         card = self.opened.card
         self._check_complete(name, entities, found)
-        chosen = choose_images(card, self.root, _images_found(found), self.wanted)
+        chosen = choose_images(card, self.root, self._volumes(found), self.wanted)
         meta = fill_columns(self.opened, name.case, entities, self.participants, self.patience)
         split = meta.pop("split", "train")
         if split not in ("train", "test"):
@@ -154,6 +154,7 @@ class _Sorter:
         if self.labels:
             reviewed = _is_reviewed(card, entities, columns, found)
             matches = found.get(LABEL_NAME, ())
+            _check_faults(matches)
             label = label_source(card, self.root, matches, entities, chosen.images, columns, reviewed)
         return Case(
             name=name.case,
@@ -168,6 +169,13 @@ class _Sorter:
             meta=meta,
             notes=chosen.notes,
         )
+
+    def _volumes(self, found: Found) -> dict[str, Sequence[FileMatch]]:
+        """The volumes that the files of each sequence make, by the sequence's name."""
+        return {
+            name: volumes_of(name, image, self.root, found[f"images.{name}"], found.get(slices_field(name), ()))
+            for name, image in self.opened.card.images.items()
+        }
 
     def _check_complete(self, name: Name, entities: Entities, found: Found) -> None:
         card = self.opened.card
@@ -211,11 +219,10 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         name: MatchedFiles(name, pattern, tuple(entity for entity in case_entities if entity in pattern.entities))
         for name, pattern in patterns.items()
     }
-    unmatched = [*series.unmatched, *assign_files(opened, paths, matched, patience)]
-    warnings = [*series.warnings, *check_matches(opened, paths, matched)]
-    check_preferred(
-        wanted.prefer, (match.series for name in matched if name.startswith("images.") for match in matched[name])
-    )
+    left, remarks = assign_files(opened, root, paths, matched, patience)
+    unmatched = [*series.unmatched, *left]
+    warnings = [*series.warnings, *remarks, *check_matches(opened, paths, matched)]
+    check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
     namer = Namer(opened, template, salt if card.privacy.hash_ids else None)
@@ -291,10 +298,6 @@ def _all_entities(entities: Entities, found: Iterable[Sequence[FileMatch]]) -> d
     return {**known, **entities}
 
 
-def _images_found(found: Found) -> dict[str, Sequence[FileMatch]]:
-    return {name.removeprefix("images."): files for name, files in found.items() if name.startswith("images.")}
-
-
 def _is_reviewed(card: Card, entities: Entities, columns: Mapping[str, str], found: Found) -> bool:
     """Whether somebody read the case and found no microbleed, as the card tells that."""
     rule = card.labels.no_cmb
@@ -305,6 +308,12 @@ def _is_reviewed(card: Card, entities: Entities, columns: Mapping[str, str], fou
     return {**columns, **entities}.get(rule.source) in rule.values
 
 
+def _check_faults(matches: Sequence[FileMatch]) -> None:
+    faulty = next((match for match in matches if match.fault), None)
+    if faulty is not None:
+        raise InputError(faulty.fault if faulty.path in faulty.fault else f"{faulty.path}: {faulty.fault}")
+
+
 def _brain_mask(card: Card, root: Path, images: Mapping[Role, ImageSource], found: Found) -> BrainMaskSource | None:
     matches = found.get(BRAIN_MASK)
     if card.brain_mask is None or not matches:
@@ -312,6 +321,7 @@ def _brain_mask(card: Card, root: Path, images: Mapping[Role, ImageSource], foun
     if len(matches) > 1:
         listed = " and ".join(match.path for match in matches)
         raise InputError(f"{len(matches)} files for {BRAIN_MASK}: {listed}; make the pattern match one of them")
+    _check_faults(matches)
     role = card.images[card.brain_mask.grid].role if card.brain_mask.grid else None
     grid = role if role in images else None
     return BrainMaskSource(source=ImageSource(path=str(root / matches[0].path)), grid=grid)

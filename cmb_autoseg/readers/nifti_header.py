@@ -9,10 +9,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from cmb_autoseg import geometry
-from cmb_autoseg.geometry import MOST_GZIP_PACKS
+from cmb_autoseg.geometry import MOST_GZIP_PACKS, Grid
 
 __all__ = ["HEAD_BYTES", "grid_of_file", "grid_of_stream"]
 
@@ -22,7 +21,6 @@ KINDS = {b"n+1\0": (344, 348, nib.Nifti1Header), b"n+2\0": (4, 540, nib.Nifti2He
 """By the mark of a file that holds header and voxels: where the mark stands, and the header's length."""
 KNOWN_CODES = 4
 """Of what a qform or sform refers to."""
-Grid = tuple[tuple[int, ...], NDArray[np.float64]]
 
 
 def grid_of_file(path: Path) -> Grid:

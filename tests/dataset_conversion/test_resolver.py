@@ -5,8 +5,8 @@ import pytest
 
 from cmb_autoseg.dataset_conversion import read_card
 from cmb_autoseg.dataset_conversion.choice import Wanted
-from cmb_autoseg.dataset_conversion.patterns import compile_pattern
 from cmb_autoseg.dataset_conversion.naming import safe_name
+from cmb_autoseg.dataset_conversion.patterns import compile_pattern
 from cmb_autoseg.errors import CardError
 from cmb_autoseg.records import Role
 
@@ -266,16 +266,24 @@ def test_of_separate_echoes_one_is_taken_by_its_time_or_by_wish(tmp_path):
     assert taken(tmp_path)[0]["sub-01"] == {Role.GRE_MAG: "sub-01_run-1_part-mag_MEGRE"}
 
 
-def test_a_sequence_on_another_grid_is_left_out_where_the_card_says_so(tmp_path):
+def test_a_sequence_on_another_grid_is_left_out_where_the_card_says_so(tmp_path, write_card):
     turned = np.diag([-1.0, 1, 1, 1]) @ affine_of()
-    save(tmp_path / "sub-01/anat/sub-01_T2starw.nii.gz", scan(1))
-    save(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", scan(2)[:, :, :-1])
-    save(tmp_path / "sub-01/anat/sub-01_FLAIR.nii.gz", scan(3)[::-1], affine_of() @ flip(20))
-    save(tmp_path / "sub-01/anat/sub-01_T2w.nii.gz", scan(3), turned)
-    (case,) = read_card(f"bids={tmp_path}").cases
+    save(tmp_path / "01_T2starw.nii.gz", scan(1))
+    save(tmp_path / "01_T1w.nii.gz", scan(2)[:, :, :-1])
+    save(tmp_path / "01_FLAIR.nii.gz", scan(3)[::-1], affine_of() @ flip(20))
+    save(tmp_path / "01_T2w.nii.gz", scan(3), turned)
+    roles = {"T1w": "t1", "FLAIR": "flair", "T2w": "t2"}
+    images = 'g: {role: gre_mag, path: "{sub}_T2starw.nii.gz"}' + "".join(
+        f'\n  {name}: {{role: {role}, optional: true, other_grid: leave_out, path: "{{sub}}_{name}.nii.gz"}}'
+        for name, role in roles.items()
+    )
+    card = card_with(images)
+    (case,) = read_card(write_card(card)).cases
     assert set(case.images) == {Role.GRE_MAG, Role.FLAIR}
     assert set(case.notes) == {Role.T1, Role.T2}
-    assert "sub-01_T1w.nii.gz is on another grid than sub-01/anat/sub-01_T2starw" in case.notes[Role.T1]
+    assert "01_T1w.nii.gz is on another grid than 01_T2starw" in case.notes[Role.T1]
+    (case,) = read_card(write_card(card.replace(" other_grid: leave_out,", ""))).cases
+    assert set(case.images) == {Role.GRE_MAG, Role.FLAIR, Role.T1, Role.T2}
 
 
 def flip(size):
