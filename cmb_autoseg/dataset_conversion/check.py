@@ -101,7 +101,7 @@ def check_cohorts(cohorts: Sequence[Cohort], count_lesions: bool = False) -> lis
     return [_check(cohort, shared, count_lesions) for cohort in cohorts]
 
 
-def _check(cohort: Cohort, shared: Mapping[str, str], count_lesions: bool) -> CohortCheck:
+def _check(cohort: Cohort, shared: Mapping[ImageSource, str], count_lesions: bool) -> CohortCheck:
     problems: dict[str, str] = {}
     lesions: dict[str, int] = {}
     moved: dict[str, int] = {}
@@ -114,7 +114,7 @@ def _check(cohort: Cohort, shared: Mapping[str, str], count_lesions: bool) -> Co
                 moved[case.name] = len(elsewhere)
         except CMBError as error:
             problems[case.name] = " ".join(str(error).split())
-        doubled = next((shared[source.path] for source in case.images.values() if source.path in shared), None)
+        doubled = next((shared[source] for source in case.images.values() if source in shared), None)
         if doubled is not None:
             problems.setdefault(case.name, doubled)
     labelled = [case.label for case in cohort.cases if case.label is not None and case.name in lesions]

@@ -87,7 +87,7 @@ def _without_shared_scans(cases: Sequence[Case], cohorts: Mapping[str, Cohort]) 
     kept: list[Case] = []
     exclusions: list[Exclusion] = []
     for case in cases:
-        reason = next((shared[source.path] for source in case.images.values() if source.path in shared), None)
+        reason = next((shared[source] for source in case.images.values() if source in shared), None)
         if reason is None:
             kept.append(case)
             continue

@@ -23,6 +23,7 @@ __all__ = [
     "Member",
     "is_archive",
     "list_members",
+    "member_checksum",
     "member_head",
     "open_member",
     "split_path",
@@ -83,6 +84,17 @@ def list_members(archive: Path) -> list[Member]:
         InputError: it is missing, damaged or no archive.
     """
     return sorted(_listing(archive).members.values(), key=lambda member: member.name)
+
+
+def member_checksum(path: str) -> tuple[int, int | None]:
+    """Size of a member `ARCHIVE!/MEMBER`, and CRC-32 of its bytes where the archive has it.
+
+    Raises:
+        InputError: no such archive or member.
+    """
+    archive, _ = _split(path)
+    member = _good(path, _listing(archive))
+    return member.size, member.checksum
 
 
 def member_head(path: str, length: int) -> tuple[bytes, int]:
