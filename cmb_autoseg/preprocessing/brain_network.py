@@ -19,7 +19,14 @@ from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume, from_canonical, to_canonical
 from cmb_autoseg.preprocessing.brain_download import CHECKPOINT, HD_BET_URL, WEIGHT_FILES, download_brain_network
 
-__all__ = ["HD_BET_URL", "WEIGHT_FILES", "BrainNetwork", "download_brain_network", "load_brain_network"]
+__all__ = [
+    "HD_BET_URL",
+    "WEIGHT_FILES",
+    "BrainNetwork",
+    "download_brain_network",
+    "load_brain_network",
+    "weights_digest",
+]
 
 BoolArray = NDArray[np.bool_]
 
@@ -123,6 +130,18 @@ def load_brain_network(
             f"({type(error).__name__}: {reason}); copy the weights folder again, whole"
         ) from None
     return BrainNetwork(folder, digests[CHECKPOINT], text_digest(repr(sorted(digests.items()))), predictor)
+
+
+def weights_digest(folder: Path, sha256: str | None = None) -> str:
+    """SHA-256 of the weights in a folder, as `sha256:<hex>`, without loading them.
+
+    Raises:
+        InputError: a file is missing, or the digest is not the expected one.
+    """
+    _check_files(folder)
+    digest = file_digest(folder / CHECKPOINT)
+    _check_digest(folder / CHECKPOINT, digest, sha256)
+    return digest
 
 
 def _check_files(folder: Path) -> None:
