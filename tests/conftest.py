@@ -1,4 +1,20 @@
-"""Options of the test run."""
+"""Options of the test run, and files that several folders of tests need."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def dicom_files():
+    """Writers of small DICOM series: the module `dicom_files.py`."""
+    spec = importlib.util.spec_from_file_location("dicom_files", Path(__file__).with_name("dicom_files.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def pytest_addoption(parser):

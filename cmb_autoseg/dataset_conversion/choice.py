@@ -209,6 +209,8 @@ def _rank(match: FileMatch, root: Path, wanted: Wanted) -> tuple[object, ...]:
 def _echo_rank(match: FileMatch, root: Path) -> tuple[int, float]:
     if match.echo is None:
         return 0, 0.0
+    if match.echo_time_ms is not None:
+        return 1, abs(match.echo_time_ms / 1000 - TYPICAL_ECHO_TIME_S)
     sidecar = root / re.sub(r"\.nii(\.gz)?$", ".json", match.path)
     try:
         return 1, abs(float(json.loads(sidecar.read_text())["EchoTime"]) - TYPICAL_ECHO_TIME_S)

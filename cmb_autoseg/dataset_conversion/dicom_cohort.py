@@ -212,6 +212,7 @@ def _matches(image: ImageCard, root: Path, candidates: Sequence[_Candidate]) -> 
             image=source_of(stack, str(root / candidate.path)),
             fault=stack.fault,
             note="; ".join(notes),
+            echo_time_ms=stack.first.echo_time_ms,
             acquired=f"{stack.first.acquired} {stack.first.series_number:06d}",
         )
 

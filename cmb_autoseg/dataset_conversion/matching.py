@@ -51,6 +51,8 @@ class FileMatch:
     """Why it cannot be used, in one line; '' where nothing is known against it."""
     note: str = ""
     """What was assumed of it, for the case's record."""
+    echo_time_ms: float | None = None
+    """Of DICOM series; the echo time of files is in their sidecars."""
     acquired: str = ""
     """Sorts scans of one case by their age, for `pick: latest`; '' where names alone tell. Never written."""
 

@@ -1,19 +1,20 @@
 """A folder of DICOM files as NIfTI volumes whose role and echo are known.
 
-dcm2niix does the conversion. Nothing that tells who was scanned is asked of it: no name, number,
-date or identifier enters a file name, a record or a message.
+Nothing that tells who was scanned enters a file name, a record or a message.
 """
 
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import read_json
+from cmb_autoseg.readers.dicom import convert_stack
+from cmb_autoseg.readers.dicom_frames import Frame, is_dicom, read_frames
+from cmb_autoseg.readers.dicom_kinds import NO_ANATOMY, PROJECTION, oddity_of
+from cmb_autoseg.readers.dicom_stacks import Stack, find_stacks
 from cmb_autoseg.records import Role
 
 __all__ = [
@@ -26,25 +27,26 @@ __all__ = [
     "without_role",
 ]
 
-MAGIC_OFFSET = 128
+PATIENT_ID = 0x00100020
+"""Read to see whether there is more than one; never shown."""
 PHASE_TYPES = {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "PHASEMAP"}
 OTHER_PARTS = {"REAL", "IMAGINARY", "R", "I"}
-NO_ANATOMY = re.compile(r"localizer|localiser|scout|survey|(?<![a-z])tof(?![a-z])|angio", re.IGNORECASE)
-PROJECTION = re.compile(r"(?<![a-z])m(?:in)?[ _-]?ip(?![a-z])|mnip", re.IGNORECASE)
-"""Minimum intensity projections over several slices: derived, and thicker than the scan."""
 
 
 @dataclass(frozen=True)
 class DicomVolume:
-    """One volume that dcm2niix made."""
+    """One volume of a DICOM folder."""
 
     path: Path
+    """NIfTI; not there where the volume has a fault."""
     series_number: int
     description: str
     role: Role
     echo: int
-    """EchoNumber, from 1."""
+    """From 1."""
     echo_time_ms: float | None
+    fault: str = ""
+    """Why it cannot be used."""
 
     @property
     def series(self) -> str:
@@ -54,19 +56,12 @@ class DicomVolume:
 
 def holds_dicom(folder: Path) -> bool:
     """Whether some file in the folder or below is DICOM, whatever its name."""
-    return any(_is_dicom(path) for path in _files(folder))
+    return any(is_dicom(path) for path in _files(folder))
 
 
 def _files(folder: Path) -> Iterator[Path]:
     for parent, _, names in os.walk(folder):
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
-
-
-def _is_dicom(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return stream.read(MAGIC_OFFSET + 4)[MAGIC_OFFSET:] == b"DICM"
 
 
 def convert_dicom(folder: Path, scratch: Path) -> list[DicomVolume]:
@@ -79,45 +74,69 @@ def convert_dicom(folder: Path, scratch: Path) -> list[DicomVolume]:
         scratch: where the NIfTI files go; a subfolder `dicom` is made.
 
     Raises:
-        InputError: dcm2niix cannot make a volume of them.
+        InputError: there are several people's, or none of the files can be read.
     """
-    import dcm2niix
+    stacks = find_stacks(_frames(folder))
+    stacks.sort(key=lambda stack: (stack.first.series_number, stack.echo, stack.files))
+    return [
+        _volume(stack, role, f"{folder}: {stack.title}", scratch / "dicom" / str(number))
+        for number, stack in enumerate(stacks)
+        if (role := _role_of_stack(stack)) is not None
+    ]
 
-    target = scratch / "dicom"
-    target.mkdir(parents=True, exist_ok=True)
-    # No comment (-c), no name, date or number of a person (-ba y); the user's defaults file is not read (-g i).
-    options = ["-b", "y", "-ba", "y", "-c", "", "-g", "i", "-z", "n", "-d", "9", "-w", "2", "-f", "s%s_e%e"]
-    done = subprocess.run(
-        [dcm2niix.bin, *options, "-o", str(target), str(folder)], capture_output=True, text=True, check=False
-    )
-    volumes = [_describe(path) for path in sorted(target.glob("*.nii"))]
-    if not volumes:
+
+def _frames(folder: Path) -> list[Frame]:
+    frames: list[Frame] = []
+    damaged: list[InputError] = []
+    for path in _files(folder):
+        try:
+            frames += read_frames(path, [PATIENT_ID])
+        except InputError as error:
+            damaged.append(error)
+    if damaged and not frames:
+        raise damaged[0]
+    people = {frame.tags[PATIENT_ID] for frame in frames if PATIENT_ID in frame.tags}
+    if len(people) > 1:
         raise InputError(
-            f"{folder}: dcm2niix made no volume of its DICOM files (exit code {done.returncode}); "
-            "copy the series again, whole, or convert it to NIfTI yourself"
+            f"{folder}: scans of {len(people)} people; give the folder of one, or a card with source: dicom"
         )
-    return [volume for volume in volumes if volume is not None]
+    return frames
 
 
-def _describe(path: Path) -> DicomVolume | None:
-    sidecar = path.with_suffix(".json")
-    tags: dict[str, Any] = read_json(sidecar) if sidecar.exists() else {}
-    role = role_of_series(tags)
-    if role is None:
+def _role_of_stack(stack: Stack) -> Role | None:
+    first = stack.first
+    if oddity_of(first) is not None or first.part in ("real", "imaginary"):
         return None
-    echo_time_s = tags.get("EchoTime")
+    tags = {
+        "ImageType": first.image_type,
+        "SeriesDescription": first.description,
+        "ProtocolName": first.protocol,
+        "ScanningSequence": first.scanning_sequence or "GR",
+    }
+    role = role_of_series(tags)
+    return Role.GRE_PHASE if role is not None and first.part == "phase" else role
+
+
+def _volume(stack: Stack, role: Role, where: str, scratch: Path) -> DicomVolume:
+    first, path, fault = stack.first, scratch, stack.fault
+    if not fault:
+        try:
+            path = convert_stack(stack, scratch, where)
+        except InputError as error:
+            fault = str(error).removeprefix(f"{where}: ")
     return DicomVolume(
         path=path,
-        series_number=int(tags.get("SeriesNumber", 0)),
-        description=str(tags.get("SeriesDescription", "")),
+        series_number=first.series_number,
+        description=first.description,
         role=role,
-        echo=int(tags.get("EchoNumber", 1)),
-        echo_time_ms=None if echo_time_s is None else 1000 * float(echo_time_s),
+        echo=stack.echo,
+        echo_time_ms=first.echo_time_ms,
+        fault=fault,
     )
 
 
 def role_of_series(tags: dict[str, Any]) -> Role | None:
-    """What a series is, from its dcm2niix sidecar; None for what no sequence is made of.
+    """What a series is, from its tags; None for what no sequence is made of.
 
     ImageType says magnitude or phase and often SWI; the series' description says the rest. The
     protocol's name comes last: Siemens gives magnitude, phase, SWI and mIP of one scan the same.

@@ -14,10 +14,10 @@ from typing import Any
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["DICOM_DIRECTORY", "Frame", "Vector", "is_dicom", "read_frames", "tag_number", "tag_texts"]
+__all__ = ["Frame", "Vector", "is_dicom", "read_frames", "tag_number", "tag_texts"]
 
 MAGIC_OFFSET = 128
-DICOM_DIRECTORY = "1.2.840.10008.1.3.10"
+MR_IMAGES = "1.2.840.10008.5.1.4.1.1.4"
 GE_RAW_DATA_TYPE = 0x0043102F
 PARTS_OF_GE = {0: "magnitude", 1: "phase", 2: "real", 3: "imaginary"}
 PARTS_OF_LETTER = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
@@ -154,7 +154,9 @@ def _tags_to_read(asked: tuple[int, ...]) -> list[int]:
 
 def _frames_of(file: str, header: Any, asked: Sequence[int]) -> list[Frame]:
     top = _Values([header])
-    if top.text("SOPClassUID") == DICOM_DIRECTORY or "Rows" not in header:
+    if "Rows" not in header:
+        if str(header.file_meta.get("MediaStorageSOPClassUID", "")).startswith(MR_IMAGES):
+            raise EOFError
         return []
     if GROUPS[1] not in header:
         return [_frame(file, None, top, asked)]

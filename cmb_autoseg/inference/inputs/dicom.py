@@ -23,17 +23,23 @@ def case_of_dicom(folder: Path, settings: InputSettings) -> Case:
     """One case of all series in a folder, named after the folder.
 
     Raises:
-        InputError: no series in which microbleeds are visible, or several that could be meant.
+        InputError: no series in which microbleeds are visible, or several that could be meant; scans of several people.
     """
     if settings.scratch is None:
         raise InputError(f"-i {folder}: DICOM files need a scratch folder for their conversion; pass one")
     by_role: defaultdict[Role, list[DicomVolume]] = defaultdict(list)
+    faults: defaultdict[Role, list[str]] = defaultdict(list)
     for volume in convert_dicom(folder, settings.scratch):
-        by_role[volume.role].append(volume)
+        if volume.fault:
+            faults[volume.role].append(f"series {volume.series} left out: {volume.fault}")
+        else:
+            by_role[volume.role].append(volume)
     there = tuple(known for known in SUSCEPTIBILITY_ROLES if known in by_role)
     if not there:
+        broken = next((faults[known][0] for known in (*SUSCEPTIBILITY_ROLES, *faults) if known in faults), None)
         found = listed(by_role) or "nothing but localizers and projections"
-        raise InputError(f"-i {folder}: no magnitude, SWI or QSM series in it (found {found}); give the folder of one")
+        why = broken or f"no magnitude, SWI or QSM series in it (found {found}); give the folder of one"
+        raise InputError(f"-i {folder}: {why}")
     name = safe_folder_name(folder, "dicom")
     roles, echo, role = settings.roles, settings.echo, settings.role
     usable = tuple(known for known in there if known in roles and role in (None, known))
@@ -44,11 +50,11 @@ def case_of_dicom(folder: Path, settings: InputSettings) -> Case:
         return case if only.echo == echo else with_unused_echo(case, echo, [f"series {only.series}"])
     picked = {known: pick_volume(by_role[known], echo, folder) for known in usable}
     companions = tuple(known for known in roles if known in by_role and known not in SUSCEPTIBILITY_ROLES)
-    notes = {}
     for known in companions if role is None else ():
         fitting = [volume for volume in by_role[known] if grids_agree(volume.path, picked[usable[0]].path)]
         picked[known] = pick_volume(fitting or by_role[known], echo, folder)
-    case = named_case(name, {known: ImageSource(path=str(volume.path)) for known, volume in picked.items()}, notes)
+    told = {known: "; ".join(faults[known]) for known in roles if known in faults}
+    case = named_case(name, {known: ImageSource(path=str(volume.path)) for known, volume in picked.items()}, told)
     if any(volume.echo == echo for volume in picked.values()):
         return case
     return with_unused_echo(case, echo, (f"series {volume.series}" for volume in picked.values()))

@@ -7,6 +7,5 @@ LAYOUTS = ("valdo", "bids", "ukb", "dicom", "dou", "csiro", "boxes2d")
 
 NOT_CONVERTED = {
     "ukb": "files inside archives",
-    "dicom": "cohorts of DICOM series",
 }
 """Layouts whose card `cmb_convert` refuses as not supported yet, by what it does not read."""

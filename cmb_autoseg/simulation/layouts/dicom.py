@@ -265,14 +265,16 @@ root: .
 licence: {id: CC0-1.0, redistribute: true}
 source: dicom
 entities: {sub: PatientID, ses: StudyDate}
+case: "{sub}"
 images:
-  T2STAR: {role: gre_mag, dicom: {SeriesDescription: "Axial_T2_STAR"}}
-  PHASE: {role: gre_phase, optional: true, dicom: {SeriesDescription: "Axial_T2_STAR_Pha"}}
-  SWI: {role: swi, optional: true, dicom: {SeriesDescription: "SWI_Images"}}
-  T1: {role: t1, optional: true, dicom: {SeriesDescription: "T1_SPGR"}}
+  SWI: {role: swi, dicom: {SeriesDescription: "^SWI_Images$"}}
+  T2STAR: {role: gre_mag, optional: true, pick: first, dicom: {SeriesDescription: "^Axial_T2_STAR$"}}
+  PHASE: {role: gre_phase, optional: true, pick: first, dicom: {SeriesDescription: "^Axial_T2_STAR_Pha$"}}
+  T1: {role: t1, optional: true, dicom: {SeriesDescription: "^T1_SPGR$"}}
 meta:
   participants: {path: participants.tsv, key: sub}
   split: {from: group}
+ignore: ["*mIP_Images_SW*", "truth/*"]
 """
 LABELS = r"""labels:
   cmb: {kind: mask, path: "masks/{sub:\\d{3}_S_\\d{4}}_CMB.nii.gz", values: {cmb: 1}}
