@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["read_array", "read_shape"]
+__all__ = ["list_arrays", "read_array", "read_shape"]
 
 HDF5_MARK = b"\x89HDF"
 HDF5_AT = (0, 512)
@@ -35,6 +35,15 @@ class _Array:
 
     def __str__(self) -> str:
         return f"{self.name} ({' x '.join(map(str, self.shape))} {self.kind})"
+
+
+def list_arrays(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the arrays in a `.mat` file, from its headers.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    return [(array.name, array.shape) for array in _arrays(path) if array.kind in NUMBERS]
 
 
 def read_shape(path: Path, variable: str | None) -> tuple[int, ...]:
