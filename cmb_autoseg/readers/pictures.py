@@ -83,7 +83,7 @@ def pixel_mm(file: str) -> tuple[float | None, str]:
     if any(abs(dpi[0] - usual) < 0.5 for usual in SCREEN_DPI):
         return None, f"has {dpi[0]:.0f} dpi, which is a screen's and not the scan's"
     if abs(dpi[0] - dpi[1]) > 0.01 * dpi[0] or not PIXEL_MM[0] <= size_mm <= PIXEL_MM[1]:
-        return None, f"has {dpi[0]:g} x {dpi[1]:g} dpi, which is no scan's"
+        return None, f"has {dpi[0]:.0f} x {dpi[1]:.0f} dpi, which is no scan's"
     return size_mm, ""
 
 
