@@ -4,8 +4,6 @@ A mask that is too large costs some background patches; one that is too small co
 every doubt is settled for the larger mask, and where nothing can be told it is the whole volume.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -13,7 +11,7 @@ from scipy import ndimage
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.records import Role
 
-__all__ = ["classical_mask", "dilate_mm", "find_brain", "looks_stripped", "support_mask"]
+__all__ = ["MAGNITUDE_ROLES", "classical_mask", "dilate_mm", "looks_stripped", "support_mask"]
 
 BoolArray = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
@@ -43,42 +41,6 @@ AIR_RATIO = 0.3
 MIN_AIR = 0.05
 MIN_BRAIN = 0.02
 """A mask of less than this share of the volume has missed the brain."""
-
-
-def find_brain(
-    volumes: dict[Role, Volume],
-    reference: Role,
-    how: Literal["auto", "already_masked", "classical", "none"],
-) -> tuple[Volume, tuple[str, ...]]:
-    """Find the brain on the grid that all sequences share.
-
-    Args:
-        volumes: canonical axes, finite, one grid.
-        reference: the sequence that `auto` and `already_masked` look at.
-        how: `prep.brain` of the card.
-
-    Returns:
-        The mask as uint8 0/1, never empty, and warnings for the user.
-    """
-    volume = volumes[reference]
-    whole = np.ones(volume.shape, dtype=bool)
-    if how == "none":
-        return _as_volume(volume, whole), ()
-    if how == "already_masked" or (how == "auto" and looks_stripped(volume, signed=reference not in MAGNITUDE_ROLES)):
-        return _as_volume(volume, support_mask(volume)), ()
-    magnitude = next(
-        (role for role in (reference, *MAGNITUDE_ROLES) if role in volumes and role in MAGNITUDE_ROLES), None
-    )
-    if magnitude is None:
-        return _as_volume(volume, whole), (f"brain mask: none found in {reference}; the whole volume is used",)
-    mask = classical_mask(volumes[magnitude])
-    found = "whole volume" if mask.all() else f"{mask.sum() * volume.voxel_volume_mm3 / 1000:.0f} cm3"
-    warnings = (f"brain mask: {magnitude} is not skull-stripped; classical mask used ({found})",)
-    return _as_volume(volume, mask), warnings if how == "auto" else ()
-
-
-def _as_volume(volume: Volume, mask: BoolArray) -> Volume:
-    return Volume(mask.astype(np.uint8), volume.affine, None, "brain mask")
 
 
 def looks_stripped(volume: Volume, signed: bool = False) -> bool:
@@ -164,7 +126,7 @@ def _tissue(grey: NDArray[np.float32]) -> BoolArray | None:
     clipped = np.clip(grey, None, np.percentile(grey, 99))
     if clipped.min() == clipped.max():
         return None
-    bright = clipped > threshold_otsu(clipped)
+    bright = clipped > threshold_otsu(clipped.ravel())  # three or four slices are no colours
     dark_mean, bright_mean = float(clipped[~bright].mean()), float(clipped[bright].mean())
     if dark_mean > AIR_RATIO * bright_mean or 1 - bright.mean() < MIN_AIR:
         return None

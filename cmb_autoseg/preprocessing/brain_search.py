@@ -53,9 +53,10 @@ def search_brain(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
         return _found(volume, np.ones(volume.shape, dtype=bool), reference, "no mask: the whole volume is used")
     if how == "given" or (how == "auto" and case.brain_mask is not None):
         return _given(case, volumes)
-    signed = reference not in MAGNITUDE_ROLES
-    if how == "already_masked" or (how == "auto" and looks_stripped(volume, signed)):
-        return _found(volume, support_mask(volume), reference, f"{reference} is skull-stripped: its own background")
+    stripped = reference if how == "already_masked" else _stripped(volumes, reference) if how == "auto" else None
+    if stripped is not None:
+        support = support_mask(volumes[stripped])
+        return _found(volumes[stripped], support, stripped, f"{stripped} is skull-stripped: its own background")
     why = "the classical mask is asked for"
     if how != "classical":
         found, why = _by_network(case, volumes)
@@ -68,6 +69,18 @@ def _found(
     volume: Volume, mask: NDArray[np.bool_], role: Role, decision: str, warnings: tuple[str, ...] = ()
 ) -> FoundBrain:
     return FoundBrain(Volume(mask.astype(np.uint8), volume.affine, None, "brain mask"), role, decision, warnings)
+
+
+def _stripped(volumes: dict[Role, Volume], reference: Role) -> Role | None:
+    """The first sequence without a skull: the reference, or one that the network would meet as no head."""
+    return next(
+        (
+            role
+            for role in (reference, *NETWORK_ROLES)
+            if role in volumes and looks_stripped(volumes[role], signed=role not in MAGNITUDE_ROLES)
+        ),
+        None,
+    )
 
 
 def _given(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
@@ -95,7 +108,7 @@ def _by_network(case: Case, volumes: dict[Role, Volume]) -> tuple[FoundBrain | N
     volume = volumes[role]
     mask = _network(settings).mask(volume)
     volume_cm3 = float(np.count_nonzero(mask)) * volume.voxel_volume_mm3 / 1000
-    if not BRAIN_CM3[0] <= volume_cm3 <= BRAIN_CM3[1]:
+    if mask.all() or not BRAIN_CM3[0] <= volume_cm3 <= BRAIN_CM3[1]:
         return None, f"HD-BET's network found {volume_cm3:.0f} cm3 in {role}, which is no brain"
     warnings = () if role in NETWORK_ROLES else (f"brain mask: HD-BET was not trained on {role}; look at the mask",)
     digest = (settings.sha256 or "unknown").removeprefix("sha256:")[:12]

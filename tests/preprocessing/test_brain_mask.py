@@ -3,8 +3,7 @@ import pytest
 from scipy import ndimage
 
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.preprocessing.brain_mask import classical_mask, dilate_mm, find_brain, looks_stripped, support_mask
-from cmb_autoseg.records import Role
+from cmb_autoseg.preprocessing.brain_mask import classical_mask, dilate_mm, looks_stripped, support_mask
 
 SPACING_MM = 3.0
 SHAPE = (80, 88, 64)
@@ -104,39 +103,6 @@ def test_a_tight_crop_without_air_is_brain_all_over():
 @pytest.mark.parametrize("scale", [1e-5, 1e4])
 def test_the_classical_mask_does_not_depend_on_the_intensity_scale(scale):
     np.testing.assert_array_equal(classical_mask(volume(HEAD * scale)), classical_mask(volume(HEAD)))
-
-
-def test_the_mask_is_never_empty():
-    speck = np.zeros((20, 20, 20))
-    speck[10, 10, 10] = 1
-    for how in ("auto", "already_masked", "classical", "none"):
-        brain, _ = find_brain({Role.SWI: volume(speck)}, Role.SWI, how)
-        assert brain.data.any()
-
-
-def test_auto_warns_of_the_classical_mask_and_keeps_quiet_about_a_stripped_scan():
-    brain, warnings = find_brain({Role.SWI: volume(HEAD)}, Role.SWI, "auto")
-    assert BRAIN.mean() < brain.data.mean() < 1.6 * BRAIN.mean()
-    assert len(warnings) == 1
-    assert "swi is not skull-stripped; classical mask used" in warnings[0]
-    assert find_brain({Role.SWI: volume(HEAD * BRAIN)}, Role.SWI, "auto")[1] == ()
-
-
-def test_none_keeps_the_whole_volume_and_already_masked_its_support():
-    whole, _ = find_brain({Role.SWI: volume(HEAD * BRAIN)}, Role.SWI, "none")
-    assert whole.data.all()
-    head, warnings = find_brain({Role.SWI: volume(np.where(DEPTH > 0, HEAD, 0))}, Role.SWI, "already_masked")
-    np.testing.assert_array_equal(head.data > 0, DEPTH > 0)
-    assert warnings == ()
-
-
-def test_an_unmasked_susceptibility_map_takes_the_mask_of_a_magnitude_beside_it():
-    qsm = volume(np.random.default_rng(0).normal(0, 0.1, SHAPE))
-    alone, warnings = find_brain({Role.QSM: qsm}, Role.QSM, "auto")
-    assert alone.data.all()
-    assert "none found in qsm" in warnings[0]
-    beside, _ = find_brain({Role.QSM: qsm, Role.T1: volume(HEAD)}, Role.QSM, "auto")
-    np.testing.assert_array_equal(beside.data > 0, classical_mask(volume(HEAD)))
 
 
 def test_dilation_is_measured_in_millimetres():
