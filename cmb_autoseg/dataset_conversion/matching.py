@@ -4,7 +4,6 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -233,8 +232,16 @@ def _kinds_of_files(card: Card, in_archives: bool) -> tuple[str, ...]:
     return tuple(sorted(kinds))
 
 
-def check_matches(opened: OpenCard, paths: Sequence[str], matched: Mapping[str, MatchedFiles]) -> Iterator[str]:
+def check_matches(
+    opened: OpenCard, paths: Sequence[str], matched: Mapping[str, MatchedFiles], name_files: bool = True
+) -> Iterator[str]:
     """Refuse a needed pattern that matches nothing; warn of an optional one.
+
+    Args:
+        opened: the card.
+        paths: of all files.
+        matched: where they were put.
+        name_files: False where the names of files tell who was scanned, which must not be written.
 
     Raises:
         CardError: names the field, and the file that comes nearest.
@@ -245,9 +252,9 @@ def check_matches(opened: OpenCard, paths: Sequence[str], matched: Mapping[str, 
     nothing = {name for name, files in matched.items() if not files.files}
     images = [f"images.{name}" for name in card.images]
     if set(images) <= nothing:
-        raise opened.error(*_matches_nothing(opened, matched[images[0]], paths))
+        raise opened.error(*_matches_nothing(opened, matched[images[0]], paths, name_files))
     for name in sorted(nothing):
-        field_name, problem = _matches_nothing(opened, matched[name], paths)
+        field_name, problem = _matches_nothing(opened, matched[name], paths, name_files)
         if not _is_optional(card, name):
             raise opened.error(field_name, problem)
         yield f"{card.name}: {field_name} (optional): {problem}"
@@ -260,7 +267,7 @@ def _is_optional(card: Card, name: str) -> bool:
     return image.optional if image is not None else name in (REVIEWED_NAME, BRAIN_MASK)
 
 
-def _matches_nothing(opened: OpenCard, files: MatchedFiles, paths: Sequence[str]) -> tuple[str, str]:
+def _matches_nothing(opened: OpenCard, files: MatchedFiles, paths: Sequence[str], name_files: bool) -> tuple[str, str]:
     """The field at fault and what is wrong with it."""
     pattern = files.pattern
     if pattern is None:
@@ -269,9 +276,11 @@ def _matches_nothing(opened: OpenCard, files: MatchedFiles, paths: Sequence[str]
             f"no series under {opened.root} has these tags; cmb_cohort check lists what is there",
         )
     text = pattern.text if len(pattern.text) <= PATTERN_SHOWN else f"{pattern.text[:40]}...{pattern.text[-40:]}"
+    problem = f"'{text}' matches nothing under {opened.root}"
+    if not name_files:
+        return f"{files.name}.path", f"{problem}; cmb_cohort check names the nearest file"
     nearest = _nearest(pattern, _members_of_first(opened.root, pattern, paths) or paths)
-    problem = f"'{text}' matches nothing under {opened.root}; the nearest file is {nearest}"
-    return f"{files.name}.path", problem
+    return f"{files.name}.path", f"{problem}; the nearest file is {nearest}"
 
 
 def _members_of_first(root: Path, pattern: Pattern, paths: Sequence[str]) -> list[str]:
@@ -280,8 +289,7 @@ def _members_of_first(root: Path, pattern: Pattern, paths: Sequence[str]) -> lis
         return []
     for path in paths:
         if is_archive(path) and pattern.archive.match(path) is not None:
-            with suppress(InputError):
-                return [f"{path}{IN_ARCHIVE}{member.name}" for member in list_members(root / path)]
+            return [f"{path}{IN_ARCHIVE}{member.name}" for member in list_members(root / path)]
     return []
 
 

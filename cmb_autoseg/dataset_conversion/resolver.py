@@ -221,11 +221,12 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     }
     left, remarks = assign_files(opened, root, paths, matched, patience)
     unmatched = [*series.unmatched, *left]
-    warnings = [*series.warnings, *remarks, *check_matches(opened, paths, matched)]
+    disguised = card.privacy.hash_ids and salt is not None
+    warnings = [*series.warnings, *remarks, *check_matches(opened, paths, matched, name_files=not disguised)]
     check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
-    namer = Namer(opened, template, salt if card.privacy.hash_ids else None)
+    namer = Namer(opened, template, salt if disguised else None)
     sorter = _Sorter(opened, root, labels, wanted, participants, patience)
 
     cases: list[Case] = []
@@ -253,6 +254,9 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         notes = {role: disguise(note, namer.aliases) for role, note in case.notes.items()}
         cases.append(case.model_copy(update={"notes": notes}))
     namer.check_groups()
+    unknown = [name for name in card.exclude if name not in namer.known]
+    if unknown:
+        warnings.append(f"{card.name}: exclude names {', '.join(unknown)}, which is no case here; check the names")
     return Cohort(
         name=card.name,
         card=str(opened.path),
@@ -261,7 +265,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         exclusions=tuple(sorted(exclusions, key=lambda exclusion: exclusion.case)),
         file_counts={name: sum(map(len, files.files.values())) for name, files in matched.items()},
         unmatched=tuple(unmatched),
-        warnings=tuple(warnings),
+        warnings=tuple(disguise(warning, namer.aliases) for warning in warnings),
         prep=card.prep,
         qc=card.qc,
         aliases=namer.aliases,

@@ -83,7 +83,7 @@ def test_unknown_card_names_the_nearest():
 def test_shipped_cards_are_sound():
     for name in shipped_cards():
         assert parse_card(name).card.status in ("verified", "unverified")
-    assert set(shipped_cards()) == {"bids", "valdo"}
+    assert {"bids", "dicom", "nifti_masks", "slices_boxes", "valdo"} <= set(shipped_cards())
 
 
 def test_root_comes_from_argument_then_card(tiny_cohort, write_card, monkeypatch, tmp_path):
