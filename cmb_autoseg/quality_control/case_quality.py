@@ -4,7 +4,15 @@ from typing import Literal
 
 from cmb_autoseg.records import Record, Role, Triple
 
-__all__ = ["SIGNED_ROLES", "BrainQuality", "CaseQuality", "LabelQuality", "LesionQuality", "PairQuality", "SequenceQuality"]
+__all__ = [
+    "SIGNED_ROLES",
+    "BrainQuality",
+    "CaseQuality",
+    "LabelQuality",
+    "LesionQuality",
+    "PairQuality",
+    "SequenceQuality",
+]
 
 SIGNED_ROLES = (Role.QSM, Role.GRE_PHASE)
 """Sequences whose values lie on both sides of 0."""
@@ -56,6 +64,8 @@ class SequenceQuality(Record):
     """Median over the Rayleigh noise of the air; None where there is no air or it was set to one value."""
     ghost: float | None
     """Signal of the air beside the head, more than in the corners, over the median; the worse of two axes."""
+    spike: float
+    """Largest magnitude in k-space away from its center, over those around it; a spike makes stripes."""
     ripple: float
     """log2 of the fine detail along i over that along j; motion and ghosts change it."""
     detail_skew: float

@@ -35,7 +35,9 @@ def case_findings(quality: CaseQuality, settings: QualitySettings) -> list[Findi
             findings.append(_finding("overlap", level, text, settings.sequence_overlap, "below", role, percent=True))
         level = _below(pair.match, settings.sequence_match)
         if level:
-            text = f"{role}: its edges fit those of {quality.reference} no better than displaced ones ({pair.match:.2f})"
+            text = (
+                f"{role}: its edges fit those of {quality.reference} no better than displaced ones ({pair.match:.2f})"
+            )
             findings.append(_finding("match", level, text, settings.sequence_match, "below", role))
     if quality.label is not None:
         findings += _label(quality, quality.label, settings)
@@ -100,7 +102,13 @@ def _sequence(role: Role, found: SequenceQuality, settings: QualitySettings) -> 
             *("slices", found.slice_jump, settings.slice_jump),
             *(f"a slice differs from its neighbors by {100 * (found.slice_jump or 0):.0f} % of the brightness", True),
         ),
-        ("slices", found.empty_slices, settings.empty_slices, f"{found.empty_slices} slices hold a single value", False),
+        (
+            "slices",
+            found.empty_slices,
+            settings.empty_slices,
+            f"{found.empty_slices} slices hold a single value",
+            False,
+        ),
         (
             *("slices", found.repeated_slices, settings.repeated_slices),
             *(f"{found.repeated_slices} slices equal their neighbors", False),
@@ -156,7 +164,11 @@ def _darkness(quality: CaseQuality, label: LabelQuality, settings: QualitySettin
         if level:
             wanted = "bright" if role is Role.QSM else "dark"
             inverse = sum(value < -settings.lesion_contrast for value in contrasts)
-            why = "inverted contrast, or a label of another scan" if 2 * inverse > len(contrasts) else "is it of this scan"
+            why = (
+                "inverted contrast, or a label of another scan"
+                if 2 * inverse > len(contrasts)
+                else "is it of this scan"
+            )
             text = (
                 f"label: {pale} of {len(contrasts)} lesions are not {wanted} in {role} (contrast below "
                 f"{settings.lesion_contrast:g}): {why}"

@@ -6,11 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cmb_autoseg.quality_control.case_quality import CaseQuality, SequenceQuality
 from cmb_autoseg.quality_control.findings import CohortCase, Finding
-from cmb_autoseg.quality_control.fingerprints import TURNS, Turn, decode_thumbnail, standardized, turned
+from cmb_autoseg.quality_control.fingerprints import (
+    TURNS,
+    Picture,
+    Turn,
+    decode_thumbnail,
+    inner,
+    standardized,
+    turned_back,
+)
 from cmb_autoseg.quality_control.settings import QualitySettings
 from cmb_autoseg.records import Role
 
@@ -20,7 +27,10 @@ Protocol = tuple[tuple[Role, tuple[float, ...], str], ...]
 MAD_TO_SD = 1.4826
 MOST_RARE = 0.15
 """Where more of a cohort's cases than this have rare protocols, it is a mixed cohort, and rare is no fault."""
-LEFT_RIGHT: Turn = ((0, 1, 2), (-1, 1, 1))
+NEARLY = 0.7
+"""Of the robust z of an outlier: two measures beyond that are one."""
+LEAST_GAIN = 0.03
+"""Smaller gains of likeness are no matter."""
 SPACING_STEP = 0.05
 """Voxel sizes that differ by less than this share are one protocol's."""
 
@@ -42,17 +52,22 @@ MEASURES = (
     Measure("SNR", lambda s: s.snr, math.log(1.6), ("noisy", ""), True),
     Measure("noise over spread", lambda s: s.noise, math.log(1.7), ("smoothed, or fine detail lost", "noisy"), True),
     Measure("SNR in air", lambda s: s.snr_air, math.log(2.0), ("noise or ghosts in the air", ""), True),
-    Measure("signal in the air beside the head", lambda s: s.ghost, 0.015, ("", "ghosts or motion")),
+    Measure("signal in the air beside the head", lambda s: s.ghost, 0.004, ("", "ghosts or motion")),
     Measure("contrast", lambda s: s.contrast, math.log(1.6), ("flat", "strange contrast"), True),
     Measure("spread", lambda s: s.spread, math.log(6.0), ("other scale", "other scale"), True),
+    Measure("strongest spike in k-space", lambda s: s.spike, math.log(1.25), ("", "stripes"), True),
     Measure("ripple", lambda s: s.ripple, 0.35, ("motion or ghosts along j", "motion or ghosts along i")),
     Measure("skewness of detail", lambda s: s.detail_skew, 1.0, ("vessels too dark", "vessels too bright")),
     Measure("sharpness", lambda s: s.sharpness, math.log(1.6), ("blurred", "ringing, noise or spikes"), True),
     Measure("brightness step between slices", lambda s: s.slice_jump, 0.12, ("", "a slice stands out")),
     Measure("mismatch of neighboring slices", lambda s: s.slice_mismatch, 0.2, ("", "a slice does not fit")),
-    Measure("5th percentile", lambda s: abs(s.quantiles[1]), math.log(2.5), ("odd grey values", "odd grey values"), True),
+    Measure(
+        "5th percentile", lambda s: abs(s.quantiles[1]), math.log(2.5), ("odd grey values", "odd grey values"), True
+    ),
     Measure("25th percentile", lambda s: s.quantiles[2], 0.3, ("odd grey values", "odd grey values")),
-    Measure("95th percentile", lambda s: abs(s.quantiles[4]), math.log(2.5), ("odd grey values", "odd grey values"), True),
+    Measure(
+        "95th percentile", lambda s: abs(s.quantiles[4]), math.log(2.5), ("odd grey values", "odd grey values"), True
+    ),
 )
 
 
@@ -131,16 +146,36 @@ def _rare_geometry(
 def _outliers(
     group: Sequence[CohortCase], role: Role, settings: QualitySettings
 ) -> Iterator[tuple[CohortCase, Finding]]:
+    """Measures far from the protocol's median; two that are nearly so count as much as one."""
+    nearly: dict[str, list[str]] = defaultdict(list)
+    told: set[str] = set()
     for measure in MEASURES:
         values = {case.case: measure.read(case.quality.sequences[role]) for case in group}
-        for case, text in _far(group, values, measure, settings):
-            yield case, Finding(rule="outlier", level="review", text=f"{role}: {text}", role=role)
+        for case, text, z in _far(group, values, measure, settings, NEARLY):
+            if abs(z) > settings.outlier_z:
+                told.add(case.case)
+                yield case, Finding(rule="outlier", level="review", text=f"{role}: {text}", role=role)
+            else:
+                nearly[case.case].append(text)
+    for case in group:
+        texts = nearly[case.case]
+        if case.case not in told and len(texts) >= 2:
+            text = f"{role}: several measures nearly outliers: {'; '.join(texts)}"
+            yield case, Finding(rule="outlier", level="review", text=text, role=role)
 
 
 def _far(
-    group: Sequence[CohortCase], values: Mapping[str, float | None], measure: Measure, settings: QualitySettings
-) -> Iterator[tuple[CohortCase, str]]:
-    """The cases whose value lies far from the median of the group, with the reason."""
+    group: Sequence[CohortCase],
+    values: Mapping[str, float | None],
+    measure: Measure,
+    settings: QualitySettings,
+    share: float = 1.0,
+) -> Iterator[tuple[CohortCase, str, float]]:
+    """The cases whose value lies far from the median of the group, with the reason and the robust z.
+
+    Far is beyond `share` of the robust z of the settings. Where all are nearly alike, the deviation is taken
+    for large enough that `measure.least` is just at that z.
+    """
     known = {
         name: (math.log(max(value, 1e-9)) if measure.logarithm else value)
         for name, value in values.items()
@@ -154,16 +189,15 @@ def _far(
     for case in group:
         if case.case not in known:
             continue
-        difference = known[case.case] - middle
-        word = measure.words[difference > 0]
-        z = difference / scale
-        if word and abs(z) > settings.outlier_z and abs(difference) > measure.least:
+        z = (known[case.case] - middle) / scale
+        word = measure.words[z > 0]
+        if word and abs(z) > share * settings.outlier_z:
             usual = math.exp(middle) if measure.logarithm else middle
             text = (
-                f"{measure.name} {values[case.case]:.3g}, {usual:.3g} in {len(known)} cases of the protocol (robust z "
+                f"{measure.name} {values[case.case]:.3g}, {usual:.3g} in {len(known)} scans of the protocol (robust z "
                 f"{z:.1f}; review beyond {settings.outlier_z:g}): {word}"
             )
-            yield case, text
+            yield case, text, z
 
 
 def _sizes(cases: Sequence[CohortCase], settings: QualitySettings) -> Iterator[tuple[CohortCase, Finding]]:
@@ -181,7 +215,7 @@ def _sizes(cases: Sequence[CohortCase], settings: QualitySettings) -> Iterator[t
     for group in [group if len(group) >= settings.min_cohort else masked for group in groups.values()]:
         for name, read, least in readers:
             measure = Measure(name, lambda _: None, least, ("too small", "too large"), True)
-            for case, text in _far(group, {case.case: read(case.quality) for case in group}, measure, settings):
+            for case, text, _ in _far(group, {case.case: read(case.quality) for case in group}, measure, settings):
                 yield case, Finding(rule="brain size", level="review", text=text)
 
 
@@ -196,55 +230,80 @@ def _pair_outliers(cases: Sequence[CohortCase], settings: QualitySettings) -> It
             ):
                 measure = Measure(name, lambda _: None, least, ("another head, or displaced", ""), True)
                 values = {case.case: read(case.quality.pairs[role]) for case in group}
-                for case, text in _far(group, values, measure, settings):
+                for case, text, _ in _far(group, values, measure, settings):
                     full = f"{role} on {case.quality.reference}: {text}"
                     yield case, Finding(rule="match", level="review", text=full, role=role)
 
 
 def _looks(cases: Sequence[CohortCase], settings: QualitySettings) -> Iterator[tuple[CohortCase, Finding]]:
     """Scans that look like another sequence, or turned, or like none of the others."""
-    pictures: dict[Role, dict[str, NDArray[np.float32]]] = defaultdict(dict)
+    pictures: dict[Role, dict[str, Picture]] = defaultdict(dict)
     for case in cases:
         for role, sequence in case.quality.sequences.items():
             pictures[role][case.case] = decode_thumbnail(sequence.thumbnail)
-    usual = {
-        role: standardized(np.median([picture / 127 for picture in shown.values()], axis=0))
+    means = {
+        role: np.median([picture / 127 for picture in shown.values()], axis=0)
         for role, shown in pictures.items()
         if len(shown) >= settings.min_cohort
     }
-    for role, template in usual.items():
-        likeness = {name: float(standardized(picture) @ template) for name, picture in pictures[role].items()}
-        others = {other: vector for other, vector in usual.items() if other is not role}
-        for case in cases:
-            if case.case not in likeness:
-                continue
-            yield from _look(case, role, pictures[role][case.case], template, others, settings)
+    for role, mean in means.items():
+        having = [case for case in cases if case.case in pictures[role]]
+        template = standardized(mean)
+        likeness: dict[str, float | None] = {
+            name: float(standardized(picture) @ template) for name, picture in pictures[role].items()
+        }
         measure = Measure("likeness to the cohort's mean", lambda _: None, 0.12, ("unlike the others", ""))
-        for case, text in _far([c for c in cases if c.case in likeness], dict(likeness), measure, settings):
+        for case, text, _ in _far(having, likeness, measure, settings):
             yield case, Finding(rule="look", level="review", text=f"{role}: {text}", role=role)
+        yield from _other_sequence(having, role, pictures[role], means, settings)
+        yield from _turned(having, role, pictures[role], template, settings)
 
 
-def _look(
-    case: CohortCase,
+def _other_sequence(
+    cases: Sequence[CohortCase],
     role: Role,
-    picture: NDArray[np.float32],
-    template: NDArray[np.float32],
-    others: Mapping[Role, NDArray[np.float32]],
+    pictures: Mapping[str, Picture],
+    means: Mapping[Role, Picture],
     settings: QualitySettings,
 ) -> Iterator[tuple[CohortCase, Finding]]:
-    vector = standardized(picture)
-    own = float(vector @ template)
-    compared = {other: float(vector @ mean) for other, mean in others.items()}
-    best = max(compared, key=lambda other: compared[other], default=None)
-    if best is not None and compared[best] > own + settings.likeness_margin:
-        text = f"{role}: looks like {best} (correlation with the cohort's mean {compared[best]:.2f}, with {role} {own:.2f})"
-        yield case, Finding(rule="sequence", level="review", text=text, role=role)
-        return
-    turns = {turn: float(standardized(turned(picture, turn)) @ template) for turn in TURNS[1:] if turn != LEFT_RIGHT}
-    turn = max(turns, key=lambda key: turns[key])
-    if turns[turn] > own + settings.likeness_margin:
-        text = (
-            f"{role}: looks turned or mirrored (axes {turn[0]} with signs {turn[1]} correlate {turns[turn]:.2f} with the "
-            f"cohort's mean, as it is {own:.2f}): is its header right"
+    """Scans that are more like the mean of another sequence, within the brain, than the others of theirs are."""
+    for other, mean in means.items():
+        if other is role:
+            continue
+        own, foreign = standardized(inner(means[role])), standardized(inner(mean))
+        gains: dict[str, float | None] = {
+            name: float(standardized(inner(picture)) @ (foreign - own)) for name, picture in pictures.items()
+        }
+        measure = Measure(
+            f"likeness to {other} less that to {role}", lambda _: None, LEAST_GAIN, ("", f"is it {other}")
         )
-        yield case, Finding(rule="orientation", level="review", text=text, role=role)
+        for case, text, _ in _far(cases, gains, measure, settings):
+            if (gains[case.case] or 0) > settings.likeness_margin:
+                yield case, Finding(rule="sequence", level="review", text=f"{role}: {text}", role=role)
+
+
+def _turned(
+    cases: Sequence[CohortCase],
+    role: Role,
+    pictures: Mapping[str, Picture],
+    template: Picture,
+    settings: QualitySettings,
+) -> Iterator[tuple[CohortCase, Finding]]:
+    """Scans that would be more like the others if they were turned or mirrored; left and right look alike."""
+    turns = [turn for turn in TURNS if turn[1][0] == 1 and turn != TURNS[0]]
+    # Turning the mean back instead of each scan: a few products in place of many copies.
+    turned_means = np.stack([turned_back(template, turn) for turn in turns])
+    gains: dict[str, float | None] = {}
+    best: dict[str, Turn] = {}
+    for name, picture in pictures.items():
+        vector = standardized(picture)
+        products = turned_means @ vector
+        gains[name] = float(products.max() - vector @ template)
+        best[name] = turns[int(products.argmax())]
+    measure = Measure("likeness to the cohort gained by turning", lambda _: None, LEAST_GAIN, ("", "turned"))
+    for case, text, _ in _far(cases, gains, measure, settings):
+        if (gains[case.case] or 0) > settings.likeness_margin:
+            order, signs = best[case.case]
+            how = ", ".join(f"{'-' if sign < 0 else ''}{'ijk'[axis]}" for axis, sign in zip(order, signs, strict=True))
+            full = f"{role}: {text} or mirrored (axes as {how}), is its header right"
+            yield case, Finding(rule="orientation", level="review", text=full, role=role)

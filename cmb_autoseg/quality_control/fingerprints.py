@@ -11,7 +11,20 @@ from scipy import ndimage
 from cmb_autoseg.geometry import Volume, to_canonical
 from cmb_autoseg.quality_control._blocks import block_factors, block_mean
 
-__all__ = ["SIDE", "TURNS", "decode_thumbnail", "fine_detail", "standardized", "thumbnail", "turned", "value_digest"]
+__all__ = [
+    "SIDE",
+    "TURNS",
+    "Picture",
+    "Turn",
+    "decode_thumbnail",
+    "fine_detail",
+    "inner",
+    "standardized",
+    "thumbnail",
+    "turned",
+    "turned_back",
+    "value_digest",
+]
 
 SIDE = 16
 """Points of a thumbnail along each axis."""
@@ -22,6 +35,9 @@ STEPS = 20000
 """Grey values of a digest: fewer than differ by rounding of a rescaled copy, more than two scans share."""
 FINE_SIGMA = 1.2
 
+INNER = 0.55
+"""Radius of the ball of brain, of half the thumbnail's width."""
+Picture = NDArray[np.float32]
 Turn = tuple[tuple[int, int, int], tuple[int, int, int]]
 TURNS: tuple[Turn, ...] = tuple(
     ((a, b, c), (x, y, z)) for a, b, c in permutations(range(3)) for x, y, z in product((1, -1), repeat=3)
@@ -87,7 +103,21 @@ def standardized(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def turned(picture: NDArray[np.float32], turn: Turn) -> NDArray[np.float32]:
+def inner(picture: Picture) -> Picture:
+    """The values in the middle ball of a thumbnail, where there is brain whatever the scan."""
+    steps = np.linspace(-1, 1, SIDE)
+    squares = sum(axis**2 for axis in np.meshgrid(steps, steps, steps, indexing="ij", sparse=True))
+    return picture[squares <= INNER**2]
+
+
+def turned(picture: Picture, turn: Turn) -> Picture:
     """Permute and then flip the axes of a thumbnail."""
     order, signs = turn
     return picture.transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
+
+
+def turned_back(vector: Picture, turn: Turn) -> Picture:
+    """Undo `turned` for the values of a thumbnail in one row, as `standardized` gives them."""
+    order, signs = turn
+    flipped = vector.reshape(SIDE, SIDE, SIDE)[tuple(slice(None, None, sign) for sign in signs)]
+    return np.ascontiguousarray(flipped.transpose(np.argsort(order))).ravel()

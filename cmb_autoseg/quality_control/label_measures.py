@@ -87,9 +87,7 @@ def _places(labels: NDArray[np.int32], spacing_mm: Spacing, count: int) -> list[
     places = []
     for number, box in enumerate(ndimage.find_objects(labels, max_label=min(count, MOST_LESIONS)), start=1):
         starts = [max(s.start - r - GAP_VOXELS, 0) for s, r in zip(box, reach, strict=True)]
-        wide = tuple(
-            slice(start, s.stop + r + GAP_VOXELS) for start, s, r in zip(starts, box, reach, strict=True)
-        )
+        wide = tuple(slice(start, s.stop + r + GAP_VOXELS) for start, s, r in zip(starts, box, reach, strict=True))
         inside = labels[wide]
         lesion = inside == number
         near = _dilated(lesion, gap)

@@ -42,7 +42,8 @@ def measure_quality(
         reference=reference,
         brain=measure_brain(brain),
         sequences={
-            role: measure_sequence(role, volume, mask, core, as_stored.get(role, volume)) for role, volume in volumes.items()
+            role: measure_sequence(role, volume, mask, core, as_stored.get(role, volume))
+            for role, volume in volumes.items()
         },
         pairs={
             role: measure_pair(volumes[reference], volume, core, (registrations or {}).get(role, {}))

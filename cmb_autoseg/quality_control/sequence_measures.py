@@ -30,6 +30,8 @@ HEAD_MARGIN_MM = 10.0
 """Kept off the head: partial volumes, ringing, and the signal of skin."""
 RAYLEIGH_MEAN = math.sqrt(math.pi / 2)
 FEWEST_AIR_BLOCKS = 60
+SPIKE_SLICES = 24
+SPIKE_WINDOW = 3
 TYPICAL = 65
 """Percentile taken for a slice's brightness: slices at the skull's base are dark in up to half of their area."""
 DARK_SHARE = 0.4
@@ -79,6 +81,7 @@ def measure_sequence(role: Role, volume: Volume, brain: BoolArray, core: BoolArr
         noise=_short(noise / spread),
         snr_air=snr_air,
         ghost=ghost,
+        spike=_spike(volume, core),
         ripple=ripple,
         detail_skew=skew,
         sharpness=sharpness,
@@ -186,6 +189,23 @@ def _air(volume: Volume, brain: BoolArray, median: float) -> tuple[float | None,
     sigma = max(level / RAYLEIGH_MEAN, 1e-6 * median)
     excess = [float(grey[where].mean()) - level for where in beside if where.sum() >= FEWEST_AIR_BLOCKS // 2]
     return _short(median / sigma), (_short(max(0.0, *excess) / median) if excess else None)
+
+
+def _spike(volume: Volume, core: BoolArray) -> float:
+    """Largest magnitude in k-space, away from its center, over the median around it, from slices of the core."""
+    axis = _slice_axis(volume)
+    stack = np.moveaxis(volume.data, axis, 0)
+    used = np.flatnonzero(np.moveaxis(core, axis, 0).any(axis=(1, 2)))
+    chosen = used[np.unique(np.linspace(0, len(used) - 1, SPIKE_SLICES).astype(int))]
+    power = (np.abs(np.fft.rfft2(stack[chosen])) ** 2).mean(axis=0)
+    height, width = power.shape
+    magnitude = np.sqrt(np.fft.fftshift(power, axes=0))
+    around = ndimage.median_filter(magnitude, size=SPIKE_WINDOW, mode="nearest")
+    ratio = magnitude / np.maximum(around, 1e-9 * max(float(magnitude.max()), 1e-30))
+    # The axes of k-space hold the edges of the field of view.
+    rows, columns = np.abs(np.arange(height) - height // 2), np.arange(width)
+    far = (rows[:, None] > SPIKE_WINDOW) & (columns[None, :] > SPIKE_WINDOW)
+    return _short(float(ratio[far].max())) if far.any() else 1.0
 
 
 def _empty_slices(data: FloatArray, brain: BoolArray) -> int:

@@ -63,7 +63,7 @@ class QualitySettings(Record):
     """Of the sphere of equal volume; microbleeds are up to 10 mm (Greenberg et al. 2009)."""
     lesions_not_dark: Limits = (0.34, 1.01)
     """Share of the lesions that are not darker than what is around them (brighter, on QSM)."""
-    lesion_contrast: float = 1.0
+    lesion_contrast: float = 1.5
     """A lesion is dark when it is darker than its surroundings by this many of their robust standard deviations."""
 
     min_cohort: Annotated[int, Field(ge=4)] = 8
@@ -72,8 +72,9 @@ class QualitySettings(Record):
     """Robust z: distance from the median over 1.4826 times the median absolute deviation."""
     rare_protocol_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.07
     """A voxel size or orientation of fewer of the cohort's cases is an outlier, if all rare ones together are few."""
-    likeness_margin: Annotated[float, Field(gt=0)] = 0.1
-    """A scan looks like another sequence, or turned, when that raises its correlation with the cohort by this."""
+    likeness_margin: Annotated[float, Field(ge=0)] = 0.01
+    """A scan looks like another sequence, or turned, when that raises its correlation with the cohort by this, and
+    far more than it does for the others."""
     duplicate_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.985
     """Two people's scans whose fine detail agrees better than this are copies of one scan."""
 
