@@ -1,11 +1,13 @@
 """The tables and records of one raw dataset."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from cmb_autoseg._nnunet import dataset_json
 from cmb_autoseg.dataset_conversion.case_conversion import CaseRecord, source_paths
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
-from cmb_autoseg.files import read_tsv, write_json, write_text, write_tsv
+from cmb_autoseg.files import read_tsv, text_digest, write_json, write_text, write_tsv
+from cmb_autoseg.readers import source_files
 from cmb_autoseg.records import Case, PrepSettings, Record, Role
 from cmb_autoseg.workspace import DatasetFolders
 
@@ -82,7 +84,7 @@ def write_seconds(folders: DatasetFolders, seconds: Mapping[str, Mapping[str, fl
 
 
 def _row(case: Case, record: CaseRecord, cohort: Cohort) -> dict[str, object]:
-    sources = [cohort.disguise(path.relative_to(cohort.root).as_posix()) for path in source_paths(case)]
+    sources = _sources(case, record, cohort)
     return {
         **case.meta,
         "case": case.name,
@@ -93,6 +95,22 @@ def _row(case: Case, record: CaseRecord, cohort: Cohort) -> dict[str, object]:
         "split": case.split,
         "labelled": int(record.labelled),
         "n_lesions": record.n_lesions,
-        "source_files": ";".join(sources),
-        "source_digests": ";".join(stamp.content for stamp in record.sources),
+        "source_files": ";".join(name for name, _ in sources),
+        "source_digests": ";".join(digest for _, digest in sources),
     }
+
+
+def _sources(case: Case, record: CaseRecord, cohort: Cohort) -> list[tuple[str, str]]:
+    """What a case was made of, and its digests; the hundreds of files of a DICOM series count as one."""
+    digests = dict(zip(source_paths(case), (stamp.content for stamp in record.sources), strict=True))
+    series = [source for source in case.images.values() if source.kind == "dicom"]
+    sources = [
+        (
+            f"{Path(source.path).relative_to(cohort.root).as_posix()} ({len(source.files)} files)",
+            text_digest("".join(digests[path] for path in source_files(source))),
+        )
+        for source in series
+    ]
+    slices = {path for source in series for path in source_files(source)}
+    sources += [(path.relative_to(cohort.root).as_posix(), digests[path]) for path in digests if path not in slices]
+    return [(cohort.disguise(name), digest) for name, digest in sources]

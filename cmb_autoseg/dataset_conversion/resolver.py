@@ -226,7 +226,13 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
-    namer = Namer(opened, template, salt if disguised else None)
+    visits = (
+        (match.entities.get("sub", ""), match.entities["ses"])
+        for sequence in series.matches
+        for match in matched[sequence]
+        if match.entities.get("ses")
+    )
+    namer = Namer(opened, template, salt if disguised else None, visits)
     sorter = _Sorter(opened, root, labels, wanted, participants, patience)
 
     cases: list[Case] = []
@@ -252,7 +258,8 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
             )
             continue
         notes = {role: disguise(note, namer.aliases) for role, note in case.notes.items()}
-        cases.append(case.model_copy(update={"notes": notes}))
+        meta = {**case.meta, **_replaced_columns(card, name)}
+        cases.append(case.model_copy(update={"notes": notes, "meta": meta}))
     namer.check_groups()
     unknown = [name for name in card.exclude if name not in namer.known]
     if unknown:
@@ -271,6 +278,18 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         aliases=namer.aliases,
         card_digest=opened.digest,
     )
+
+
+def _replaced_columns(card: Card, name: Name) -> dict[str, str]:
+    """Columns that would repeat an identifier as it is; parts of one, by regex or map, are what the card asks for."""
+    return {
+        column: name.replaced[source]
+        for column, rule in card.meta.rules.items()
+        if (source := rule.source or "") in name.replaced
+        and rule.regex is None
+        and rule.map is None
+        and column != "split"
+    }
 
 
 def _series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound:
