@@ -18,10 +18,17 @@ from cmb_autoseg.dataset_conversion.case_conversion import (
     died,
     remove_files,
 )
-from cmb_autoseg.dataset_conversion.dataset_tables import ConversionRecord, write_seconds, write_tables
+from cmb_autoseg.dataset_conversion.dataset_tables import ConversionRecord, case_rows, write_seconds, write_tables
 from cmb_autoseg.dataset_conversion.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.effort import estimate_effort
 from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
+from cmb_autoseg.dataset_conversion.quality import (
+    excluded_by_quality,
+    judge_cases,
+    tell_verdicts,
+    write_flow,
+    write_quality,
+)
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, InputError, LeakageError
 from cmb_autoseg.files import read_tsv, write_text
@@ -111,28 +118,39 @@ def _convert(
         roles = needed
         done, failed = _convert_cases([case for case in cases if case.name in done], folders, roles, jobs, failed)
         needed = _roles(case.record.sequences for case in done.values())
-    exclusions = [
-        *excluded,
-        *(
-            Exclusion(
-                case=case.name, cohort=case.cohort, subject=case.subject,
-                reason=of_name[case.cohort].disguise_path(failed[case.name]),
-            )
-            for case in cases
-            if case.name in failed
-        ),
-    ]  # fmt: skip
-    if not done:
-        raise InputError(_no_case_left(list(of_name.values()), exclusions))
     records = {name: case.record for name, case in done.items()}
-    kept = [case for case in cases if case.name in records]
+    prepared = [case for case in cases if case.name in records]
+    verdicts = judge_cases(prepared, records, of_name)
+    poor = excluded_by_quality(verdicts, of_name)
+    exclusions = [*excluded, *_failures(cases, failed, of_name), *poor]
+    left_out = {exclusion.case for exclusion in poor}
+    kept = [case for case in prepared if case.name not in left_out]
+    if not kept:
+        raise InputError(_no_case_left(list(of_name.values()), exclusions))
+    write_quality(folders, prepared, records, verdicts, left_out, of_name)
+    records = {case.name: records[case.name] for case in kept}
     _remove_departed(folders, records)
     _drop_stale_folds(folders, kept, records)
+    write_flow(folders, case_rows(kept, records, of_name), exclusions)
     write_tables(folders, kept, records, of_name, exclusions, roles)
     _warn_of_no_lesions(kept, records)
+    tell_verdicts(verdicts, of_name, folders)
     write_seconds(folders, {name: case.seconds for name, case in done.items()})
     unchanged = sum(case.unchanged for case in done.values())
     return Conversion(read_raw_dataset(folders), tuple(exclusions), unchanged)
+
+
+def _failures(cases: Sequence[Case], failed: Mapping[str, str], of_name: Mapping[str, Cohort]) -> list[Exclusion]:
+    return [
+        Exclusion(
+            case=case.name,
+            cohort=case.cohort,
+            subject=case.subject,
+            reason=of_name[case.cohort].disguise_path(failed[case.name]),
+        )
+        for case in cases
+        if case.name in failed
+    ]
 
 
 def merge_cases(cohorts: Sequence[Cohort]) -> list[Case]:

@@ -6,18 +6,15 @@ of the one whose contrast is best for it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import GeometryError
 from cmb_autoseg.geometry import Volume, check_same_grid
+from cmb_autoseg.preprocessing.registration import Registration, check_registration, register
 from cmb_autoseg.preprocessing.resampling import resample_brain, resample_image
 from cmb_autoseg.records import DERIVED_ROLES, Case, Role, StepRecord
-
-if TYPE_CHECKING:
-    from cmb_autoseg.preprocessing.registration import Registration
 
 __all__ = ["Alignment"]
 
@@ -42,6 +39,8 @@ class Alignment:
     volumes: dict[Role, Volume]
     steps: list[StepRecord] = field(default_factory=list)
     """What was registered, with its figures."""
+    figures: dict[Role, dict[str, float]] = field(default_factory=dict)
+    """Of the registration that a sequence was moved by."""
     brain: NDArray[np.bool_] | None = None
     """On the reference's grid, once it is known: registration looks inside it."""
     _matrices: dict[Role, NDArray[np.float64] | None] = field(default_factory=dict)
@@ -94,30 +93,19 @@ class Alignment:
             except GeometryError as error:
                 raise GeometryError(f"{self.case.name}: {error}") from None
             return None
-        from cmb_autoseg.preprocessing.registration import check_registration, register
-
         found = register(self.reference, self.volumes[moving], self.brain, settings.coregister)
         check_registration(found, settings.registration, self.case.name, moving, reference)
         self.steps.append(_step(found, names, moving, self.case))
+        self.figures.update(dict.fromkeys(group, found.figures))
         return found.matrix
 
 
-def _step(found: "Registration", names: str, moving: Role, case: Case) -> StepRecord:
+def _step(found: Registration, names: str, moving: Role, case: Case) -> StepRecord:
     decision = (
         f"{names}: registered to {case.reference_role} by {moving}, {case.prep.coregister}; moved by "
         f"{found.translation_mm:.1f} mm and {found.rotation_deg:.1f} degrees, overlap {found.overlap:.2f}"
     )
-    figures = {
-        "translation_mm": found.translation_mm,
-        "rotation_deg": found.rotation_deg,
-        "scale": found.scale,
-        "overlap": found.overlap,
-        "information_before": found.information_before,
-        "information_after": found.information_after,
-    }
-    return StepRecord(
-        step=f"registration of {moving}", decision=decision, figures={k: round(v, 4) for k, v in figures.items()}
-    )
+    return StepRecord(step="registration", decision=decision, figures=found.figures)
 
 
 def _groups(case: Case, volumes: Mapping[Role, Volume]) -> list[tuple[Role, ...]]:

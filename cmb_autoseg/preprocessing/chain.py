@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from cmb_autoseg.errors import GeometryError
 from cmb_autoseg.geometry import Volume, to_canonical
 from cmb_autoseg.preprocessing.alignment import Alignment
+from cmb_autoseg.preprocessing.bias import correct_bias
 from cmb_autoseg.preprocessing.brain_mask import dilate_mm
 from cmb_autoseg.preprocessing.brain_search import search_brain
 from cmb_autoseg.preprocessing.channels import derive_channels
 from cmb_autoseg.preprocessing.checks import check_label_grid, orientation_warnings, read_sequences, repair
 from cmb_autoseg.preprocessing.distortion import correct_distortion
+from cmb_autoseg.preprocessing.normalization import zscore_in_brain
 from cmb_autoseg.preprocessing.resampling import resample_lesions_to
 from cmb_autoseg.quality_control import CaseQuality
 from cmb_autoseg.records import DERIVED_ROLES, Case, Role, StepRecord
@@ -28,7 +30,6 @@ LESION_MARGIN_MM = 2.0
 ZERO_STAND_IN = 1e-6
 """Share of the largest value that replaces an exact 0 inside the brain."""
 
-QUALITY_READY = False
 UNBIASED = frozenset([Role.QSM, Role.GRE_PHASE, *DERIVED_ROLES])
 """Values that no coil's sensitivity multiplies."""
 
@@ -117,9 +118,9 @@ def prepare_case(
     finished = {role: _finished(case, volume, kept.data > 0) for role, volume in {**corrected, **made}.items()}
     diary.note("normalization", case.prep.normalize)
     measured, picture = None, b""
-    if quality and QUALITY_READY:
+    if quality:
         with diary.step("quality"):
-            measured, picture = _quality(stored, aligned, brain, marked, diary)
+            measured, picture = _quality(stored, aligned, brain, marked, alignment)
     return PreparedCase(
         case=case,
         volumes=finished,
@@ -198,8 +199,6 @@ def _unbiased(case: Case, volumes: dict[Role, Volume], brain: Volume, diary: _Di
     if case.prep.bias == "none":
         diary.note("bias", "not corrected")
         return volumes
-    from cmb_autoseg.preprocessing.bias import correct_bias
-
     corrected = dict(volumes)
     for role, volume in volumes.items():
         if role not in UNBIASED:
@@ -210,11 +209,7 @@ def _unbiased(case: Case, volumes: dict[Role, Volume], brain: Volume, diary: _Di
 
 def _finished(case: Case, volume: Volume, brain: NDArray[np.bool_]) -> Volume:
     """Normalized where that is asked for, and zero outside the brain alone."""
-    if case.prep.normalize == "none":
-        return _strip(volume, brain)
-    from cmb_autoseg.preprocessing.normalization import zscore_in_brain
-
-    return zscore_in_brain(volume, brain)
+    return zscore_in_brain(volume, brain) if case.prep.normalize == "zscore" else _strip(volume, brain)
 
 
 def _strip(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
@@ -225,15 +220,10 @@ def _strip(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
 
 
 def _quality(
-    stored: dict[Role, Volume], aligned: dict[Role, Volume], brain: Volume, label: Volume | None, diary: _Diary
+    stored: dict[Role, Volume], aligned: dict[Role, Volume], brain: Volume, label: Volume | None, alignment: Alignment
 ) -> tuple[CaseQuality, bytes]:
-    from cmb_autoseg.quality_control.gallery import draw_case
     from cmb_autoseg.quality_control.measures import measure_quality
+    from cmb_autoseg.quality_control.thumbnails import draw_case
 
-    registrations = {
-        Role(step.step.removeprefix("registration of ")): step.figures
-        for step in diary.steps
-        if step.figures and step.step.startswith("registration of ")
-    }
     own = {role: volume for role, volume in aligned.items() if role not in DERIVED_ROLES}
-    return measure_quality(own, brain, label, registrations, stored), draw_case(own, brain, label)
+    return measure_quality(own, brain, label, alignment.figures, stored), draw_case(own, brain, label)

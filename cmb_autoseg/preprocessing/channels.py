@@ -6,6 +6,7 @@ import numpy as np
 
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.preprocessing.alignment import Alignment
+from cmb_autoseg.preprocessing.derived import fast_radial_symmetry, local_phase, qsm_sign
 from cmb_autoseg.preprocessing.resampling import resample_brain, resample_image
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role, StepRecord
 
@@ -51,10 +52,8 @@ def _derive(role: Role, source: Role, alignment: Alignment, brain: Volume, radii
     volume = alignment.volumes[source]
     matrix = alignment.matrix(source)
     at_rest = alignment.is_at_rest(source)
-    own = brain if at_rest else resample_brain(brain, volume, None if matrix is None else np.linalg.inv(matrix))
+    own = brain if at_rest else resample_brain(brain, volume, None if matrix is None else np.linalg.inv(matrix).astype(np.float64))
     inside = own.data > 0
-    from cmb_autoseg.preprocessing.derived import fast_radial_symmetry, local_phase, qsm_sign
-
     if role is Role.FRST:
         data = fast_radial_symmetry(volume, radii_mm, inside, "bright" if source is Role.QSM else "dark")
     elif role is Role.LOCAL_PHASE:
