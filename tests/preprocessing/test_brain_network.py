@@ -11,14 +11,15 @@ import torch
 
 from cmb_autoseg._nnunet import nnunet_environment
 from cmb_autoseg.errors import InputError, OutputError
-from cmb_autoseg.geometry import Volume, from_canonical
-from cmb_autoseg.preprocessing import brain_download
+from cmb_autoseg.geometry import Volume, from_canonical, write_volume
+from cmb_autoseg.preprocessing import brain_download, prepare_case
 from cmb_autoseg.preprocessing.brain_network import (
     HD_BET_URL,
     WEIGHT_FILES,
     download_brain_network,
     load_brain_network,
 )
+from cmb_autoseg.records import BrainNetworkSettings, Case, ImageSource, PrepSettings, Role
 
 SHAPE = (24, 28, 20)
 """Of the test volumes, canonical (i, j, k)."""
@@ -246,6 +247,53 @@ def test_random_weights_of_hd_bets_kinds_of_network_give_a_mask_of_the_scans_sha
     np.testing.assert_array_equal(first, second)
     assert before == {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
     assert not np.array_equal(load_brain_network(folder, mirror=True).mask(volume), first)
+
+
+def block_mm(volume, up_mm=0.0):
+    """The voxels of a volume whose centre lies in a block of the scanner, without symmetry and 700 cm3 large."""
+    x, y, z = (part.reshape(volume.shape) for part in volume.to_ras_mm(np.argwhere(np.ones(volume.shape))).T)
+    z = z - up_mm
+    low = (np.abs(x) < 45) & (np.abs(y) < 50) & (z > -40) & (z < 30)
+    return low | ((x > 0) & (x < 45) & (y > 10) & (y < 50) & (z >= 30) & (z < 50))
+
+
+def centred(shape, spacing_mm, degrees):
+    affine = upright_affine(spacing_mm, degrees)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return Volume(np.zeros(shape, dtype=np.float32), affine)
+
+
+@pytest.mark.parametrize("how", ["upright", "sagittal slices"])
+def test_the_mask_found_on_t1_is_carried_to_the_swi_of_another_grid(tmp_path, how):
+    plans = nnunet_plans(spacing_mm=(4.0, 4.0, 4.0))
+    plans["configurations"]["3d_fullres"]["patch_size"] = [48, 48, 48]
+    weights = save(tmp_path / "weights", plans, shifted_threshold(plans))
+    t1 = centred((44, 46, 48), (4.0, 4.0, 4.0), 15.0)
+    noise = np.random.default_rng(1).normal(0, 1, t1.shape)  # without it, T1 would pass for stripped
+    t1 = stored(np.where(block_mm(t1), 100.0, 10.0) + noise, t1.affine, *STORED[how])
+    swi = centred((90, 90, 36), (2.0, 2.0, 4.0), 0.0)
+    swi = swi.with_data(np.random.default_rng(0).normal(60, 5, swi.shape).astype(np.float32))
+    for role, volume in {"t1": t1, "swi": swi}.items():
+        write_volume(tmp_path / f"{role}.nii.gz", volume, np.float32)
+    settings = BrainNetworkSettings(folder=str(weights))
+    case = Case(
+        name="sub-1",
+        cohort="a",
+        subject="1",
+        images={role: ImageSource(path=str(tmp_path / f"{role.value}.nii.gz")) for role in (Role.SWI, Role.T1)},
+        prep=PrepSettings(brain="auto", hd_bet=settings, coregister="header"),
+    )
+
+    prepared = prepare_case(case)
+
+    assert any("HD-BET's network" in step.decision and "on t1" in step.decision for step in prepared.steps)
+    np.testing.assert_allclose(prepared.brain.affine, swi.affine, atol=1e-4)
+    # The network moves the block by one of its voxels along T1's own upward axis, 15 degrees off.
+    turned = centred((44, 46, 48), (4.0, 4.0, 4.0), 15.0).affine[:3, 2]
+    found = prepared.brain.data > 0
+    centre, expected = (swi.to_ras_mm(np.argwhere(where)).mean(axis=0) for where in (found, block_mm(swi)))
+    np.testing.assert_allclose(centre, expected + turned, atol=1.5)
+    assert found.sum() == pytest.approx(block_mm(swi).sum(), rel=0.2)
 
 
 def test_nothing_is_printed_and_the_environment_stays(shifting, capfd, monkeypatch):
