@@ -77,8 +77,7 @@ def draft_dicom(folder: Path, files: Sequence[str], volumes: Sequence[str]) -> s
         f"name: {safe_name(folder.resolve().name) or 'my_cohort'}",
         f"root: {quoted(str(folder.resolve()))}",
         "source: dicom",
-        "entities: {sub: PatientID, ses: StudyDate}",
-        f'case: "{"{sub}" if len(visits) == len(people) else "{sub}_{ses}"}"',
+        *_entity_lines(visits),
         "images:",
         *_image_lines(taken, visits),
         *_label_lines(label, people),
@@ -86,6 +85,19 @@ def draft_dicom(folder: Path, files: Sequence[str], volumes: Sequence[str]) -> s
         *(f"# not used: {kind.shown}: {len(kind.series)} series" for kind in others),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _entity_lines(visits: set[tuple[str, str]]) -> Iterator[str]:
+    """Tags that name people and visits; anonymized exports often lack one or the other."""
+    people = {person for person, _ in visits}
+    dates = {date for _, date in visits}
+    ses = ", ses: StudyDate" if "" not in dates else ""
+    if "" in people:
+        yield f"entities: {{sub: StudyInstanceUID{ses}}}  # GUESS: no PatientID; what else tells people apart?"
+        return
+    yield f"entities: {{sub: PatientID{ses}}}"
+    if ses:
+        yield f'case: "{"{sub}" if len(visits) == len(people) else "{sub}_{ses}"}"'
 
 
 def _kinds(folder: Path, files: Sequence[str]) -> list[_Kind]:
