@@ -208,7 +208,7 @@ def coco_boxes(source: LabelSource, picture: Picture, grid: Volume) -> list[Box]
 
 def table_boxes(source: LabelSource, picture: Picture, grid: Volume) -> list[Box]:
     """Rows with x_min to z_max: faces in millimetres, or first and last voxel, by `space`."""
-    table = remembered(read_table, picture.file)
+    table = read_table(picture.file)
     names = {field: source.columns.get(field, field) for field in FIELDS}
     flat = grid.shape[2] == 1 and names["z_min"] not in table.columns
     if table.columns:

@@ -69,17 +69,23 @@ def _lesions(boxes: Sequence[Box], grid: Volume) -> list[Shape]:
     Of several that overlap the pair with the largest overlap goes together first.
     """
     shapes = [rasterize(box.inscribed, grid.shape) for box in boxes]
+    on_slice: dict[int | None, list[int]] = {}
+    for number, box in enumerate(boxes):
+        on_slice.setdefault(box.slice, []).append(number)
     pairs = sorted(
         (-overlap, one, other)
-        for one in range(len(boxes))
-        for other in range(len(boxes))
-        if (overlap := _overlap(boxes[one], boxes[other])) > 0 and touch(shapes[one], shapes[other])
+        for one, box in enumerate(boxes)
+        if box.slice is not None
+        for other in on_slice.get(box.slice + 1, ())
+        if (overlap := _overlap(box, boxes[other])) > 0 and touch(shapes[one], shapes[other])
     )
     above: dict[int, int] = {}
+    taken: set[int] = set()
     for _, one, other in pairs:
-        if one not in above and other not in above.values():
+        if one not in above and other not in taken:
             above[one] = other
-    lowest = [number for number in range(len(boxes)) if number not in above.values()]
+            taken.add(other)
+    lowest = [number for number in range(len(boxes)) if number not in taken]
     return [unite([shapes[number] for number in _chain(number, above)]) for number in lowest]
 
 
@@ -91,9 +97,7 @@ def _chain(number: int, above: dict[int, int]) -> list[int]:
 
 
 def _overlap(one: Box, other: Box) -> float:
-    """Shared area as a part of the joint one, of boxes on a slice and on the next; else 0."""
-    if one.slice is None or other.slice is None or other.slice != one.slice + 1:
-        return 0.0
+    """Shared area as a part of the joint one, of boxes on two slices."""
     low = [max(a, b) for a, b in zip(one.low[:2], other.low[:2], strict=True)]
     high = [min(a, b) for a, b in zip(one.high[:2], other.high[:2], strict=True)]
     width, height = high[0] - low[0], high[1] - low[1]

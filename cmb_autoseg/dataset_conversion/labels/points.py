@@ -3,7 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.dataset_conversion.labels.files import remembered
 from cmb_autoseg.dataset_conversion.labels.result import LabelResult, count_lesions
 from cmb_autoseg.dataset_conversion.labels.shapes import Ellipsoid, draw, is_inside, nearest_voxel, rasterize
 from cmb_autoseg.dataset_conversion.labels.tables import (
@@ -39,10 +38,12 @@ def read_points(source: LabelSource, grid: Volume) -> LabelResult:
 
 
 def _rows(source: LabelSource) -> list[Row]:
-    table = remembered(read_table, source.path, source.sheet, source.variable)
+    """The points of the case; in a table of many, a row without x, y and z says that none was found."""
     columns = [source.columns.get(axis, axis) for axis in AXES]
-    if source.rows is not None:
-        table = rows_of_case(table, source.rows)
+    if source.rows is None:
+        table = read_table(source.path, source.sheet, source.variable)
+    else:
+        table = rows_of_case(source.path, source.sheet, source.rows)
         if source.rows.wide:
             columns = list(AXES)
     if table.columns:  # Also where no row follows: a wrong column must not turn into "read, no lesion".

@@ -4,7 +4,6 @@ Where a lesion is known as a point or a box only, this is how its voxels are dra
 component each.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,12 +83,19 @@ def unite(shapes: Sequence[Shape]) -> Shape:
 
 def touch(one: Shape, other: Shape) -> bool:
     """Whether two shapes share a voxel or have neighbouring ones (26)."""
-    reached = {tuple(voxel) for step in _steps() for voxel in (one.voxels + step).tolist()}
-    return any(tuple(voxel) in reached for voxel in other.voxels.tolist())
+    low = np.maximum(one.voxels.min(axis=0), other.voxels.min(axis=0)) - 1
+    high = np.minimum(one.voxels.max(axis=0), other.voxels.max(axis=0)) + 2
+    if np.any(high <= low):
+        return False
+    return bool(np.any(ndimage.binary_dilation(_within(one, low, high), TWENTY_SIX) & _within(other, low, high)))
 
 
-def _steps() -> list[tuple[int, ...]]:
-    return list(itertools.product((-1, 0, 1), repeat=3))
+def _within(shape: Shape, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The voxels of a shape in a box, as an array of that box."""
+    inside = np.all((shape.voxels >= low) & (shape.voxels < high), axis=1)
+    array = np.zeros(high - low, dtype=bool)
+    array[tuple((shape.voxels[inside] - low).T)] = True
+    return array
 
 
 def draw(shapes: Sequence[Shape], shape: Voxel) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,36 +148,40 @@ def _matlab_table(path: str, variable: str | None) -> Table:
     return Table(path, AXES, tuple(rows))
 
 
-def case_names(path: str, sheet: str | None, rows: TableRows) -> frozenset[str]:
+def case_names(path: str, sheet: str | None, rows: TableRows) -> Collection[str]:
     """What the column that names the cases says, row by row.
 
     Raises:
         InputError: unreadable table, or no such column.
     """
-    table = remembered(read_table, path, sheet)
+    return remembered(_by_case, path, sheet, rows.column)[1].keys()
+
+
+def _by_case(path: str, sheet: str | None, column: str) -> tuple[Table, dict[str, tuple[Row, ...]]]:
+    """A table of many cases, and its rows by what the column says."""
+    table = read_table(path, sheet)
     if table.columns:
-        check_column(table.columns, rows.column, f"{path} header", "labels.cmb.rows.column")
-    return frozenset(_cell_text(row.cells.get(rows.column)) for row in table.rows)
+        check_column(table.columns, column, f"{path} header", "labels.cmb.rows.column")
+    found: dict[str, list[Row]] = {}
+    for row in table.rows:
+        found.setdefault(_cell_text(row.cells.get(column)), []).append(row)
+    return table, {name: tuple(own) for name, own in found.items()}
 
 
-def rows_of_case(table: Table, rows: TableRows) -> Table:
+def rows_of_case(path: str, sheet: str | None, rows: TableRows) -> Table:
     """The rows of one case in a table of many, as a table of x, y and z.
-
-    A row of the case whose cells of x, y and z are all empty says that it was read and none was found.
 
     Raises:
         InputError: no such column; wide rows of which there are two, or with numbers that are no triples.
     """
-    if not table.columns:
-        return table
-    check_column(table.columns, rows.column, f"{table.path} header", "labels.cmb.rows.column")
-    own = [row for row in table.rows if _cell_text(row.cells.get(rows.column)) == rows.equals]
+    table, by_case = remembered(_by_case, path, sheet, rows.column)
+    own = by_case.get(rows.equals, ())
     if not rows.wide:
-        return Table(table.path, table.columns, tuple(own))
+        return Table(path, table.columns, own)
     if len(own) > 1:
         raise InputError(f"{own[1].where}: a second row of this case, after {own[0].where}; keep one")
-    start = table.columns.index(rows.column) + 1
-    return Table(table.path, AXES, tuple(point for row in own for point in _triples(row, row.following[start:])))
+    start = table.columns.index(rows.column) + 1 if own else 0
+    return Table(path, AXES, tuple(point for row in own for point in _triples(row, row.following[start:])))
 
 
 def _triples(row: Row, cells: Sequence[Any]) -> Iterable[Row]:
