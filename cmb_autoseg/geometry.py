@@ -295,6 +295,8 @@ def check_same_grid(volume: Volume, reference: Volume, cure: str) -> None:
         raise GeometryError(
             f"{volume.name}: shape {volume.shape} differs from {reference.name} {reference.shape}; {cure}"
         )
+    if np.array_equal(volume.affine, reference.affine):
+        return
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.shape])).reshape(3, -1).T
     offset = float(np.linalg.norm(volume.to_ras_mm(corners) - reference.to_ras_mm(corners), axis=1).max())
     if offset > AFFINE_TOLERANCE_MM:
@@ -327,6 +329,8 @@ def grids_agree(one: Path, other: Path) -> bool:
 
 def same_grid(one: Grid, other: Grid) -> bool:
     """Whether two grids are one but for the order and direction of their stored axes."""
+    if one[0] == other[0] and np.array_equal(one[1], other[1]):
+        return True
     shape, affine = _canonical_grid(*one)
     other_shape, other_affine = _canonical_grid(*other)
     if shape != other_shape:

@@ -279,7 +279,10 @@ def _matches_nothing(opened: OpenCard, files: MatchedFiles, paths: Sequence[str]
     problem = f"'{text}' matches nothing under {opened.root}"
     if not name_files:
         return f"{files.name}.path", f"{problem}; cmb_cohort check names the nearest file"
-    nearest = _nearest(pattern, _members_of_first(opened.root, pattern, paths) or paths)
+    try:
+        nearest = _nearest(pattern, _members_of_first(opened.root, pattern, paths) or paths)
+    except InputError as error:
+        return f"{files.name}.path", f"{problem}: {error}"
     return f"{files.name}.path", f"{problem}; the nearest file is {nearest}"
 
 

@@ -25,9 +25,12 @@ def test_check_is_content_with_exclusion_by_rule(tiny_cohort, write_card, capsys
 
 def test_check_finds_geometry_from_headers(tiny_cohort, write_card, capsys):
     card = CARD.replace(", copy_geometry_from: T2S", "")
+    assert main(["check", write_card(card)]) == 0
+    assert "sequences on another grid, to be co-registered (affine): 1 in 1 cases" in capsys.readouterr().out
+    card = card.replace("already_masked}", "already_masked, coregister: refuse}")
     assert main(["check", write_card(card)]) == 2
     out = capsys.readouterr().out
-    assert re.search(r"unusable: 1\n    sub-101: .*T1.nii.gz: affine is .* mm off", out)
+    assert re.search(r"unusable: 1\n    sub-101: .*T1.nii.gz: on another grid than .*; register them first", out)
 
 
 def test_check_finds_mask_geometry_and_4d_and_ambiguity(tiny_cohort, write_card, capsys):

@@ -323,7 +323,7 @@ def test_ten_thousand_cases_take_seconds(tmp_path, write_card, monkeypatch):
     paths = sorted(f"c{n:05d}/{kind}.nii" for n in range(10_000) for kind in ("swi", "t1", "cmb"))
     monkeypatch.setattr("cmb_autoseg.dataset_conversion.resolver.list_files", lambda root: paths)
     images = 's: {role: swi, path: "{sub}/swi.nii"}\n  t: {role: t1, path: "{sub}/t1.nii"}'
-    start = time.perf_counter()
+    start = time.process_time()
     cohort = read_card(write_card(card_with(images, 'labels: {cmb: {kind: mask, path: "{sub}/cmb.nii"}}')))
     assert len(cohort.cases) == 10_000
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20

@@ -1,7 +1,6 @@
 """Members of archives: equal to their files, and no archive can do harm or stop the others."""
 
 import io
-import os
 import stat
 import struct
 import tarfile
@@ -140,16 +139,21 @@ def test_links_and_devices_in_tars_are_refused(kind, tmp_path):
 def test_damaged_archive_is_one_line(name, harm, volume, tmp_path):
     archive = pack(tmp_path / name, {"m.nii.gz": volume.read_bytes(), "n.nii.gz": volume.read_bytes()})
     data = bytearray(archive.read_bytes())
-    middle = 900 if name == "a.tar" else len(data) // 2  # the other half of a small tar is padding
+    middle = len(data) // 2
+    if name == "a.tar":  # its other half is padding: the header of the second member is harmed
+        middle = 512 + -(-volume.stat().st_size // 512) * 512
     if harm == "flip":
-        data[middle : middle + 600] = os.urandom(600)
+        data[middle : middle + 300] = np.random.default_rng(3).bytes(300)
     content = {"cut": bytes(data[:middle]), "flip": bytes(data), "text": b"no archive" * 60, "empty": b""}
     archive.unlink() if harm == "absent" else archive.write_bytes(content[harm])
-    with pytest.raises(InputError) as error:
-        for member in ("m", "n"):
+    told = []
+    for member in ("m", "n"):
+        try:
             read_volume(ImageSource(path=f"{archive}!/{member}.nii.gz"))
-    assert "\n" not in str(error.value)
-    assert str(archive) in str(error.value)
+        except InputError as error:
+            told.append(str(error))
+    assert told
+    assert all("\n" not in line and str(archive) in line for line in told)
 
 
 def test_absent_member_is_named(volume, tmp_path):
