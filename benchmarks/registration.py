@@ -1,13 +1,14 @@
 """Co-registration of simulated T1w scans to SWI and gradient-echo scans of the same head: error, seconds, bounds.
 
-    python benchmarks/registration.py simulate PAIRS [--anatomy LABEL_MAPS] [-n 20]     (two minutes a pair)
+    python benchmarks/registration.py simulate PAIRS [--anatomy LABEL_MAPS] [-n 10]     (two minutes a head)
     python benchmarks/registration.py settings PAIRS [-s NAME ...] [--pairs 0 1 2]
     python benchmarks/registration.py nonsense PAIRS
     python benchmarks/registration.py twice PAIRS
 
 A pair is one head, scanned as SWI (0.9 x 1.1 x 2 mm, even numbers) or as 2D gradient echo (1 x 1 x 3 mm, odd ones),
 and as T1w on 1 mm cubes after a rigid movement: axis and direction at random, up to 10 degrees about the middle of
-the slab and up to 10 mm. The error is the distance between where the brain's voxels are put and where they lie, mean
+the slab and up to 10 mm. With fewer heads than pairs, heads come again with another movement. The error is the
+distance between where the voxels of the brain are put and where they lie, mean
 over the brain; in voxels, distances along the axes are divided by the voxel's edges first.
 """
 
@@ -110,10 +111,16 @@ def movement(rng: np.random.Generator, centre: NDArray[np.float64]) -> NDArray[n
 
 
 def load(folder: Path, number: int) -> Pair:
-    with np.load(folder / f"pair{number:02d}.npz") as held:
+    """Numbers beyond the heads are heads again, moved anew by the T1w's header."""
+    heads = len(list(folder.glob("pair*.npz")))
+    with np.load(folder / f"pair{number % heads:02d}.npz") as held:
         fixed = Volume(held["fixed"], held["fixed_affine"], name=f"pair {number} fixed")
-        moving = Volume(held["moving"], held["moving_affine"], name=f"pair {number} moving")
-        return Pair(fixed, moving, held["brain"], held["truth"])
+        truth, affine = held["truth"], held["moving_affine"]
+        if number >= heads:
+            centre = fixed.to_ras_mm((np.array([fixed.shape]) - 1) / 2)[0]
+            anew = movement(np.random.default_rng([SEED, number]), centre)
+            truth, affine = anew, anew @ np.linalg.inv(truth) @ affine
+        return Pair(fixed, Volume(held["moving"], affine, name=f"pair {number} moving"), held["brain"], truth)
 
 
 def ours(schedule: Schedule, method: str = "affine") -> Callable[[Pair], NDArray[np.float64]]:
@@ -179,7 +186,7 @@ def summary(rows: list[tuple[float, ...]]) -> str:
 def nonsense(folder: Path, numbers: list[int]) -> None:
     """What the bounds look at, for true pairs and for pairs that are none."""
     for number in numbers:
-        pair, other = load(folder, number), load(folder, (number + 2) % 20)
+        pair, other = load(folder, number), load(folder, number + 2)
         for name, moving in {"true": pair.moving, **absurd(pair, other)}.items():
             try:
                 told = figures(register(pair.fixed, moving, pair.brain))

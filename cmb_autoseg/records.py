@@ -215,7 +215,11 @@ class RegistrationBounds(Record):
     max_rotation_deg: Annotated[float, Field(gt=0)] = 30.0
     max_scale: Annotated[float, Field(gt=1)] = 1.1
     min_overlap: Probability = 0.7
-    min_information: Annotated[float, Field(ge=0)] = 0.1
+    min_information: Annotated[float, Field(ge=0)] = 0.02
+    """Nats, inside the brain."""
+    min_detail: Probability = 0.35
+    """Share of that information which is lost when the sequence is displaced by 6 mm. What lies true loses most of
+    it, another person's head, which fits in the large only, about a quarter."""
     on_failure: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of a case whose sequence cannot be registered: it is refused, or goes on without that sequence."""
 

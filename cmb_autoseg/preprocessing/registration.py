@@ -26,6 +26,8 @@ Matrix = NDArray[np.float64]
 CLIPPED_PERCENT = (0.5, 99.5)
 """Of the grey values: fat and vessels at the ends would leave few bins of the histogram to the brain."""
 BINS = 32
+HEAD_MM = 4.0
+"""Voxels on which the two heads are found and compared."""
 GOOD_OVERLAP = 0.8
 """Below, the other start is tried as well."""
 DISPLACED_MM = 6.0
@@ -108,14 +110,14 @@ def register(
         GeometryError: the two have nothing in common that could be registered.
     """
     still, other = _copy(fixed, schedule.working_mm), _copy(moving, schedule.working_mm)
-    heads = _Heads(_foreground(still), _foreground(other))
-    mask = heads.fixed if fixed_mask is None else _carried(fixed, fixed_mask, still)
-    region = dilate_mm(mask, schedule.margin_mm, still.spacing_mm)
+    heads = _head(fixed), _head(moving)
+    mask = _carried(heads[0].mask if fixed_mask is None else fixed.with_data(fixed_mask), still)
+    region = dilate_mm(mask, schedule.margin_mm, still.spacing_mm) if schedule.margin_mm > 0 else mask
     stages = [schedule.rigid] if method == "rigid" else [schedule.rigid, schedule.affine]
     best = _from_start(still, other, heads, mask, region, stages, np.eye(4))
     if best is None or best.overlap < GOOD_OVERLAP:
         start = np.eye(4)
-        start[:3, 3] = _centre(other, heads.moving) - _centre(still, heads.fixed)
+        start[:3, 3] = _centre(heads[1].mask) - _centre(heads[0].mask)
         again = _from_start(still, other, heads, mask, region, stages, start)
         if best is None or (again is not None and again.information_after > best.information_after):
             best = again
@@ -151,6 +153,7 @@ def check_registration(
     lower = (
         ("overlap {:.2f}", found.overlap, settings.min_overlap, "min_overlap"),
         ("mutual information {:.3f} nats", found.information_after, settings.min_information, "min_information"),
+        ("agreement in detail {:.2f}", found.detail, settings.min_detail, "min_detail"),
     )
     broken = [(text, value, bound, key, "most") for text, value, bound, key in upper if not value <= bound]
     broken += [(text, value, bound, key, "least") for text, value, bound, key in lower if not value >= bound]
@@ -163,17 +166,29 @@ def check_registration(
 
 
 @dataclass(frozen=True)
-class _Heads:
-    """Foregrounds of the two copies."""
+class _Head:
+    """Foreground of one scan."""
 
-    fixed: BoolArray
-    moving: BoolArray
+    mask: Volume
+    """On cubes of `HEAD_MM`; bool."""
+    stripped: bool
+
+
+Heads = tuple[_Head, _Head]
+"""Of the fixed and of the moving scan."""
+
+
+def _head(volume: Volume) -> _Head:
+    """The head, or the brain of a stripped scan."""
+    copy = _copy(volume, HEAD_MM)
+    stripped = looks_stripped(copy)
+    return _Head(copy.with_data(support_mask(copy) if stripped else classical_mask(copy)), stripped)
 
 
 def _from_start(
     still: Volume,
     other: Volume,
-    heads: _Heads,
+    heads: Heads,
     mask: BoolArray,
     region: BoolArray,
     stages: list[Stage],
@@ -188,13 +203,13 @@ def _from_start(
     return _measure(still, other, heads, mask, start @ found)
 
 
-def _measure(still: Volume, other: Volume, heads: _Heads, mask: BoolArray, matrix: Matrix) -> Registration:
-    centre = _centre(still, mask)
+def _measure(still: Volume, other: Volume, heads: Heads, mask: BoolArray, matrix: Matrix) -> Registration:
+    centre = _centre(still.with_data(mask))
     turn, stretch = _polar(matrix)
     displaced = [_information(still, other, mask, _moved(matrix, step)) for step in DISPLACED_MM * SIX]
     return Registration(
         matrix=matrix,
-        overlap=_overlap(still, other, heads, matrix),
+        overlap=_overlap(heads, matrix),
         information_before=_information(still, other, mask, np.eye(4)),
         information_after=_information(still, other, mask, matrix),
         information_displaced=float(np.mean(displaced)),
@@ -235,34 +250,27 @@ def _copy(volume: Volume, working_mm: float) -> Volume:
     return copy.with_data(np.where(copy.data != 0, np.clip(copy.data, low, high), 0).astype(np.float32))
 
 
-def _foreground(copy: Volume) -> BoolArray:
-    """The head, or the brain of a stripped scan."""
-    return support_mask(copy) if looks_stripped(copy) else classical_mask(copy)
+def _carried(mask: Volume, still: Volume) -> BoolArray:
+    return np.asarray(resample_image(mask, still).data >= 0.5)
 
 
-def _carried(fixed: Volume, mask: BoolArray, still: Volume) -> BoolArray:
-    share = resample_image(fixed.with_data(mask.astype(np.float32)), still)
-    return np.asarray(share.data >= 0.5)
-
-
-def _centre(volume: Volume, mask: BoolArray) -> NDArray[np.float64]:
+def _centre(mask: Volume) -> NDArray[np.float64]:
     """Centre of mass of a mask, RAS millimetres; the volume's middle for an empty mask."""
-    where = np.argwhere(mask)
-    middle = where.mean(axis=0) if len(where) else (np.array(volume.shape) - 1) / 2
-    return np.asarray(volume.to_ras_mm(middle[None])[0])
+    where = np.argwhere(mask.data)
+    middle = where.mean(axis=0) if len(where) else (np.array(mask.shape) - 1) / 2
+    return np.asarray(mask.to_ras_mm(middle[None])[0])
 
 
-def _overlap(still: Volume, other: Volume, heads: _Heads, matrix: Matrix) -> float:
+def _overlap(heads: Heads, matrix: Matrix) -> float:
     """See `Registration.overlap`; 0 where hardly anything of the head is in the common field of view."""
+    still, other = (head.mask for head in heads)
     seen = resample_image(other.with_data(np.ones(other.shape, np.float32)), still, matrix).data > 0
-    moved = resample_image(other.with_data(heads.moving.astype(np.float32)), still, matrix).data >= 0.5
-    one, two = heads.fixed & seen, moved
-    if one.sum() < MIN_COMMON * heads.fixed.sum() or not two.any():
+    one, two = still.data & seen, resample_image(other, still, matrix).data >= 0.5
+    if one.sum() < MIN_COMMON * still.data.sum() or not two.any():
         return 0.0
     both = float(np.count_nonzero(one & two))
-    stripped = looks_stripped(still), looks_stripped(other)
-    if stripped[0] != stripped[1]:
-        return both / float(np.count_nonzero(one if stripped[0] else two))
+    if heads[0].stripped != heads[1].stripped:
+        return both / float(np.count_nonzero(one if heads[0].stripped else two))
     return 2 * both / float(np.count_nonzero(one) + np.count_nonzero(two))
 
 
