@@ -107,6 +107,7 @@ def tell_verdicts(verdicts: Mapping[str, Verdict], cohorts: Mapping[str, Cohort]
         "exclude: {CASE: reason} any other"
     )
     for verdict in sorted(doubtful, key=lambda verdict: (verdict.verdict != "fail", verdict.case))[:SHOWN]:
-        log(f"  {verdict.verdict}: {verdict.case}: {cohorts[verdict.cohort].disguise_path(verdict.reasons)}")
+        worst = "; ".join(finding.text for finding in verdict.findings if finding.level == verdict.verdict)
+        log(f"  {verdict.verdict}: {verdict.case}: {cohorts[verdict.cohort].disguise_path(worst)}")
     if len(doubtful) > SHOWN:
         log(f"  and {len(doubtful) - SHOWN} more in {folders.raw / 'qc.tsv'}")

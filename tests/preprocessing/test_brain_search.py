@@ -1,198 +1,136 @@
-from pathlib import Path
-from types import SimpleNamespace
+"""The order in which ways to find the brain are tried, and what is said of each."""
 
+from pathlib import Path
+
+import nibabel as nib
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from cmb_autoseg.errors import GeometryError, InputError
-from cmb_autoseg.geometry import Volume, write_volume
+from cmb_autoseg.geometry import Volume
 from cmb_autoseg.preprocessing import brain_search
-from cmb_autoseg.preprocessing.brain_mask import classical_mask
 from cmb_autoseg.preprocessing.brain_search import search_brain
-from cmb_autoseg.records import BrainMaskSource, BrainNetworkSettings, Case, ImageSource, PrepSettings, Role
+from cmb_autoseg.records import BrainMaskSource, Case, ImageSource, PrepSettings, Role
 
-SPACING_MM = 4.0
-SHAPE = (60, 66, 48)
-WEIGHTS = BrainNetworkSettings(folder="/weights", sha256="sha256:" + "ab" * 32)
-
-
-def depth_mm():
-    """Distance below the surface of a centred ellipsoid, negative outside."""
-    i, j, k = np.meshgrid(*[(np.arange(n) - (n - 1) / 2) * SPACING_MM for n in SHAPE], indexing="ij")
-    inside = (i / 85) ** 2 + (j / 105) ** 2 + (k / 80) ** 2 < 1
-    inward = ndimage.distance_transform_edt(inside, sampling=SPACING_MM)
-    return np.where(inside, inward, -ndimage.distance_transform_edt(~inside, sampling=SPACING_MM))
+SHAPE = (48, 56, 40)
+GRID = np.diag([4.0, 4.0, 4.0, 1.0])
 
 
-DEPTH = depth_mm()
-BRAIN = DEPTH > 13
-HEAD = np.select([BRAIN, DEPTH > 6, DEPTH > 0], [100.0, 6.0, 70.0]) + np.abs(
-    np.random.default_rng(0).normal(0, 4, SHAPE)
-)
+def ball(radius: float) -> np.ndarray:
+    steps = [(np.arange(n) - (n - 1) / 2) for n in SHAPE]
+    return sum(step**2 for step in np.meshgrid(*steps, indexing="ij")) < radius**2
 
 
-def volume(data, shift_mm=0.0):
-    affine = np.diag([SPACING_MM] * 3 + [1.0])
-    affine[:3, 3] = shift_mm
-    return Volume(np.asarray(data, dtype=np.float32), affine)
+def head(seed: int = 0) -> Volume:
+    """Brain, dark skull and scalp in noisy air."""
+    rng = np.random.default_rng(seed)
+    data = rng.uniform(0, 4, SHAPE)
+    data[ball(19)] = 80
+    data[ball(17)] = 10
+    data[ball(15)] = 100
+    return Volume((data + rng.uniform(0, 5, SHAPE)).astype(np.float32), GRID, None, f"head {seed}")
 
 
-SKULL, STRIPPED = volume(HEAD), volume(HEAD * BRAIN)
-QSM = volume(np.random.default_rng(1).normal(0, 0.1, SHAPE))
+def stripped() -> Volume:
+    return Volume(np.where(ball(15), head().data, 0).astype(np.float32), GRID)
 
 
-def case(volumes, how="auto", weights=None, given=None):
+def case_of(images: dict[Role, Volume], mask: BrainMaskSource | None = None, **prep) -> Case:
     return Case(
-        name="sub-1",
-        cohort="a",
-        subject="1",
-        images={role: ImageSource(path=f"{role}.nii.gz") for role in volumes},
-        brain_mask=given,
-        prep=PrepSettings(brain=how, hd_bet=weights),
-    )
-
-
-def search(volumes, how="auto", weights=None, given=None):
-    return search_brain(case(volumes, how, weights, given), volumes)
+        name="sub-01", cohort="c", subject="s", prep=PrepSettings(**prep), brain_mask=mask,
+        images={role: ImageSource(path=f"{role}.nii") for role in images},
+    )  # fmt: skip
 
 
 @pytest.fixture
 def network(monkeypatch):
-    """A network that finds the brain, and a record of the volumes that it was shown."""
+    """A network that finds a ball of 15 voxels, and lists what it was shown."""
     shown = []
-    told = SimpleNamespace(answer=BRAIN, shown=shown)
 
-    def mask(scan):
-        shown.append(scan)
-        return told.answer
+    class Network:
+        size = 15
 
-    monkeypatch.setattr(brain_search, "_network", lambda settings: SimpleNamespace(mask=mask))
-    return told
+        def mask(self, volume: Volume) -> np.ndarray:
+            shown.append(volume.name)
+            return ball(self.size)
 
-
-def test_a_stripped_reference_gives_its_own_support_and_no_network_is_asked(network):
-    found = search({Role.SWI: STRIPPED, Role.T1: SKULL}, weights=WEIGHTS)
-    np.testing.assert_array_equal(found.mask.data > 0, BRAIN)
-    assert (found.role, found.warnings, network.shown) == (Role.SWI, (), [])
-    assert "swi is skull-stripped" in found.decision
+    monkeypatch.setattr(brain_search, "_network", lambda settings: Network)
+    monkeypatch.setattr(Network, "mask", classmethod(Network.mask))
+    return Network, shown
 
 
-def test_a_stripped_t1_beside_a_head_is_not_shown_to_the_network_either(network):
-    found = search({Role.SWI: SKULL, Role.T1: STRIPPED}, weights=WEIGHTS)
-    np.testing.assert_array_equal(found.mask.data > 0, BRAIN)
-    assert (found.role, network.shown) == (Role.T1, [])
+WEIGHTS = {"folder": "/weights", "sha256": "sha256:0123456789abcdef"}
 
 
-@pytest.mark.parametrize(
-    ("roles", "chosen"),
-    [
-        ((Role.SWI, Role.T1, Role.FLAIR, Role.T2), Role.T1),
-        ((Role.SWI, Role.T2, Role.FLAIR), Role.FLAIR),
-        ((Role.SWI, Role.T2), Role.T2),
-        ((Role.QSM, Role.T1), Role.T1),
-    ],
-)
-def test_the_network_sees_what_it_was_trained_on_in_this_order(network, roles, chosen):
-    volumes = {role: QSM if role is Role.QSM else volume(HEAD, shift_mm=n) for n, role in enumerate(roles)}
-    found = search(volumes, weights=WEIGHTS)
-    assert (found.role, found.warnings) == (chosen, ())
-    assert network.shown == [volumes[chosen]]
-    np.testing.assert_array_equal(found.mask.affine, volumes[chosen].affine)
-    assert "HD-BET's network (weights abababababab)" in found.decision
+def test_a_given_mask_comes_first(tmp_path: Path):
+    nib.save(nib.Nifti1Image(ball(10).astype(np.uint8)[::-1], GRID @ _flipped()), tmp_path / "mask.nii.gz")
+    images = {Role.SWI: stripped(), Role.T1: head()}
+    mask = BrainMaskSource(source=ImageSource(path=str(tmp_path / "mask.nii.gz")), grid=Role.T1)
+
+    found = search_brain(case_of(images, mask), images)
+
+    np.testing.assert_array_equal(found.mask.data > 0, ball(10))
+    assert (found.role, found.decision, found.warnings) == (Role.T1, "the mask that came with t1", ())
 
 
-def test_the_network_on_a_susceptibility_sequence_alone_is_warned_of(network):
-    found = search({Role.SWI: SKULL}, weights=WEIGHTS)
-    assert found.role is Role.SWI
+def _flipped() -> np.ndarray:
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flip[0, 3] = SHAPE[0] - 1
+    return flip
+
+
+def test_a_given_mask_that_is_missing_empty_or_elsewhere_is_refused(tmp_path: Path):
+    images = {Role.SWI: head()}
+    with pytest.raises(InputError, match=r"sub-01: prep\.brain is given, but the case has no mask"):
+        search_brain(case_of(images, brain="given"), images)
+    mask = BrainMaskSource(source=ImageSource(path=str(tmp_path / "mask.nii")))
+    nib.save(nib.Nifti1Image(np.zeros(SHAPE, np.uint8), GRID), tmp_path / "mask.nii")
+    with pytest.raises(InputError, match=r"mask.nii: the brain mask is empty"):
+        search_brain(case_of(images, mask), images)
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), GRID), tmp_path / "mask.nii")
+    with pytest.raises(GeometryError, match=r"mask.nii: shape .* brain_mask.grid"):
+        search_brain(case_of(images, mask), images)
+
+
+def test_a_stripped_scan_needs_no_network(network):
+    images = {Role.SWI: stripped()}
+    found = search_brain(case_of(images, hd_bet=WEIGHTS), images)
+    assert found.decision == "swi is skull-stripped: its own background"
+    assert network[1] == []
+
+
+def test_the_network_looks_at_t1_where_there_is_one(network):
+    images = {Role.SWI: head(), Role.T1: head(1)}
+    found = search_brain(case_of(images, hd_bet=WEIGHTS), images)
+    assert network[1] == ["head 1"]
+    assert (found.role, found.warnings) == (Role.T1, ())
+    assert found.decision == "HD-BET's network (weights 0123456789ab) on t1"
+
+
+def test_the_network_on_what_it_was_not_trained_on_is_warned_of(network):
+    images = {Role.SWI: head()}
+    found = search_brain(case_of(images, hd_bet=WEIGHTS), images)
     assert found.warnings == ("brain mask: HD-BET was not trained on swi; look at the mask",)
 
 
-@pytest.mark.parametrize("how", ["auto", "hd_bet"])
-def test_without_weights_the_classical_mask_is_taken_and_the_reason_said(network, how):
-    found = search({Role.SWI: SKULL, Role.T1: SKULL}, how)
-    np.testing.assert_array_equal(found.mask.data > 0, classical_mask(SKULL))
-    assert network.shown == []
-    assert len(found.warnings) == 1
-    assert "swi is not skull-stripped; classical mask used" in found.warnings[0]
-    assert "no weights of HD-BET are named (--brain-weights DIR or prep.hd_bet.folder)" in found.warnings[0]
+def test_a_network_that_finds_no_brain_gives_way_to_thresholds(network):
+    network[0].size = 2
+    images = {Role.SWI: head()}
+    found = search_brain(case_of(images, hd_bet=WEIGHTS), images)
+    assert found.decision.startswith("classical mask of swi")
+    assert "network found 2 cm3 in swi, which is no brain" in found.warnings[0]
 
 
-ABSURD = {
-    "nothing": np.zeros(SHAPE, dtype=bool),
-    "a speck": DEPTH > 78,
-    "the whole volume": np.ones(SHAPE, dtype=bool),
-    "the head and the air around it": DEPTH > -12,
-}
+def test_without_weights_the_warning_says_how_to_name_them():
+    images = {Role.SWI: head()}
+    found = search_brain(case_of(images), images)
+    assert "classical mask used" in found.warnings[0]
+    assert "--brain-weights DIR or prep.hd_bet.folder" in found.warnings[0]
+    assert search_brain(case_of(images, brain="classical"), images).warnings == ()
 
 
-@pytest.mark.parametrize("kind", ABSURD)
-def test_an_absurd_mask_of_the_network_gives_way_to_the_classical_one(network, kind):
-    network.answer = ABSURD[kind]
-    found = search({Role.SWI: SKULL, Role.T1: SKULL}, weights=WEIGHTS)
-    np.testing.assert_array_equal(found.mask.data > 0, classical_mask(SKULL))
-    assert "HD-BET's network found" in found.warnings[0]
-    assert "in t1, which is no brain" in found.warnings[0]
-
-
-def test_the_whole_of_a_slab_is_no_brain_however_small_it_is(network):
-    slab = volume(HEAD[:, :, 20:24])
-    network.answer = np.ones(slab.shape, dtype=bool)
-    assert slab.data.size * SPACING_MM**3 / 1000 < 2500
-    assert "which is no brain" in search({Role.SWI: slab}, weights=WEIGHTS).warnings[0]
-
-
-def test_classical_asked_for_is_no_warning(network):
-    found = search({Role.SWI: SKULL}, "classical", WEIGHTS)
-    assert (found.warnings, network.shown) == ((), [])
-    np.testing.assert_array_equal(found.mask.data > 0, classical_mask(SKULL))
-
-
-def test_a_map_without_a_magnitude_beside_it_is_used_whole_and_one_with_takes_its_mask():
-    alone = search({Role.QSM: QSM})
-    assert alone.mask.data.all()
-    assert "none found in qsm" in alone.warnings[0]
-    beside = search({Role.QSM: QSM, Role.T1: SKULL})
-    assert beside.role is Role.T1
-    np.testing.assert_array_equal(beside.mask.data > 0, classical_mask(SKULL))
-
-
-def test_none_keeps_the_whole_volume_and_already_masked_its_support():
-    assert search({Role.SWI: STRIPPED}, "none").mask.data.all()
-    head = search({Role.SWI: volume(np.where(DEPTH > 0, HEAD, 0))}, "already_masked")
-    np.testing.assert_array_equal(head.mask.data > 0, DEPTH > 0)
-    assert head.warnings == ()
-
-
-@pytest.mark.parametrize("how", ["auto", "already_masked", "classical", "none", "hd_bet"])
-def test_the_mask_is_never_empty(how):
-    speck = np.zeros((20, 20, 20))
-    speck[10, 10, 10] = 1
-    assert search({Role.SWI: volume(speck)}, how).mask.data.any()
-
-
-def given_file(folder: Path, mask: Volume) -> BrainMaskSource:
-    path = folder / "brain.nii.gz"
-    write_volume(path, mask, np.float32)
-    return BrainMaskSource(source=ImageSource(path=str(path)))
-
-
-def test_a_given_mask_comes_before_everything_else_however_it_is_stored(tmp_path, network):
-    lopsided = BRAIN & (np.arange(SHAPE[0]) > 25)[:, None, None]
-    flipped = np.diag([-SPACING_MM, SPACING_MM, SPACING_MM, 1.0])
-    flipped[0, 3] = SPACING_MM * (SHAPE[0] - 1)
-    source = given_file(tmp_path, Volume(lopsided[::-1].astype(np.float32), flipped))
-
-    found = search({Role.SWI: STRIPPED, Role.T1: SKULL}, weights=WEIGHTS, given=source)
-
-    np.testing.assert_array_equal(found.mask.data > 0, lopsided)
-    assert (found.role, found.warnings, network.shown) == (Role.SWI, (), [])
-
-
-def test_a_given_mask_that_cannot_be_meant_is_refused(tmp_path):
-    with pytest.raises(GeometryError, match=r"name its sequence in brain_mask.grid"):
-        search({Role.SWI: SKULL}, given=given_file(tmp_path, volume(BRAIN, shift_mm=3.0)))
-    with pytest.raises(InputError, match=r"sub-1: .*the brain mask is empty"):
-        search({Role.SWI: SKULL}, given=given_file(tmp_path, volume(np.zeros(SHAPE))))
-    with pytest.raises(InputError, match=r"prep.brain is given, but the case has no mask"):
-        search({Role.SWI: SKULL}, "given")
+def test_susceptibility_maps_alone_keep_the_whole_volume():
+    images = {Role.QSM: Volume(head().data - 40, GRID)}
+    found = search_brain(case_of(images), images)
+    assert found.mask.data.all()
+    assert "none found in qsm; the whole volume is used" in found.warnings[0]

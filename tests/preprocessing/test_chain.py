@@ -142,14 +142,15 @@ def test_a_volume_without_contrast_is_refused_by_case_role_and_file(make_case, v
         prepare_case(case)
 
 
-def test_sequences_on_different_grids_are_refused(make_case):
+def test_sequences_on_different_grids_are_refused_where_the_card_says_so(make_case):
     shifted = GRID.copy()
     shifted[1, 3] = 0.41
     images = {Role.SWI: stripped_brain(), Role.T1: stripped_brain(1)}
+    refuse = PrepSettings(coregister="refuse")
     with pytest.raises(GeometryError, match=r"^sub-01: .*t1.nii.gz: affine is 0\.41 mm off .*swi.*register them first"):
-        prepare_case(make_case(images, {Role.T1: shifted}))
+        prepare_case(make_case(images, {Role.T1: shifted}, refuse))
     with pytest.raises(GeometryError, match=r"shape .* register them first"):
-        prepare_case(make_case({**images, Role.T1: images[Role.T1][:-1]}))
+        prepare_case(make_case({**images, Role.T1: images[Role.T1][:-1]}, prep=refuse))
 
 
 def test_a_label_off_its_image_is_refused(make_case):
@@ -258,3 +259,72 @@ def test_a_full_size_scan_takes_seconds(make_case):
         start = time.process_time()
         prepare_case(case)
         assert time.process_time() - start < 6  # 3 s is the aim; a loaded machine gets twice that
+
+
+def test_every_step_says_what_it_did_and_how_long_it_took(make_case):
+    prep = PrepSettings(normalize="zscore", bias="n4", derived=(Role.FRST, Role.LOCAL_PHASE))
+
+    prepared = prepare_case(make_case({Role.SWI: stripped_brain()}, prep=prep))
+
+    decisions = {step.step: step.decision for step in prepared.steps}
+    assert decisions == {
+        "repair": "every voxel is finite",
+        "brain": "swi is skull-stripped: its own background",
+        "channel frst": "made of swi",
+        "channel local_phase": "not made: the case has no gre_phase",
+        "bias of swi": "N4",
+        "normalization": "zscore",
+    }
+    assert set(prepared.seconds) == {"read", "repair", "brain", "registration", "channels", "bias"}
+    assert set(prepared.volumes) == {Role.SWI, Role.FRST}
+    for volume in prepared.volumes.values():
+        inside = volume.data[prepared.brain.data > 0]
+        assert abs(inside.mean()) < 1e-3
+        assert inside.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_dark_dots_stand_out_in_the_radial_symmetry_channel(make_case):
+    brain = np.where(stripped_brain() > 0, 100, 0).astype(np.float32)
+    brain[19:22, 23:26, 12] = 20
+
+    prepared = prepare_case(make_case({Role.SWI: brain}, prep=PrepSettings(derived=("frst",))))
+
+    middle = prepared.volumes[Role.FRST].data[12:28, 14:34, 8:16]  # without the edge of the brain
+    assert np.unravel_index(middle.argmax(), middle.shape) == (8, 10, 4)
+
+
+def test_quality_is_measured_and_drawn_on_request_alone(make_case):
+    case = make_case({Role.SWI: stripped_brain()})
+
+    assert prepare_case(case).quality is None
+    prepared = prepare_case(case, label_like(stripped_brain(), [(18, 20, 10)]), quality=True)
+
+    assert prepared.quality is not None
+    assert len(prepared.quality.label.lesions) == 1
+    assert prepared.picture.startswith(b"\xff\xd8")
+
+
+def test_label_marked_on_another_sequence_moves_with_it(make_case):
+    shifted = GRID.copy()
+    shifted[0, 3] = SPACING_MM[0]  # a voxel to the right by its header
+    brain = stripped_brain()
+    case = make_case({Role.SWI: brain, Role.T1: brain}, {Role.T1: shifted}, PrepSettings(coregister="header"))
+
+    prepared = prepare_case(case, label_like(brain, [(18, 20, 10)], shifted), Role.T1)
+
+    assert np.argwhere(prepared.label.data).tolist() == [[19, 20, 10]]
+    inside = slice(8, 30)
+    moved, still = (prepared.volumes[role].data[inside, 24, 12] for role in (Role.T1, Role.SWI))
+    np.testing.assert_array_equal(moved[1:], still[:-1])
+
+
+def test_grey_values_as_in_training(make_case):
+    from cmb_autoseg.preprocessing.settings import as_trained
+
+    trained = PrepSettings(bias="n4", normalize="zscore", brain="none", frst_radii_mm=(2.0,))
+    case = make_case({Role.SWI: stripped_brain()}, prep=PrepSettings(brain="classical"))
+
+    prep = as_trained(case, trained, (Role.SWI, Role.FRST)).prep
+
+    assert (prep.bias, prep.normalize, prep.frst_radii_mm) == ("n4", "zscore", (2.0,))
+    assert (prep.brain, prep.derived) == ("classical", (Role.FRST,))
