@@ -35,6 +35,7 @@ CORE_COLUMNS = frozenset(
     ["case", "cohort", "subject", "session", "sequences", "labelled", "n_lesions", "source_files", "source_digests"]
 )
 """Columns of cases.tsv that the tool fills; a card cannot set them."""
+OPPOSITE = {"L": "R", "P": "A", "I": "S"}
 COLUMN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 DICOM_TAG = re.compile(r"[A-Z][A-Za-z0-9]*|\(?[0-9A-Fa-f]{4},\s?[0-9A-Fa-f]{4}\)?")
 
@@ -123,7 +124,7 @@ class ImageCard(Record):
     """Of pictures: the entity whose number is the slice's; they become one volume."""
     spacing_mm: Triple[PositiveFloat] | None = None
     """Of formats without geometry: between columns, rows and slices (pictures), or along i, j, k (.mat)."""
-    axes: Annotated[str | None, Field(pattern=r"^[RLAPSI]{3}$")] = None
+    axes: str | None = None
     """Of formats without geometry: where columns, rows and slices (i, j, k) run; default LPS, for .mat RAS."""
     slices: SliceTable | None = None
     """Of pictures: tables of their sizes and places."""
@@ -134,6 +135,13 @@ class ImageCard(Record):
         if role in DERIVED_ROLES:
             raise ValueError(f"{role} is made by preparation; ask for it with prep.derived: [{role}]")
         return role
+
+    @field_validator("axes")
+    @classmethod
+    def _three_directions(cls, axes: str | None) -> str | None:
+        if axes is not None and sorted(OPPOSITE.get(letter, letter) for letter in axes) != ["A", "R", "S"]:
+            raise ValueError(f"found {axes!r}; three letters are needed, one of R L, of A P and of S I each, as in LPS")
+        return axes
 
     @check_model(mode="after")
     def _stack_has_sizes(self) -> "ImageCard":

@@ -235,9 +235,9 @@ def _explain(error: ValidationError, path: Path, text: str) -> str:
         near = difflib.get_close_matches(str(location[-1]), legal, n=1, cutoff=0.4)
         return f"{prefix}unknown key{f'; did you mean {near[0]}?' if near else ''} (legal keys: {', '.join(legal)})"
     if first["type"] == "missing":
-        return f"{prefix}missing; add it"
+        return f"{prefix}missing; {'give all values of the list' if isinstance(location[-1], int) else 'add it'}"
     if first["type"] in ("literal_error", "enum"):
-        legal_values = first["ctx"]["expected"].replace("'", "")
+        legal_values = re.sub(r"<\w+\.\w+: (\w+)>", r"\1", first["ctx"]["expected"].replace("'", ""))
         near = difflib.get_close_matches(str(first["input"]), re.findall(r"[\w.]+", legal_values), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{prefix}found {_kind(first['input'])}, legal are {legal_values}{hint}"
@@ -245,8 +245,25 @@ def _explain(error: ValidationError, path: Path, text: str) -> str:
         return prefix + first["msg"].removeprefix("Value error, ")
     if first["type"] == "recursion_loop":
         return f"{prefix}an anchor refers to itself; write the values out"
-    message = first["msg"]
-    return f"{prefix}found {_kind(first['input'])}; {message[0].lower()}{message[1:]}"
+    return f"{prefix}found {_kind(first['input'])}; {_needed(first['type'], location, first['msg'])}"
+
+
+NEEDED = (
+    (("dict_type",), "keys and values are needed, as in {key: value}"),
+    (("tuple_type", "list_type"), "a list is needed, as in [a, b]"),
+    (("string_type",), "a text is needed; put it in quotes"),
+    (("bool_parsing", "bool_type"), "true or false is needed"),
+    (("float_parsing", "float_type", "int_parsing", "int_type", "int_from_float"), "a number is needed"),
+    (("too_short",), "at least one value is needed"),
+)
+"""By pydantic's kind of mistake what is needed, in words of a card."""
+
+
+def _needed(kind: str, location: Sequence[Any], message: str) -> str:
+    if kind in ("model_type", "model_attributes_type"):
+        return f"keys are needed here: {', '.join(_legal_keys(location))}"
+    plain = message.removeprefix("Input should be ")
+    return next((needed for kinds, needed in NEEDED if kind in kinds), f"it should be {plain}")
 
 
 def _kind(value: Any) -> str:

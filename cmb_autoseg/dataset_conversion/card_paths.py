@@ -120,7 +120,7 @@ def case_template(opened: OpenCard, patterns: Mapping[str, Pattern]) -> tuple[st
         for entity in names:
             if entity not in there:
                 raise opened.error(owner, f"{{{entity}}} is in no image path (there: {listed}); name one of these")
-    if LABEL_NAME in patterns and not _one_file_for_many(card):
+    if LABEL_NAME in patterns:
         _check_label_entities(opened, patterns[LABEL_NAME], entities)
     complete = card.source == "dicom" or any(set(entities) <= set(patterns[name].entities) for name in images)
     if not complete:
@@ -141,12 +141,21 @@ def _one_file_for_many(card: Card) -> bool:
 
 
 def _check_label_entities(opened: OpenCard, pattern: Pattern, entities: Sequence[str]) -> None:
+    raters = opened.card.label.raters if opened.card.label is not None else None
+    if raters is not None and raters.entity not in pattern.entities:
+        raise opened.error(
+            f"{LABEL_NAME}.raters.entity",
+            f"{{{raters.entity}}} is not in {LABEL_NAME}.path; write it where the path names the reader",
+        )
     lacking = [entity for entity in entities if entity not in pattern.entities]
-    if not lacking:
+    if not lacking or _one_file_for_many(opened.card):
         return
     coarser = "_".join(f"{{{entity}}}" for entity in entities if entity not in lacking)
     what = " and ".join("session" if entity == "ses" else entity for entity in lacking)
     instead = f', or set case: "{coarser}" where everybody has one {what}' if coarser else ""
+    label = opened.card.label
+    if label is not None and label.kind != "mask":
+        instead += ", or say with labels.cmb.rows which rows of one table are whose"
     raise opened.error(
         f"{LABEL_NAME}.path",
         f"lacks {{{lacking[0]}}}, so one label would serve several cases; add {{{lacking[0]}}}{instead}",

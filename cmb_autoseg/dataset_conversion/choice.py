@@ -144,7 +144,7 @@ def _faults(card: Card, found: Mapping[str, Sequence[FileMatch]], wanted: Wanted
     """What was left out for a fault of its own, by role."""
     faults: dict[Role, list[str]] = {}
     for name in _wanted_names(card, wanted):
-        left_out = [f"{match.path} left out: {match.fault}" for match in found.get(name, ()) if match.fault]
+        left_out = [f"left out: {match.told_fault}" for match in found.get(name, ()) if match.fault]
         faults.setdefault(card.images[name].role, []).extend(left_out)
     return {role: f"{role}: {'; '.join(texts)}" for role, texts in faults.items() if texts}
 
@@ -196,7 +196,7 @@ def _without_faults(name: str, image: ImageCard, matches: Sequence[FileMatch]) -
     """
     whole = [match for match in matches if not match.fault]
     if matches and not whole and not image.optional:
-        raise InputError(f"images.{name}: {matches[0].path}: {matches[0].fault}")
+        raise InputError(f"images.{name}: {matches[0].told_fault}")
     return whole
 
 

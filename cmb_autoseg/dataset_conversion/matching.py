@@ -60,6 +60,11 @@ class FileMatch:
         return self.path.rpartition("/")[2]
 
     @property
+    def told_fault(self) -> str:
+        """Its fault with the file's name, once."""
+        return self.fault if self.path in self.fault else f"{self.path}: {self.fault}"
+
+    @property
     def tags(self) -> frozenset[str]:
         """Of the series, without leading zeros: `run-2` for `run-02`."""
         return name_tags(self.series)
@@ -194,7 +199,7 @@ class _Assigner:
         try:
             members = list_members(self.root / path)
         except InputError as error:
-            self._add_broken(path, wanted, str(error))
+            self._add_broken(path, wanted, str(error).replace(f"{self.root}/", ""))
             return True
         inside = [(files, pattern) for files, pattern, _ in wanted]
         used = [self._give(f"{path}{IN_ARCHIVE}{member.name}", inside, member.fault) for member in members]
@@ -282,7 +287,7 @@ def _matches_nothing(opened: OpenCard, files: MatchedFiles, paths: Sequence[str]
     try:
         nearest = _nearest(pattern, _members_of_first(opened.root, pattern, paths) or paths)
     except InputError as error:
-        return f"{files.name}.path", f"{problem}: {error}"
+        return f"{files.name}.path", f"{problem}: {str(error).replace(f'{opened.root}/', '')}"
     return f"{files.name}.path", f"{problem}; the nearest file is {nearest}"
 
 

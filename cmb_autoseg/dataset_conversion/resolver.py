@@ -152,7 +152,7 @@ class _Sorter:
         columns = {**self.participants.row(entities), **meta}
         label = None
         if self.labels:
-            reviewed = _is_reviewed(card, entities, columns, found)
+            reviewed = _is_reviewed(self.opened, entities, columns, found)
             matches = found.get(LABEL_NAME, ())
             _check_faults(matches)
             label = label_source(card, self.root, matches, entities, chosen.images, columns, reviewed)
@@ -169,6 +169,11 @@ class _Sorter:
             meta=meta,
             notes=chosen.notes,
         )
+
+    def _columns(self, name: Name, entities: Entities) -> dict[str, str]:
+        """What the participants table and the rules of `meta` say of a case."""
+        meta = fill_columns(self.opened, name.case, entities, self.participants, self.patience)
+        return {**self.participants.row(entities), **meta}
 
     def _volumes(self, found: Found) -> dict[str, Sequence[FileMatch]]:
         """The volumes that the files of each sequence make, by the sequence's name."""
@@ -197,7 +202,7 @@ class _Sorter:
                 f"no sequence in which microbleeds are visible ({', '.join(SUSCEPTIBILITY_ROLES)})", by_rule=True
             )
         needed = self.labels and card.label is not None and not card.label.optional and not found[LABEL_NAME]
-        if needed and not _is_reviewed(card, entities, self.participants.row(entities), found):
+        if needed and not _is_reviewed(self.opened, entities, self._columns(name, entities), found):
             raise _LeftOutError(
                 f"no file for {LABEL_NAME}, which the card requires; set optional: true to use the case unlabelled",
                 True,
@@ -321,20 +326,26 @@ def _all_entities(entities: Entities, found: Iterable[Sequence[FileMatch]]) -> d
     return {**known, **entities}
 
 
-def _is_reviewed(card: Card, entities: Entities, columns: Mapping[str, str], found: Found) -> bool:
+def _is_reviewed(opened: OpenCard, entities: Entities, columns: Mapping[str, str], found: Found) -> bool:
     """Whether somebody read the case and found no microbleed, as the card tells that."""
-    rule = card.labels.no_cmb
+    rule = opened.card.labels.no_cmb
     if rule is None:
         return False
     if rule.source is None:
         return bool(found.get(REVIEWED_NAME))
-    return {**columns, **entities}.get(rule.source) in rule.values
+    known = {**columns, **entities}
+    if rule.source not in known:
+        listed = ", ".join(known)
+        raise opened.error(
+            f"{REVIEWED_NAME}.from", f"nothing is called {rule.source} here (there: {listed}); name one of these"
+        )
+    return known[rule.source] in rule.values
 
 
 def _check_faults(matches: Sequence[FileMatch]) -> None:
     faulty = next((match for match in matches if match.fault), None)
     if faulty is not None:
-        raise InputError(faulty.fault if faulty.path in faulty.fault else f"{faulty.path}: {faulty.fault}")
+        raise InputError(faulty.told_fault)
 
 
 def _brain_mask(card: Card, root: Path, images: Mapping[Role, ImageSource], found: Found) -> BrainMaskSource | None:

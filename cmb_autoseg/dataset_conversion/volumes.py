@@ -88,7 +88,7 @@ class _Stack:
         try:
             by_number = self._by_number()
         except InputError as error:
-            return replace(first, path=path, fault=str(error))
+            return replace(first, path=path, fault=self._relative(error))
         numbers = range(min(by_number), max(by_number) + 1)
         files = tuple(str(self.root / by_number[n].path) if n in by_number else "" for n in numbers)
         absent = files.count("")
@@ -96,10 +96,13 @@ class _Stack:
         try:
             affine, note = self._place(by_number)
         except InputError as error:
-            return replace(first, path=path, fault=str(error))
+            return replace(first, path=path, fault=self._relative(error))
         source = ImageSource(path=str(self.root / path), kind="pictures", files=files, affine=affine)
         relative = tuple(by_number[n].path if n in by_number else "" for n in numbers)
         return replace(first, path=path, files=relative, image=source, note="; ".join(filter(None, [*notes, note])))
+
+    def _relative(self, error: InputError) -> str:
+        return str(error).replace(f"{self.root}/", "")
 
     def _by_number(self) -> dict[int, FileMatch]:
         if self.image.stack is None:

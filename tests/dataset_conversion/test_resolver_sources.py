@@ -75,7 +75,7 @@ def test_broken_archive_leaves_out_its_cases_alone(bulk, tmp_path, capsys):
     cohort = read_card(bulk)
     assert [exclusion.case for exclusion in cohort.exclusions] == ["12_2"]
     # The T1 is optional: the case goes on without it, and says so.
-    assert "13_20252_2_0.zip left out: " in cohort.cases[1].notes[Role.T1]
+    assert "left out: 13_20252_2_0.zip: damaged archive" in cohort.cases[1].notes[Role.T1]
 
 
 def test_archives_of_other_names_stay_closed(bulk, tmp_path, monkeypatch):
@@ -303,6 +303,13 @@ brain_mask: {path: "brains/{sub}.nii.gz"}
     cases = read_card(write_card(card)).cases
     assert [case.label and case.label.kind for case in cases] == ["mask", "reviewed", None]
     assert [case.brain_mask is not None for case in cases] == [True, False, False]
+    required = card.replace(", optional: true}", "}").replace(
+        '{path: "without/{sub}_swi.nii.gz"}', "{from: group, is: control}"
+    )
+    required += "meta: {group: {from: folder, map: {with: patient, without: control, unread: unknown}}}\n"
+    cohort = read_card(write_card(required))
+    assert [case.label and case.label.kind for case in cohort.cases] == ["mask", "reviewed"]
+    assert [exclusion.case for exclusion in cohort.exclusions] == ["3"]
     told = card.replace('{path: "without/{sub}_swi.nii.gz"}', "{from: folder, is: [without, unread]}")
     cases = read_card(write_card(told)).cases
     assert [case.label and case.label.kind for case in cases] == ["mask", "reviewed", "reviewed"]
