@@ -55,10 +55,9 @@ def find_series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound
     """
     tags = CardTags.of(opened)
     frames, warnings = _read(opened, root, tuple(sorted(set(tags.numbers.values()))))
-    present = {tag for frame in frames for tag in frame.tags}
-    tags.check_present(opened, present, _keywords(frames))
-    stacks = find_stacks(frames)
     finder = _Finder(opened, root, tags, patience)
+    tags.check_present(opened, finder.naming, {tag for frame in frames for tag in frame.tags}, _keywords(frames))
+    stacks = find_stacks(frames)
     candidates: dict[str, list[_Candidate]] = {name: [] for name in opened.card.images}
     unmatched: list[Stack] = []
     nameless: Counter[str] = Counter()
@@ -112,7 +111,7 @@ def _keywords(frames: Sequence[Frame]) -> Iterator[str]:
     files = {frame.series_uid: frame.file for frame in frames}
     for file in list(files.values())[:FILES_SEARCHED]:
         header = dcmread(file, stop_before_pixels=True)
-        yield from (element.keyword for element in header.iterall() if element.keyword)
+        yield from (element.keyword for element in header.iterall() if element.keyword and not element.is_empty)
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,14 @@ class CardTags:
             numbers[tag] = number
         return cls(numbers)
 
-    def check_present(self, opened: OpenCard, present: Iterable[int], keywords: Iterable[str]) -> None:
-        """Make sure that every tag that must hold is in some file.
+    def check_present(
+        self, opened: OpenCard, naming: Iterable[str], present: Iterable[int], keywords: Iterable[str]
+    ) -> None:
+        """Make sure that every tag that must hold, or that names a case, is in some file.
 
         Args:
             opened: the card.
+            naming: entities without which a case has no name; others may be unknown.
             present: numbers of the tags that have a value somewhere.
             keywords: of everything in the headers.
 
@@ -47,9 +50,12 @@ class CardTags:
             CardError: a tag is in no file; names the nearest that is.
         """
         there = set(present)
+        needed = {f"entities.{name}" for name in naming}
         for where, tag in _named(opened.card):
-            if self.numbers[tag] not in there and ".exclude." not in where:
-                raise opened.error(where, f"no DICOM file under {opened.root} has {tag}{_nearest(tag, keywords)}")
+            if self.numbers[tag] not in there and (where in needed or ".dicom." in where):
+                raise opened.error(
+                    where, f"no DICOM file under {opened.root} has a value for {tag}{_nearest(tag, keywords)}"
+                )
 
 
 def _named(card: Card) -> Iterable[tuple[str, str]]:
