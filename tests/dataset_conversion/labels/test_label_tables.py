@@ -52,6 +52,10 @@ def test_long_rows_of_many_cases(tmp_path):
         assert found(points(path, rows=TableRows(column="scan", equals=equals))) == expected
     numbers = workbook(tmp_path / "all.xlsx", [("scan", "x", "y", "z"), (1001, 4, 5, 6), (1001.0, 10, 11, 2)])
     assert len(found(points(numbers, rows=TableRows(column="scan", equals="1001")))) == 2
+    listed = write(
+        tmp_path / "all.json", '[{"scan": 1001.0, "x": 4, "y": 5, "z": 6}, {"scan": 2, "x": 1, "y": 1, "z": 1}]'
+    )
+    assert found(points(listed, rows=TableRows(column="scan", equals="1001"))) == [[3, 4, 5]]
 
 
 def test_a_table_that_changes_is_read_anew(tmp_path):
