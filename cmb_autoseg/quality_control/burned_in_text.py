@@ -28,6 +28,8 @@ WIDEST_RUN = 12.0
 """Width over height of characters that touch."""
 ON_BASE_LINE = 0.55
 """Share of the columns of touching characters that reach down to their line; layers of scalp are curved."""
+ON_TOP_LINE = 0.4
+"""The same for the upper line, which small letters do not reach."""
 EVEN = 0.4
 """Share of a glyph's pixels that are nearly as bright as its brightest; anatomy fades, small characters do a little."""
 
@@ -58,7 +60,9 @@ def burned_in_text(picture: NDArray[np.uint8]) -> list[TextBox]:
         if sum(glyph.characters for glyph in line) >= FEWEST_GLYPHS and _on_one_line([glyph.box for glyph in line])
     ]
     return [
-        TextBox(min(g.top for g in line), min(g.left for g in line), max(g.bottom for g in line), max(g.right for g in line))
+        TextBox(
+            min(g.top for g in line), min(g.left for g in line), max(g.bottom for g in line), max(g.right for g in line)
+        )
         for line in lines
     ]
 
@@ -76,9 +80,11 @@ def _characters(shape: NDArray[np.bool_], height: int, width: int) -> int:
     if width <= 1.3 * height:
         return 1
     columns = shape[:, shape.any(axis=0)]
-    lowest = len(columns) - 1 - columns[::-1].argmax(axis=0)
-    bottom = int(np.flatnonzero(columns.any(axis=1))[-1])
-    if (bottom - lowest <= max(1.0, UNEVEN * height)).mean() < ON_BASE_LINE:
+    rows = np.flatnonzero(columns.any(axis=1))
+    below = rows[-1] - (len(columns) - 1 - columns[::-1].argmax(axis=0))
+    above = columns.argmax(axis=0) - rows[0]
+    allowed = max(1.0, UNEVEN * height)
+    if (below <= allowed).mean() < ON_BASE_LINE or (above <= allowed).mean() < ON_TOP_LINE:
         return 0
     strokes = int(np.count_nonzero(np.diff(shape.astype(np.int8), axis=1, prepend=0) == 1, axis=1).max())
     return max(1, strokes // 2)
@@ -102,9 +108,7 @@ def _glyphs(values: NDArray[np.uint8]) -> list[Glyph]:
     return found
 
 
-def _is_glyph(
-    values: NDArray[np.uint8], shape: NDArray[np.bool_], bright: NDArray[np.bool_], height: int
-) -> bool:
+def _is_glyph(values: NDArray[np.uint8], shape: NDArray[np.bool_], bright: NDArray[np.bool_], height: int) -> bool:
     """Thin strokes, evenly bright, on dark ground."""
     ink = values[shape].astype(np.float64)
     around = ndimage.binary_dilation(shape, iterations=3) & ~ndimage.binary_dilation(shape) & ~bright
@@ -113,7 +117,9 @@ def _is_glyph(
     thickest = float(ndimage.distance_transform_edt(np.pad(shape, 1)).max())
     even = float((ink >= 0.75 * ink.max()).mean()) >= EVEN
     return bool(
-        thickest <= max(1.5, THICKEST_STROKE * height) and even and np.median(values[around]) <= DARK_AROUND * ink.mean()
+        thickest <= max(1.5, THICKEST_STROKE * height)
+        and even
+        and np.median(values[around]) <= DARK_AROUND * ink.mean()
     )
 
 
@@ -133,7 +139,9 @@ def _beside(one: TextBox, other: TextBox) -> bool:
     heights = (one.bottom - one.top, other.bottom - other.top)
     shared = min(one.bottom, other.bottom) - max(one.top, other.top)
     gap = other.left - one.right
-    return shared >= 0.6 * min(heights) and max(heights) <= 2 * min(heights) and -2 <= gap <= FARTHEST_GAP * max(heights)
+    return (
+        shared >= 0.6 * min(heights) and max(heights) <= 2 * min(heights) and -2 <= gap <= FARTHEST_GAP * max(heights)
+    )
 
 
 def _on_one_line(line: list[TextBox]) -> bool:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from cmb_autoseg.records import Record, Role, Triple
 
 __all__ = [
@@ -64,6 +66,8 @@ class SequenceQuality(Record):
     """Median over the Rayleigh noise of the air; None where there is no air or it was set to one value."""
     ghost: float | None
     """Signal of the air beside the head, more than in the corners, over the median; the worse of two axes."""
+    half_field: float
+    """Correlation of fine detail with itself half a field of view away: half-field (Nyquist) ghosts."""
     spike: float
     """Largest magnitude in k-space away from its center, over those around it; a spike makes stripes."""
     ripple: float
@@ -87,7 +91,7 @@ class PairQuality(Record):
     """Normalized mutual information, 1..2."""
     match: float
     """Agreement of edges over its mean at displacements of 8 mm; 1 is none."""
-    registration: dict[str, float] = {}
+    registration: dict[str, float] = Field(default_factory=dict)
     """What registration said of itself."""
 
 
@@ -108,7 +112,7 @@ class LabelQuality(Record):
     """Share of its voxels."""
     contrast: float | None
     """Mean over lesions in the reference, each within -5..10; None without lesions."""
-    contrast_elsewhere: dict[str, float] = {}
+    contrast_elsewhere: dict[str, float] = Field(default_factory=dict)
     """The same with the label mirrored or moved: `left-right`, `front-back`, `top-bottom`, `moved`."""
 
 
@@ -119,6 +123,6 @@ class CaseQuality(Record):
     brain: BrainQuality | None
     """None where the mask is the whole volume."""
     sequences: dict[Role, SequenceQuality]
-    pairs: dict[Role, PairQuality] = {}
+    pairs: dict[Role, PairQuality] = Field(default_factory=dict)
     """Of every sequence but the reference."""
     label: LabelQuality | None = None

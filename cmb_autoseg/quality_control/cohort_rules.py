@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmb_autoseg.quality_control.case_quality import CaseQuality, SequenceQuality
+from cmb_autoseg.quality_control.case_quality import BrainQuality, CaseQuality, PairQuality, SequenceQuality
 from cmb_autoseg.quality_control.findings import CohortCase, Finding
 from cmb_autoseg.quality_control.fingerprints import (
     TURNS,
@@ -55,6 +55,7 @@ MEASURES = (
     Measure("signal in the air beside the head", lambda s: s.ghost, 0.004, ("", "ghosts or motion")),
     Measure("contrast", lambda s: s.contrast, math.log(1.6), ("flat", "strange contrast"), True),
     Measure("spread", lambda s: s.spread, math.log(6.0), ("other scale", "other scale"), True),
+    Measure("detail half a field of view away", lambda s: s.half_field, 0.08, ("", "half-field ghosts")),
     Measure("strongest spike in k-space", lambda s: s.spike, math.log(1.25), ("", "stripes"), True),
     Measure("ripple", lambda s: s.ripple, 0.35, ("motion or ghosts along j", "motion or ghosts along i")),
     Measure("skewness of detail", lambda s: s.detail_skew, 1.0, ("vessels too dark", "vessels too bright")),
@@ -68,6 +69,12 @@ MEASURES = (
     Measure(
         "95th percentile", lambda s: abs(s.quantiles[4]), math.log(2.5), ("odd grey values", "odd grey values"), True
     ),
+)
+
+
+PAIR_MEASURES: tuple[tuple[str, Callable[[PairQuality], float], float], ...] = (
+    ("agreement of edges", lambda pair: pair.match, math.log(1.12)),
+    ("mutual information", lambda pair: pair.information - 1, math.log(1.5)),
 )
 
 
@@ -203,11 +210,11 @@ def _far(
 def _sizes(cases: Sequence[CohortCase], settings: QualitySettings) -> Iterator[tuple[CohortCase, Finding]]:
     """Brains of another size or shape than the cohort's, as wrong voxel sizes and cut scans have them."""
     masked = [case for case in cases if case.quality.brain is not None]
-    readers: tuple[tuple[str, Callable[[CaseQuality], float | None], float], ...] = (
-        ("brain volume", lambda q: q.brain and q.brain.volume_ml, math.log(1.35)),
-        ("width of the brain", lambda q: q.brain and q.brain.extent_mm[0], math.log(1.18)),
-        ("length of the brain", lambda q: q.brain and q.brain.extent_mm[1], math.log(1.18)),
-        ("height of the brain", lambda q: q.brain and q.brain.extent_mm[2], math.log(1.18)),
+    readers: tuple[tuple[str, Callable[[BrainQuality], float], float], ...] = (
+        ("brain volume", lambda b: b.volume_ml, math.log(1.35)),
+        ("width of the brain", lambda b: b.extent_mm[0], math.log(1.18)),
+        ("length of the brain", lambda b: b.extent_mm[1], math.log(1.18)),
+        ("height of the brain", lambda b: b.extent_mm[2], math.log(1.18)),
     )
     groups: dict[object, list[CohortCase]] = defaultdict(list)
     for case in masked:
@@ -215,7 +222,10 @@ def _sizes(cases: Sequence[CohortCase], settings: QualitySettings) -> Iterator[t
     for group in [group if len(group) >= settings.min_cohort else masked for group in groups.values()]:
         for name, read, least in readers:
             measure = Measure(name, lambda _: None, least, ("too small", "too large"), True)
-            for case, text, _ in _far(group, {case.case: read(case.quality) for case in group}, measure, settings):
+            values: dict[str, float | None] = {
+                case.case: read(case.quality.brain) for case in group if case.quality.brain is not None
+            }
+            for case, text, _ in _far(group, values, measure, settings):
                 yield case, Finding(rule="brain size", level="review", text=text)
 
 
@@ -224,12 +234,9 @@ def _pair_outliers(cases: Sequence[CohortCase], settings: QualitySettings) -> It
     for role in roles:
         having = [case for case in cases if role in case.quality.pairs]
         for group in _groups(having, role, settings):
-            for name, read, least in (
-                ("agreement of edges", lambda pair: pair.match, math.log(1.12)),
-                ("mutual information", lambda pair: pair.information - 1, math.log(1.5)),
-            ):
+            for name, read, least in PAIR_MEASURES:
                 measure = Measure(name, lambda _: None, least, ("another head, or displaced", ""), True)
-                values = {case.case: read(case.quality.pairs[role]) for case in group}
+                values: dict[str, float | None] = {case.case: read(case.quality.pairs[role]) for case in group}
                 for case, text, _ in _far(group, values, measure, settings):
                     full = f"{role} on {case.quality.reference}: {text}"
                     yield case, Finding(rule="match", level="review", text=full, role=role)
@@ -256,7 +263,7 @@ def _looks(cases: Sequence[CohortCase], settings: QualitySettings) -> Iterator[t
         for case, text, _ in _far(having, likeness, measure, settings):
             yield case, Finding(rule="look", level="review", text=f"{role}: {text}", role=role)
         yield from _other_sequence(having, role, pictures[role], means, settings)
-        yield from _turned(having, role, pictures[role], template, settings)
+        yield from _turned(having, role, pictures[role], settings)
 
 
 def _other_sequence(
@@ -286,19 +293,21 @@ def _turned(
     cases: Sequence[CohortCase],
     role: Role,
     pictures: Mapping[str, Picture],
-    template: Picture,
     settings: QualitySettings,
 ) -> Iterator[tuple[CohortCase, Finding]]:
     """Scans that would be more like the others if they were turned or mirrored; left and right look alike."""
     turns = [turn for turn in TURNS if turn[1][0] == 1 and turn != TURNS[0]]
-    # Turning the mean back instead of each scan: a few products in place of many copies.
-    turned_means = np.stack([turned_back(template, turn) for turn in turns])
+    vectors = {name: standardized(picture) for name, picture in pictures.items()}
+    total = np.sum(list(vectors.values()), axis=0)
+    turned_totals = np.stack([turned_back(total, turn) for turn in turns])
     gains: dict[str, float | None] = {}
     best: dict[str, Turn] = {}
-    for name, picture in pictures.items():
-        vector = standardized(picture)
-        products = turned_means @ vector
-        gains[name] = float(products.max() - vector @ template)
+    for name, vector in vectors.items():
+        # The scan itself is no part of the mean that it is compared with: of few scans it would be like itself.
+        itself = np.array([turned_back(vector, turn) @ vector for turn in turns])
+        norm = max(float(np.linalg.norm(total - vector)), 1e-6)
+        products = (turned_totals @ vector - itself) / norm
+        gains[name] = float(products.max() - (total @ vector - vector @ vector) / norm)
         best[name] = turns[int(products.argmax())]
     measure = Measure("likeness to the cohort gained by turning", lambda _: None, LEAST_GAIN, ("", "turned"))
     for case, text, _ in _far(cases, gains, measure, settings):

@@ -15,8 +15,8 @@ COHORT_COLUMNS = (
     *("scans_with_lesions", "lesions", "age", "sex", "missing"),
 )
 TITLES = {
-    "cohort": "Cohort", "centers": "Centers", "sequences": "Sequences (scans)", "field_strengths_t": "Field strength (T)",
-    "years": "Years", "scans": "Scans", "labelled": "Labelled", "test": "Test", "subjects": "Subjects",
+    "cohort": "Cohort", "centers": "Centers", "sequences": "Sequences (scans)",
+    "field_strengths_t": "Field strength (T)", "years": "Years", "scans": "Scans", "labelled": "Labelled", "test": "Test", "subjects": "Subjects",
     "scans_with_lesions": "Scans with lesions", "lesions": "Lesions", "age": "Age, mean (SD), range", "sex": "Sex",
     "missing": "Missing values (scans)",
 }  # fmt: skip
@@ -46,13 +46,9 @@ def write_cohort_table(rows: Sequence[Row], tsv: Path, markdown: Path | None = N
     table = cohort_rows(rows)
     write_tsv(tsv, COHORT_COLUMNS, table)
     if markdown is not None:
-        lines = [
-            "| " + " | ".join(TITLES[column] for column in COHORT_COLUMNS) + " |",
-            "| --- " * len(COHORT_COLUMNS) + "|",
-        ]
-        lines += [
-            "| " + " | ".join(row[column].replace("|", "\\|") for column in COHORT_COLUMNS) + " |" for row in table
-        ]
+        cells = [[TITLES[column] for column in COHORT_COLUMNS], ["---"] * len(COHORT_COLUMNS)]
+        cells += [[row[column].replace("|", "\\|") for column in COHORT_COLUMNS] for row in table]
+        lines = ["| " + " | ".join(line) + " |" for line in cells]
         write_text(markdown, "\n".join(lines) + "\n")
     if html is not None:
         head = "".join(f"<th>{escape(TITLES[column])}</th>" for column in COHORT_COLUMNS)
@@ -139,8 +135,8 @@ def _sex(row: Row) -> str:
 def _missing(rows: Sequence[Row]) -> str:
     """Scans without a value, of what at least one scan of the cohort has."""
     asked = (
-        ("age", lambda row: _first(row, AGE)), ("sex", lambda row: _first(row, SEX)), ("year", lambda row: _first(row, YEAR)),
-        ("site", lambda row: _known(row.get("site"))), ("field strength", _strength),
+        ("age", lambda row: _first(row, AGE)), ("sex", lambda row: _first(row, SEX)),
+        ("year", lambda row: _first(row, YEAR)), ("site", lambda row: _known(row.get("site"))), ("field strength", _strength),
     )  # fmt: skip
     found = []
     for name, read in asked:

@@ -100,7 +100,7 @@ def _dilated(mask: BoolArray, reach: list[int]) -> BoolArray:
     if not any(reach):
         return mask
     grids = np.meshgrid(*[np.arange(-n, n + 1) / max(n, 1) for n in reach], indexing="ij")
-    ball = sum(grid**2 for grid in grids) <= 1.01
+    ball = np.asarray(sum(grid**2 for grid in grids) <= 1.01)
     grown: BoolArray = ndimage.binary_dilation(mask, ball)
     return grown
 

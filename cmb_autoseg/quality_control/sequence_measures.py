@@ -1,6 +1,7 @@
 """Measures of one sequence: slices, grey values, noise, ghosts and detail."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ RAYLEIGH_MEAN = math.sqrt(math.pi / 2)
 FEWEST_AIR_BLOCKS = 60
 SPIKE_SLICES = 24
 SPIKE_WINDOW = 3
+DETAIL_SIGMA = 2.0
 TYPICAL = 65
 """Percentile taken for a slice's brightness: slices at the skull's base are dark in up to half of their area."""
 DARK_SHARE = 0.4
@@ -59,16 +61,16 @@ def measure_sequence(role: Role, volume: Volume, brain: BoolArray, core: BoolArr
     snr_air, ghost = (None, None) if signed or median <= 0 else _air(volume, brain, median)
     stored_data = np.asarray(stored.data)
     finite = np.isfinite(stored_data)
-    jump, mismatch = _slices_apart(volume, core, spread if signed else median)
+    jump, mismatch = _slices_apart(volume, core, median)
     low, high = float(values.min()), float(values.max())
     return SequenceQuality(
         shape=stored.shape,
         spacing_mm=stored.spacing_mm,
         orientation=orientation_code(stored),
         nonfinite=_short(1 - float(finite.mean())),
-        empty_slices=_empty_slices(volume.data, brain),
+        empty_slices=_empty_slices(volume.data),
         repeated_slices=_repeated_slices(volume.data, brain),
-        slice_jump=jump,
+        slice_jump=None if signed else jump,
         slice_mismatch=mismatch,
         grey_levels=min(len(np.unique(values)), 65535),
         clipped_high=_short(float((values == high).mean())),
@@ -81,6 +83,7 @@ def measure_sequence(role: Role, volume: Volume, brain: BoolArray, core: BoolArr
         noise=_short(noise / spread),
         snr_air=snr_air,
         ghost=ghost,
+        half_field=_half_field(stored),
         spike=_spike(volume, core),
         ripple=ripple,
         detail_skew=skew,
@@ -152,7 +155,7 @@ def _detail(volume: Volume, brain: BoolArray, darkest: float | None) -> tuple[fl
     fine = ndimage.gaussian_filter(data, [*sigmas, 0], truncate=3)
     middle = ndimage.gaussian_filter(fine, [2.5 * sigma for sigma in sigmas] + [0], truncate=2)
     bright = mask if darkest is None else mask & (middle > darkest)
-    inside = ndimage.binary_erosion(bright, np.ones((3, 3, 1)), iterations=2)
+    inside = ndimage.binary_erosion(bright, np.ones((3, 3, 1), dtype=bool), iterations=2)
     if np.count_nonzero(inside) < 50:
         inside = mask
     detail = (fine - middle)[inside]
@@ -174,7 +177,7 @@ def _air(volume: Volume, brain: BoolArray, median: float) -> tuple[float | None,
     grey = block_mean(volume.data, factors)
     within = block_mean(brain.astype(np.float32), factors) > 0
     spacing_mm = [mm * factor for mm, factor in zip(volume.spacing_mm, factors, strict=True)]
-    bright = ndimage.binary_opening((grey > HEAD_SHARE * median), np.ones((2, 2, 1))) | within
+    bright = ndimage.binary_opening((grey > HEAD_SHARE * median), np.ones((2, 2, 1), dtype=bool)) | within
     numbered, _ = ndimage.label(bright)
     kept = np.unique(numbered[within])
     head = np.isin(numbered, kept[kept > 0])
@@ -189,6 +192,23 @@ def _air(volume: Volume, brain: BoolArray, median: float) -> tuple[float | None,
     sigma = max(level / RAYLEIGH_MEAN, 1e-6 * median)
     excess = [float(grey[where].mean()) - level for where in beside if where.sum() >= FEWEST_AIR_BLOCKS // 2]
     return _short(median / sigma), (_short(max(0.0, *excess) / median) if excess else None)
+
+
+def _half_field(stored: Volume) -> float:
+    """How much of a scan's fine detail comes again half a field of view away, along the worse axis within slices.
+
+    The correlation of detail with itself, moved around by half the field of view: 2 g / (1 + g^2) for a ghost of
+    share g, wherever it falls. Looked for as stored, since resampling and cropping move it elsewhere.
+    """
+    axis = _slice_axis(stored)
+    slices = np.unique(np.linspace(0, stored.shape[axis] - 1, min(SPIKE_SLICES, stored.shape[axis])).astype(int))
+    stack = np.nan_to_num(np.moveaxis(np.asarray(stored.data), axis, 0)[slices].astype(np.float32))
+    detail = stack - ndimage.gaussian_filter(stack, (0, DETAIL_SIGMA, DETAIL_SIGMA), truncate=2)
+    energy = float((detail**2).sum())
+    if energy <= 0:
+        return 0.0
+    found = [float((detail * np.roll(detail, detail.shape[n] // 2, n)).sum()) / energy for n in (1, 2)]
+    return _short(max(found))
 
 
 def _spike(volume: Volume, core: BoolArray) -> float:
@@ -208,7 +228,7 @@ def _spike(volume: Volume, core: BoolArray) -> float:
     return _short(float(ratio[far].max())) if far.any() else 1.0
 
 
-def _empty_slices(data: FloatArray, brain: BoolArray) -> int:
+def _empty_slices(data: FloatArray) -> int:
     """Slices of one single value between others, along the axis that has most of them."""
     counts = []
     for axis in range(3):
@@ -242,14 +262,16 @@ def _slices_apart(volume: Volume, brain: BoolArray, unit: float) -> tuple[float 
     mask = np.moveaxis(brain, axis, 0)
     areas = np.count_nonzero(mask, axis=(1, 2))
     used = np.flatnonzero(areas >= max(LEAST_SLICE * areas.max(), 20))
-    if len(used) < 4 or unit <= 0:
+    if len(used) < 4:
         return None, None
     step = max(1, int(math.sqrt(data[0].size / 16384)))
     typical = [np.percentile(data[n, ::step, ::step][_or_all(mask[n, ::step, ::step])], TYPICAL) for n in used]
     medians = np.array(typical, dtype=np.float64)
-    jumps = np.abs(medians[1:-1] - (medians[:-2] + medians[2:]) / 2) / unit
+    jumps = np.abs(medians[1:-1] - (medians[:-2] + medians[2:]) / 2) / max(
+        abs(unit), 1e-9 * max(1.0, float(np.abs(medians).max()))
+    )
     correlations = []
-    for one, other in zip(used[:-1], used[1:], strict=True):
+    for one, other in pairwise(used):
         both = mask[one, ::step, ::step] & mask[other, ::step, ::step]
         a, b = data[one, ::step, ::step][both], data[other, ::step, ::step][both]
         if both.sum() >= 20 and a.std() > 0 and b.std() > 0:

@@ -1,6 +1,6 @@
 """`qc.tsv`: one row a case, with its verdict, the reasons and the figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ QC_COLUMNS = ("case", "cohort", "subject", "verdict", "rules", "reasons", "refer
 SEQUENCE_FIGURES = (
     *("shape", "spacing_mm", "orientation", "nonfinite", "empty_slices", "repeated_slices", "slice_jump"),
     *("slice_mismatch", "grey_levels", "clipped_high", "clipped_low", "median", "spread", "contrast", "snr", "noise"),
-    *("snr_air", "ghost", "spike", "ripple", "detail_skew", "sharpness"),
+    *("snr_air", "ghost", "half_field", "spike", "ripple", "detail_skew", "sharpness"),
 )
 PAIR_FIGURES = ("overlap", "information", "match")
 

@@ -49,7 +49,7 @@ def draw_case(volumes: Mapping[Role, Volume], brain: Volume, label: Volume | Non
     components = find_components(marked)
     box = brain_box(inside)
     center = components.centres[0] if len(components) else [(s.start + s.stop - 1) / 2 for s in box]
-    place = [int(round(float(c))) for c in center]
+    place = [round(float(c)) for c in center]
     tiles = [_tile(reference, volumes[reference], inside, components.centres, axis, place[axis]) for axis in (2, 1, 0)]
     tiles += [
         _tile(role, volume, inside, components.centres[:0], 2, place[2])
@@ -80,7 +80,7 @@ def _tile(
     size = max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
     picture: Any = Image.fromarray(_displayed(grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
     colored = np.repeat(np.asarray(picture)[:, :, None], 3, axis=2)
-    shape: Any = Image.fromarray(_displayed(inside.take(index, axis)).astype(np.uint8) * 255)
+    shape: Any = Image.fromarray(_displayed(np.asarray(inside.take(index, axis))).astype(np.uint8) * 255)
     mask = np.asarray(shape.resize(size, Image.Resampling.NEAREST)) > 0
     if not inside.all():
         colored[mask & ~ndimage.binary_erosion(mask)] = OUTLINE
