@@ -84,6 +84,24 @@ def test_the_field_of_the_sinus_is_gone_and_that_of_the_bleed_is_kept():
     assert found.dtype == np.float32
 
 
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (0.5, 0.8, 3.0)])
+def test_smooth_phase_comes_back_without_its_wraps_and_its_gaussian_mean(spacing_mm):
+    shape = (40, 36, 20)
+    places = positions_mm(shape, turned_affine(spacing_mm))
+    waves = 6 * np.sin(places[0] / 7) * np.cos(places[1] / 9) + 4 * np.sin(places[2] / 11)
+    assert max(np.abs(np.diff(waves, axis=axis)).max() for axis in range(3)) < np.pi  # no two neighbours farther apart
+    whole = np.ones(shape, dtype=bool)
+
+    found = local_phase(
+        Volume(wrap(waves).astype(np.float32), turned_affine(spacing_mm)), whole, phase_sign=1, kernel_mm=4
+    )
+
+    sigma = [4 / mm for mm in spacing_mm]
+    weight = ndimage.gaussian_filter(whole.astype(float), sigma, truncate=3.0)
+    mean = ndimage.gaussian_filter(waves, sigma, truncate=3.0) / weight
+    np.testing.assert_allclose(found, waves - mean, atol=2e-3)
+
+
 @pytest.mark.parametrize("turn", [0.7, np.pi, -2.5])
 def test_where_the_phase_wraps_does_not_matter(turn):
     phase, brain, _, _ = scene(0.4)
