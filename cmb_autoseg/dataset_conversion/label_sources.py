@@ -71,11 +71,12 @@ def _marks(
     settings: dict[str, Any] = {**label.model_dump(include=set(PASSED_ON)), **_rows(label, known)}
     if not label.values and (label.kind == "mask" or label.format == "yolo"):
         settings["values"] = {"cmb": 1 if label.kind == "mask" else 0}
-    if label.grid is not None:
-        settings["grid"] = card.images[label.grid].role
-    name, image = _marked_image(card, images)
+    role = _marked_role(card, images)
+    settings["grid"] = None if role == _reference_role(card, images) else role
+    image = images.get(role) if role is not None else None
     if image is not None and image.kind == "pictures":
-        settings |= _slices(label, root, found, card.images[name], image)
+        image_card = next(entry for entry in card.images.values() if entry.role == role)
+        settings |= _slices(label, root, found, image_card, image)
     elif label.raters is not None:
         return _readings(label, root, found, settings)
     else:
@@ -99,15 +100,17 @@ def _rows(label: LabelCard, known: Mapping[str, str]) -> dict[str, Any]:
     return {"rows": TableRows(column=label.rows.column, equals="".join(parts).strip(), wide=label.rows.wide)}
 
 
-def _marked_image(card: Card, images: Mapping[Role, ImageSource]) -> tuple[str, ImageSource | None]:
-    """Name and files of the sequence on whose grid the marks are: the card's, else the reference."""
+def _marked_role(card: Card, images: Mapping[Role, ImageSource]) -> Role | None:
+    """The sequence on whose grid the marks are: the card's, else the reference."""
     if card.label is not None and card.label.grid is not None:
-        name = card.label.grid
-        return name, images.get(card.images[name].role)
+        return card.images[card.label.grid].role
+    return _reference_role(card, images)
+
+
+def _reference_role(card: Card, images: Mapping[Role, ImageSource]) -> Role | None:
+    """As `Case.reference_role` has it."""
     preferred = [card.prep.reference] if card.prep.reference is not None else []
-    role = next((role for role in (*preferred, *SUSCEPTIBILITY_ROLES) if role in images), None)
-    name = next((name for name, image in card.images.items() if image.role == role), "")
-    return name, images[role] if role is not None else None
+    return next((role for role in (*preferred, *SUSCEPTIBILITY_ROLES) if role in images), None)
 
 
 def _check_one(found: Sequence[FileMatch]) -> None:

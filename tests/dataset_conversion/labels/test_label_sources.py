@@ -36,6 +36,7 @@ def test_a_mask_of_its_own(tmp_path):
     assert source_of(card_of(), tmp_path) is None
     assert source_of(card_of(MASK | {"optional": True}), tmp_path) is None
     assert source_of(card_of(MASK | {"grid": "T1", "values": {"cmb": 3}}), tmp_path, ONE).grid is Role.T1
+    assert source_of(card_of(MASK | {"grid": "SWI"}), tmp_path, ONE).grid is None
     with pytest.raises(InputError, match=r"2 files for labels.cmb: .*; make the pattern match one of them"):
         source_of(card_of(MASK), tmp_path, {**ONE, "x.nii.gz": {"sub": "s1"}})
 
