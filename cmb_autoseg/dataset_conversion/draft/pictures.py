@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME
 from cmb_autoseg.dataset_conversion.draft.marks import box_keys
 from cmb_autoseg.dataset_conversion.draft.meaning import quoted
-from cmb_autoseg.dataset_conversion.draft.templates import SLICE, Template, find_templates
+from cmb_autoseg.dataset_conversion.draft.templates import SLICE, Cut, Template, find_templates
 from cmb_autoseg.dataset_conversion.naming import safe_name
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Role
 
 __all__ = ["draft_pictures"]
 
+PLAIN_WORDS = frozenset(["", "slice", "slices", "img", "image", "im", "z", "s", "axial", "swi"])
+"""Before a number they name no person."""
 EXAMPLES = 200
 """Files of boxes that are looked into: most have none."""
 SLICE_COLUMNS = frozenset(["image", "x_mm", "y_mm", "z_mm", "pixel_mm", "slice_mm"])
@@ -31,10 +34,11 @@ def draft_pictures(folder: Path, pictures: Sequence[str], marks: Sequence[str]) 
         InputError: no name holds the number of a slice.
     """
     numbered = [_without_slice(path) for path in pictures]
-    people = {key[0] for template in find_templates(numbered) for key in template.keys if key}
+    cuts = _cuts()
+    people = {key[0] for template in find_templates(numbered, cuts) for key in template.keys if key}
     marked = [_without_slice(path) for path in marks]
     templates = [
-        *find_templates([*numbered, *(path for path in marked if _names_one_of(path, people))]),
+        *find_templates([*numbered, *(path for path in marked if _names_one_of(path, people))], cuts),
         *find_templates([path for path in marks if _stem(path) in people], [_stem]),
         *find_templates([path for path in marks if path.endswith(".json")]),
     ]
@@ -64,6 +68,21 @@ def draft_pictures(folder: Path, pictures: Sequence[str], marks: Sequence[str]) 
     used = {image.pattern, *(template.pattern for template in masks[:1])}
     lines += [f"# not used: {_shown(template.pattern)}" for template in scans if template.pattern not in used]
     return "\n".join(lines) + "\n"
+
+
+def _cuts() -> list[Cut]:
+    """Where a person's name may stand beside the slice's number: before it, or as the nearest folder."""
+
+    def before(path: str) -> str | None:
+        name = path.rpartition("/")[2].partition(SLICE)[0].strip("_-")
+        return None if name.lower() in PLAIN_WORDS else name
+
+    return [before, *(partial(_folder_above, up=up) for up in (1, 2, 3))]
+
+
+def _folder_above(path: str, up: int) -> str | None:
+    folders = path.split("/")[:-1]
+    return folders[-up] if up <= len(folders) else None
 
 
 def _without_slice(path: str) -> str:
