@@ -75,8 +75,7 @@ def _marks(
     settings["grid"] = None if role == _reference_role(card, images) else role
     image = images.get(role) if role is not None else None
     if image is not None and image.kind == "pictures":
-        image_card = next(entry for entry in card.images.values() if entry.role == role)
-        settings |= _slices(label, root, found, image_card, image)
+        settings |= _slices(label, root, found, _card_of_pictures(card, root, image), image)
     elif label.raters is not None:
         return _readings(label, root, found, settings)
     else:
@@ -168,6 +167,13 @@ def _slices(
     if stray:
         raise InputError(f"{by_slice[stray[0]]}: marks slice {stray[0]}, of which there is no picture; remove it")
     return {**pictures, "files": tuple(by_slice.get(number, "") for number in numbers)}
+
+
+def _card_of_pictures(card: Card, root: Path, image: ImageSource) -> ImageCard:
+    """The sequence of the card that the pictures were found by; several may have one role."""
+    relative = next(picture for picture in image.files if picture).removeprefix(f"{root}/")
+    cards = [entry for entry in card.images.values() if entry.path is not None]
+    return next(entry for entry in cards if _pattern(entry.path or "").match(relative) is not None)
 
 
 def _slice_of(image_card: ImageCard, root: Path, picture: str) -> str:
