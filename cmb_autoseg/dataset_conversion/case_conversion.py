@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
     "strip_file",
 ]
 
+DIGESTS_KEPT = 1024
 IMAGE_FOLDERS = ("imagesTr", "imagesTs", "imagesUn")
 LABEL_FOLDERS = ("labelsTr", "labelsTs")
 
@@ -202,11 +204,17 @@ def _stamps(case: Case, earlier: Sequence[SourceStamp]) -> tuple[SourceStamp, ..
         try:
             status = path.stat()
             same = before is not None and (before.size, before.modified_ns) == (status.st_size, status.st_mtime_ns)
-            content = before.content if same else file_digest(path)
+            content = before.content if same else _digest(path, status.st_size, status.st_mtime_ns)
         except OSError as error:
             raise InputError(f"{path}: not readable ({error.strerror}); restore the file") from None
         stamps.append(SourceStamp(size=status.st_size, modified_ns=status.st_mtime_ns, content=content))
     return tuple(stamps)
+
+
+@lru_cache(maxsize=DIGESTS_KEPT)
+def _digest(path: Path, _size: int, _modified_ns: int) -> str:
+    """Of a file's bytes; an archive of many cases is read once."""
+    return file_digest(path)
 
 
 def _is_finished(

@@ -67,6 +67,7 @@ class CohortCheck:
             *(f"    {exclusion.case}: {exclusion.reason}" for exclusion in faulty),
             f"  unusable: {len(self.problems)}",
             *(f"    {case}: {problem}" for case, problem in self.problems.items()),
+            *self._lines_of_notes(),
             f"  files that no pattern matches: {len(cohort.unmatched)}",
             *(f"    {path}" for path in cohort.unmatched[:FILES_LISTED]),
         ]
@@ -78,6 +79,18 @@ class CohortCheck:
                 *(f"    {case}: {count}" for case, count in self.lesions.items()),
             ]
         return "\n".join(lines)
+
+    def _lines_of_notes(self) -> list[str]:
+        """What was assumed or chosen, of the first cases."""
+        notes = [f"{case.name}: {'; '.join(case.notes.values())}" for case in self.usable_cases if case.notes]
+        if not notes:
+            return []
+        more = len(notes) - FILES_LISTED
+        return [
+            f"  with something assumed or chosen: {len(notes)}",
+            *(f"    {note}" for note in notes[:FILES_LISTED]),
+            *([f"    ... and {more} more"] if more > 0 else []),
+        ]
 
     def _lines_of_moved(self) -> list[str]:
         if not self.moved:
