@@ -124,7 +124,12 @@ def load(folder: Path, number: int) -> Pair:
 
 
 def ours(schedule: Schedule, method: str = "affine") -> Callable[[Pair], NDArray[np.float64]]:
-    return lambda pair: register(pair.fixed, pair.moving, pair.brain, method, schedule).matrix
+    def run(pair: Pair) -> NDArray[np.float64]:
+        found = register(pair.fixed, pair.moving, pair.brain, method, schedule)
+        print(f"    {figures(found)}", flush=True)
+        return found.matrix
+
+    return run
 
 
 def stock(kind: str, working_mm: float | None = None) -> Callable[[Pair], NDArray[np.float64]]:
@@ -153,6 +158,11 @@ SETTINGS = {
     "short": ours(replace(SCHEDULE, rigid=Stage("Rigid", (30, 10), (4, 2), (4.0, 2.0)))),
     "1.5 mm": ours(replace(SCHEDULE, working_mm=1.5)),
     "3 mm": ours(replace(SCHEDULE, working_mm=3.0)),
+    "3 mm, two levels": ours(
+        Schedule(3.0, 0.0, Stage("Rigid", (40, 20), (2, 1), (4.0, 2.0)), Stage("Affine", (30,), (1,), (1.0,)))
+    ),
+    "short affine": ours(replace(SCHEDULE, affine=Stage("Affine", (20,), (1,), (1.0,)))),
+    "affine at 4 mm": ours(replace(SCHEDULE, affine=Stage("Affine", (40,), (2,), (1.0,)))),
     "Affine, 2 mm": stock("Affine", 2.0),
     "AffineFast, 2 mm": stock("AffineFast", 2.0),
     "TRSAA, 2 mm": stock("TRSAA", 2.0),

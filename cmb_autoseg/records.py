@@ -217,9 +217,9 @@ class RegistrationBounds(Record):
     min_overlap: Probability = 0.7
     min_information: Annotated[float, Field(ge=0)] = 0.02
     """Nats, inside the brain."""
-    min_detail: Probability = 0.35
+    min_detail: Probability = 0.5
     """Share of that information which is lost when the sequence is displaced by 6 mm. What lies true loses most of
-    it, another person's head, which fits in the large only, about a quarter."""
+    it, another person's head, which fits in the large only, about a quarter, a mirrored one less than half."""
     on_failure: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of a case whose sequence cannot be registered: it is refused, or goes on without that sequence."""
 

@@ -28,8 +28,8 @@ CLIPPED_PERCENT = (0.5, 99.5)
 BINS = 32
 HEAD_MM = 4.0
 """Voxels on which the two heads are found and compared."""
-GOOD_OVERLAP = 0.8
-"""Below, the other start is tried as well."""
+GOOD_OVERLAP, GOOD_DETAIL = 0.8, 0.5
+"""Below either, the other start is tried as well."""
 DISPLACED_MM = 6.0
 MIN_COMMON = 0.05
 """With less of the head in both fields of view there is no overlap to speak of."""
@@ -115,7 +115,7 @@ def register(
     region = dilate_mm(mask, schedule.margin_mm, still.spacing_mm) if schedule.margin_mm > 0 else mask
     stages = [schedule.rigid] if method == "rigid" else [schedule.rigid, schedule.affine]
     best = _from_start(still, other, heads, mask, region, stages, np.eye(4))
-    if best is None or best.overlap < GOOD_OVERLAP:
+    if best is None or best.overlap < GOOD_OVERLAP or best.detail < GOOD_DETAIL:
         start = np.eye(4)
         start[:3, 3] = _centre(heads[1].mask) - _centre(heads[0].mask)
         again = _from_start(still, other, heads, mask, region, stages, start)
