@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from cmb_autoseg.dataset_conversion.card import ImageCard
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
@@ -19,9 +20,10 @@ from cmb_autoseg.dataset_conversion.patterns import pieces
 from cmb_autoseg.dataset_conversion.tag_rules import CardTags, entity_of, holds
 from cmb_autoseg.dataset_conversion.walk import list_files
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.progress import track
+from cmb_autoseg.parallel import choose_workers, run_jobs
+from cmb_autoseg.progress import Meter
 from cmb_autoseg.readers.dicom import source_of
-from cmb_autoseg.readers.dicom_frames import Frame, is_dicom, read_frames
+from cmb_autoseg.readers.dicom_frames import Frame, read_frames
 from cmb_autoseg.readers.dicom_kinds import oddity_of
 from cmb_autoseg.readers.dicom_stacks import Stack, find_stacks
 from cmb_autoseg.records import Role
@@ -30,6 +32,17 @@ __all__ = ["find_series"]
 
 FILES_SEARCHED = 50
 """So many headers are read whole to find the keyword that a mistyped one may mean."""
+NO_DICOM = (".nii", ".nii.gz", ".tsv", ".csv", ".json", ".txt", ".xlsx", ".zip", ".gz", ".tar", ".yaml")
+"""Endings of files that are not opened to see whether they are DICOM."""
+FILES_A_BATCH = 200
+SHARED_FIELDS = (
+    *("sop_class", "study_uid", "series_uid", "modality", "description", "protocol", "image_type", "orientation"),
+    *("spacing_mm", "acquisition", "scanning_sequence", "acquired"),
+)
+"""What the frames of one series have alike."""
+FILES_A_WORKER = 4000
+"""Fewer headers for a process do not repay its start."""
+BYTES_A_WORKER = 300 << 20
 BURNED_IN = "its pictures may hold burned-in text (the header says so, or they are captures of a screen); look at them"
 
 
@@ -90,18 +103,55 @@ def find_series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound
 
 def _read(opened: OpenCard, root: Path, wanted: tuple[int, ...]) -> tuple[list[Frame], list[str]]:
     """The frames of all DICOM files, and what is to be said of files that cannot be read."""
-    files = [path for name in list_files(root) if is_dicom(path := root / name)]
-    if not files:
-        raise opened.error("root", f"{opened.root} holds no DICOM files; say where they are with CARD=ROOT")
+    files = [root / name for name in list_files(root) if not name.lower().endswith(NO_DICOM)]
+    batches = [_Batch(tuple(files[n : n + FILES_A_BATCH]), wanted) for n in range(0, len(files), FILES_A_BATCH)]
+    workers = choose_workers(len(files), BYTES_A_WORKER, FILES_A_WORKER)
     frames: list[Frame] = []
     damaged: list[str] = []
-    for path in track(files, "Reading DICOM headers"):
-        try:
-            frames += read_frames(path, wanted)
-        except InputError as error:
-            damaged.append(str(error))
+    known: dict[object, object] = {}
+    with Meter("Reading DICOM headers", len(files)) as meter:
+        for batch, (found, faults) in zip(batches, run_jobs(_frames, batches, workers, _lost), strict=True):
+            frames += [_slim(frame, known) for frame in found]
+            damaged += faults
+            for _ in batch.files:
+                meter.advance()
+    if not frames and not damaged:
+        raise opened.error("root", f"{opened.root} holds no DICOM files; say where they are with CARD=ROOT")
     where = f" (first {damaged[0]})" if damaged and not opened.card.privacy.hash_ids else ""
     return frames, [f"{opened.card.name}: {len(damaged)} damaged DICOM files left out{where}"] if damaged else []
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Files whose headers one process reads at a time, and the tags that are asked for."""
+
+    files: tuple[Path, ...]
+    wanted: tuple[int, ...]
+
+
+def _frames(batch: _Batch) -> tuple[list[Frame], list[str]]:
+    frames: list[Frame] = []
+    damaged: list[str] = []
+    for path in batch.files:
+        try:
+            frames += read_frames(path, batch.wanted)
+        except InputError as error:
+            damaged.append(str(error))
+    return frames, damaged
+
+
+def _slim(frame: Frame, known: dict[object, object]) -> Frame:
+    """The frame with every value that an earlier one had, too, kept in memory once."""
+    for name in SHARED_FIELDS:
+        value = getattr(frame, name)
+        setattr(frame, name, known.setdefault(value, value))
+    tags = tuple(frame.tags.items())
+    frame.tags = cast("Mapping[int, str]", known.setdefault((Frame, tags), frame.tags))
+    return frame
+
+
+def _lost(batch: _Batch) -> tuple[list[Frame], list[str]]:
+    return [], [f"{path}: the process that read it was killed" for path in batch.files]
 
 
 def _keywords(frames: Sequence[Frame]) -> Iterator[str]:

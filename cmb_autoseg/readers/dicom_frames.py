@@ -43,6 +43,8 @@ KEYWORDS = (
     *("BurnedInAnnotation", "ConversionType", "NumberOfFrames"),
 )
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+PLAIN_TEXT = {"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"}
+"""Value representations of letters that are the same in all character sets."""
 STAND_INS = {"EchoTime": "EffectiveEchoTime", "ImageType": "FrameType", "ScanningSequence": "EchoPulseSequence"}
 """Enhanced MR has other names for some of what rules ask."""
 
@@ -173,6 +175,36 @@ def _macros(groups: Iterable[Any]) -> Iterator[Any]:
                 yield element.value[0]
 
 
+def _values_of(dataset: Any, number: int) -> list[Any]:
+    """The values of an element; plain text and whole numbers without pydicom's checks, which take most of the time."""
+    from pydicom.dataelem import RawDataElement
+
+    element = dataset.get_item(number)
+    if isinstance(element, RawDataElement) and element.value is not None:
+        kind = element.VR or _kind(number)
+        if kind in PLAIN_TEXT:
+            parts = [part.strip(" \0") for part in element.value.decode("latin-1").split("\\")]
+            return parts if any(parts) else []
+        if kind == "US" and len(element.value) == 2:
+            return [int.from_bytes(element.value, "little" if element.is_little_endian else "big")]
+    element = dataset[number]
+    value = element.value
+    if element.VR == "SQ" or value is None or value == "":
+        return []
+    return list(value) if hasattr(value, "__iter__") and not isinstance(value, str | bytes) else [value]
+
+
+@cache
+def _kind(number: int) -> str:
+    """The value representation of a tag, where the file does not say it."""
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(number)
+    except KeyError:  # private
+        return ""
+
+
 class _Values:
     """Values by keyword or number, of the first dataset that has one; what cannot be parsed counts as absent."""
 
@@ -180,15 +212,15 @@ class _Values:
         self._datasets = datasets
 
     def values(self, tag: str | int) -> list[Any]:
+        number = tag if isinstance(tag, int) else _number(tag)
         for dataset in self._datasets:
-            try:
-                element = dataset.get(tag if isinstance(tag, int) else _number(tag))
-                value = None if element is None or element.VR == "SQ" else element.value
-            except Exception:
-                continue
-            if value is None or value == "":
-                continue
-            return list(value) if hasattr(value, "__iter__") and not isinstance(value, str | bytes) else [value]
+            if number in dataset.keys():  # noqa: SIM118 - pydicom looks longer without
+                try:
+                    found = _values_of(dataset, number)
+                except Exception:
+                    continue
+                if found:
+                    return found
         return []
 
     def text(self, tag: str | int) -> str:
