@@ -241,7 +241,7 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
 
 def _numpy_numbers() -> list[Any]:
     """What nnU-Net's training log holds besides plain values: numpy scalars of numbers, under old and new names."""
-    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    scalar = np.float64(0).__reduce__()[0]  # the module that it lies in has changed its name with numpy 2
     numbers = ("?", "i4", "i8", "f2", "f4", "f8")
     return [
         (scalar, "numpy.core.multiarray.scalar"),

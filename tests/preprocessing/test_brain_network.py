@@ -387,6 +387,16 @@ def test_files_that_do_not_fit_together_are_refused_in_one_line(tmp_path, fault)
     assert "\n" not in str(caught.value)
 
 
+def test_a_network_that_gives_no_number_is_told_of(tmp_path):
+    plans = nnunet_plans()
+    network = shifted_threshold(plans)
+    with torch.no_grad():
+        network.state_dict()["decoder.seg_layers.0.weight"].fill_(float("nan"))
+    broken = load_brain_network(save(tmp_path / "w", plans, network))
+    with pytest.raises(InputError, match=r"head.nii.gz: the brain network in .* gives no finite number"):
+        broken.mask(Volume(head()[0], upright_affine(), None, "head.nii.gz"))
+
+
 def archive(folder: Path, root="", extra=()) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as content:
