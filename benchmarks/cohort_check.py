@@ -75,8 +75,8 @@ def main() -> None:
     for layout in args.layout:
         folder = args.folder / f"{layout}_{args.people}"
         make(folder, layout, args.people)
-        code = f"import sys; from cmb_autoseg.cli.cohort import main; sys.exit(main(['check', {str(folder / 'card.yaml')!r}]))"
-        command = [sys.executable, "-c", code]
+        code = "import sys; from cmb_autoseg.cli.cohort import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "check", str(folder / "card.yaml")]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
