@@ -3,6 +3,7 @@
 `ARCHIVE!/MEMBER` names a member. Archives within archives are not opened.
 """
 
+import errno
 import stat
 import tarfile
 import zipfile
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import IO
 
 from cmb_autoseg.errors import InputError
@@ -194,6 +195,10 @@ def _told(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path}: not readable ({error.strerror}); correct its permissions") from None
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError,
             ValueError, LookupError) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"{path}: no space in {gettempdir()} to unpack it; free some, or set TMPDIR to a larger folder"
+            ) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: damaged archive ({reason}); copy it again, whole") from None
 

@@ -1,6 +1,8 @@
 """Members of archives: equal to their files, and no archive can do harm or stop the others."""
 
+import errno
 import io
+import os
 import stat
 import struct
 import tarfile
@@ -165,4 +167,16 @@ def test_absent_member_is_named(volume, tmp_path):
 def test_fault_of_a_member_names_it_and_not_its_temporary_copy(tmp_path):
     archive = pack(tmp_path / "a.zip", {"m.nii.gz": b"nothing of the kind"})
     with pytest.raises(InputError, match=r"a\.zip!/m\.nii\.gz: not readable as NIfTI"):
+        read_volume(ImageSource(path=f"{archive}!/m.nii.gz"))
+
+
+def test_full_disk_is_not_taken_for_a_damaged_archive(volume, tmp_path, monkeypatch):
+    archive = pack(tmp_path / "a.zip", {"m.nii.gz": volume.read_bytes()})
+
+    def full_write(path, _target):
+        with open_member(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("cmb_autoseg.readers.archive._write", full_write)
+    with pytest.raises(InputError, match="no space in .* to unpack it; free some, or set TMPDIR"):
         read_volume(ImageSource(path=f"{archive}!/m.nii.gz"))
