@@ -13,7 +13,7 @@ from cmb_autoseg.geometry import Volume, to_canonical
 from cmb_autoseg.preprocessing.alignment import Alignment
 from cmb_autoseg.preprocessing.bias import correct_bias
 from cmb_autoseg.preprocessing.brain_mask import dilate_mm
-from cmb_autoseg.preprocessing.brain_search import search_brain
+from cmb_autoseg.preprocessing.brain_search import FoundBrain, search_brain
 from cmb_autoseg.preprocessing.channels import derive_channels
 from cmb_autoseg.preprocessing.checks import check_label_grid, orientation_warnings, read_sequences, repair
 from cmb_autoseg.preprocessing.distortion import correct_distortion
@@ -150,13 +150,26 @@ def _upright(case: Case, stored: dict[Role, Volume], diary: _Diary) -> dict[Role
 
 def _brain(case: Case, alignment: Alignment, diary: _Diary) -> Volume:
     """The mask on the reference's grid, wherever it was found."""
-    found = search_brain(case, alignment.volumes)
-    mask = alignment.mask(found.mask, found.role)
+    found, mask = _carried_brain(case, alignment, diary)
     alignment.brain = mask.data > 0
     volume_ml = round(float(np.count_nonzero(mask.data)) * mask.voxel_volume_mm3 / 1000, 1)
     diary.note("brain", found.decision, volume_ml=volume_ml)
     diary.warnings += found.warnings
     return mask
+
+
+def _carried_brain(case: Case, alignment: Alignment, diary: _Diary) -> tuple[FoundBrain, Volume]:
+    """The mask as it was found, and on the reference's grid; another one where its sequence may be left out."""
+    volumes = dict(alignment.volumes)
+    while True:
+        found = search_brain(case, volumes)
+        try:
+            return found, alignment.mask(found.mask, found.role)
+        except GeometryError as error:
+            if case.prep.registration.on_failure == "refuse" or case.brain_mask is not None:
+                raise
+            diary.warnings.append(f"brain mask of {found.role} not used: {error}")
+            del volumes[found.role]
 
 
 def _aligned(case: Case, alignment: Alignment, label_role: Role | None, diary: _Diary) -> dict[Role, Volume]:
