@@ -1,7 +1,7 @@
 # ruff: noqa: E501  rows of a Markdown table cannot be broken
 """The page reference/simulated-cohorts.md: layouts, scanners and protocols as the simulator has them."""
 
-from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED
+from cmb_autoseg.simulation.layouts import LAYOUTS
 from cmb_autoseg.simulation.profiles import PROFILES, Profile
 from cmb_autoseg.simulation.protocols import PROTOCOLS, Protocol
 
@@ -34,8 +34,7 @@ FILES = {
 }
 
 MIDDLE = """
-A layout marked *not yet* is written whole, but `cmb_convert` does not read it: its card is in the card language, says so
-in its first line, and is refused. `--protocol NAME ...` replaces a layout's protocols, `--lesion-free-share` its share.
+`card.yaml` in each cohort says how `cmb_convert` reads it. `--protocol NAME ...` replaces a layout's protocols, `--lesion-free-share` its share.
 `--unlabelled` leaves masks, points and boxes out; `truth/` stays. Two cohorts of one `--seed` have the same
 heads: give cohorts that go into one dataset different seeds.
 
@@ -91,8 +90,8 @@ def simulated_cohorts_page() -> str:
     """The page, in Markdown."""
     parts = [
         HEAD,
-        "| layout | files | protocols (share) | people | lesion-free | `cmb_convert` |\n",
-        "| --- " * 6 + "|\n",
+        "| layout | files | protocols (share) | people | lesion-free |\n",
+        "| --- " * 5 + "|\n",
     ]
     parts += [_layout(name, PROFILES[name]) for name in LAYOUTS]
     parts += [MIDDLE, "| protocol | field | TE (ms) | TR (ms) | flip | voxel (mm) | matrix | SNR | besides |\n"]
@@ -105,8 +104,7 @@ def _layout(name: str, profile: Profile) -> str:
     mix = ", ".join(f"`{scanner.protocol}` ({scanner.share / total:.0%})" for scanner in profile.scanners)
     who = profile.demographics
     people = f"{who.mean_age:.0f} ± {who.age_sd:.0f} years, {who.female_share:.0%} women"
-    converted = f"not yet: {NOT_CONVERTED[name]}" if name in NOT_CONVERTED else "yes"
-    return f"| `{name}` | {FILES[name]} | {mix} | {people} | {profile.lesion_free_share:.0%} | {converted} |\n"
+    return f"| `{name}` | {FILES[name]} | {mix} | {people} | {profile.lesion_free_share:.0%} |\n"
 
 
 def _protocol(protocol: Protocol) -> str:

@@ -15,7 +15,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.cli._help import epilog
-from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED
+from cmb_autoseg.simulation.layouts import LAYOUTS
 from cmb_autoseg.simulation.protocols import PROTOCOLS
 
 __all__ = ["build_parser", "main", "run"]
@@ -51,7 +51,7 @@ def build_parser() -> Parser:
         "--layout",
         choices=LAYOUTS,
         default="valdo",
-        help=f"whose files it looks like; cmb_convert does not read {', '.join(NOT_CONVERTED)} yet (default: valdo)",
+        help="whose files it looks like (default: valdo)",
     )
     add_option(where, "--unlabelled", action="store_true", help="without masks, points and boxes; truth/ is written")
     add_option(

@@ -19,7 +19,7 @@ from cmb_autoseg.progress import log, track
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import draw_aetiology
-from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED, bids, boxes2d, csiro, dicom, dou, ukb, valdo
+from cmb_autoseg.simulation.layouts import LAYOUTS, bids, boxes2d, csiro, dicom, dou, ukb, valdo
 from cmb_autoseg.simulation.layouts.case import Case, Layout, Plan, visible_centres
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.profiles import PROFILES, Profile, scanners_of
@@ -70,13 +70,10 @@ class CohortSummary:
     """Microbleeds that no reader could see; they are in the truth and not in the masks."""
 
     def __str__(self) -> str:
-        told = (
+        return (
             f"{self.out}: {self.people} simulated people ({self.test_people} test, {self.lesion_free} lesion-free), "
             f"{self.visible} visible microbleeds and {self.invisible} too faint to see; simulated data, no real scans"
         )
-        if self.layout in NOT_CONVERTED:
-            told += f"\ncmb_convert does not read the layout {self.layout} yet ({NOT_CONVERTED[self.layout]})"
-        return told
 
 
 def simulate_cohort(

@@ -11,7 +11,7 @@ from cmb_autoseg.cli.convert import main as convert
 from cmb_autoseg.cli.simulate import main as simulate
 from cmb_autoseg.files import read_tsv
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED
+from cmb_autoseg.simulation.layouts import LAYOUTS
 from cmb_autoseg.simulation.protocols import PROTOCOLS
 
 from ..simulation.layouts.conftest import FLAT, made_up  # noqa: F401  a fixture
@@ -56,7 +56,7 @@ def farthest(found_mm, true_mm, label):
     return float((offsets_mm / np.maximum(TOLERANCE_MM, np.array(label.spacing_mm) / 2)).max())
 
 
-@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout not in NOT_CONVERTED])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_prepared_lesions_are_where_the_truth_says(layout, tmp_path, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, SQUARE.name, SQUARE)
     straight = SQUARE.name if layout == "boxes2d" else FLAT.name

@@ -178,5 +178,5 @@ def test_full_disk_is_not_taken_for_a_damaged_archive(volume, tmp_path, monkeypa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("cmb_autoseg.readers.archive._write", full_write)
-    with pytest.raises(InputError, match="no space in .* to unpack it; free some, or set TMPDIR"):
+    with pytest.raises(InputError, match=r"no space in .* to unpack it; free some, or set TMPDIR"):
         read_volume(ImageSource(path=f"{archive}!/m.nii.gz"))

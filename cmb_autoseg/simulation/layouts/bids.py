@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import write_json, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
+    CARD_HEAD,
     T1W_ECHO_MS,
     T1W_FLIP_DEG,
     T1W_REPETITION_MS,
     Case,
     Plan,
-    card_head,
     counted_names,
     grey_values,
 )
@@ -123,7 +123,7 @@ def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:
     write_json(out / "participants.json", PARTICIPANT_COLUMNS)
     write_text(out / "README", README.format(people=len(cases)))
     write_text(out / ".bidsignore", "card.yaml\ntruth\ntruth/**\nlogs\nlogs/**\nmontage\nmontage/**\n")
-    write_text(out / "card.yaml", card_head("bids") + CARD + ("" if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", CARD_HEAD + CARD + ("" if labelled else "labels: {}\n"))
 
 
 def _description(kind: str, name: str) -> dict[str, Any]:

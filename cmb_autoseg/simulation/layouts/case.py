@@ -12,25 +12,27 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.simulation.contents.microbleeds import Aetiology
-from cmb_autoseg.simulation.layouts import NOT_CONVERTED
 from cmb_autoseg.simulation.profiles import Scanner
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
 __all__ = [
+    "CARD_HEAD",
     "T1W_ECHO_MS",
     "T1W_FLIP_DEG",
     "T1W_REPETITION_MS",
     "Case",
     "Layout",
     "Plan",
-    "card_head",
     "counted_names",
     "grey_values",
     "visible_centres",
     "visible_centres_mm",
 ]
 
+
+CARD_HEAD = "# Simulated data: no person was scanned for it.\n"
+"""First line of every card."""
 
 T1W_REPETITION_MS, T1W_ECHO_MS, T1W_FLIP_DEG = 8.0, 3.0, 18.0
 """Nominal timing of T1w, a 3D spoiled gradient echo, for headers; a little of it varies from person to person."""
@@ -154,11 +156,3 @@ def visible_centres(scan: SimulatedScan) -> NDArray[np.float64]:
 def visible_centres_mm(scan: SimulatedScan) -> NDArray[np.float64]:
     """The same as RAS millimetres, shape (n, 3)."""
     return scan.to_ras(scan.grid.to_mm(visible_centres(scan)))
-
-
-def card_head(layout: str) -> str:
-    """First lines of every card: that the data are simulated, and whether cmb_convert reads the layout."""
-    lines = ["# Simulated data: no person was scanned for it."]
-    if layout in NOT_CONVERTED:
-        lines.insert(0, f"# cmb_convert does not read this layout yet ({NOT_CONVERTED[layout]}).")
-    return "\n".join(lines) + "\n"

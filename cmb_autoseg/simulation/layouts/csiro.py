@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
+    CARD_HEAD,
     Case,
     Plan,
-    card_head,
     counted_names,
     grey_values,
     visible_centres_mm,
@@ -60,7 +60,7 @@ def _flip(shape: tuple[int, int, int]) -> NDArray[np.float64]:
 def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:
     if labelled:
         _write_workbook(out / SHARE / "rCMBInformationInfo.xlsx", cases)
-    write_text(out / "card.yaml", card_head("csiro") + CARD + (LABELS if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
 def _write_workbook(path: Path, cases: Sequence[Case]) -> None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
+    CARD_HEAD,
     Case,
     Plan,
-    card_head,
     counted_names,
     grey_values,
     visible_centres_mm,
@@ -55,7 +55,7 @@ def _write_mat(path: Path, centres: NDArray[np.float64]) -> None:
 
 
 def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
-    write_text(out / "card.yaml", card_head("dou") + CARD + (LABELS if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
 CARD = r"""schema: 1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
-from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_names, grey_values
+from cmb_autoseg.simulation.layouts.case import CARD_HEAD, Case, Plan, counted_names, grey_values
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
@@ -67,7 +67,7 @@ def _nifti_gz(image: NDArray[np.float32], affine: NDArray[np.float64]) -> bytes:
 
 
 def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
-    write_text(out / "card.yaml", card_head("ukb") + CARD + (LABELS if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
 CARD = r"""schema: 1
@@ -79,12 +79,21 @@ case: "{sub}_{ses}"
 group_by: [sub]
 images:
   SWI: {role: swi, path: "{sub:\\d{7}}_20251_{ses:\\d}_0.zip!/SWI/SWI.nii.gz"}
-  MAG: {role: gre_mag, optional: true, path: "{sub:\\d{7}}_20251_{ses:\\d}_0.zip!/SWI/SWI_TOTAL_MAG_TE2.nii.gz"}
-  PHA: {role: gre_phase, optional: true, path: "{sub:\\d{7}}_20251_{ses:\\d}_0.zip!/SWI/SWI_TOTAL_PHA_TE2.nii.gz"}
+  MAG:
+    role: gre_mag
+    optional: true
+    pick: latest
+    path: "{sub:\\d{7}}_20251_{ses:\\d}_0.zip!/SWI/SWI_TOTAL_MAG{te:(?:_TE\\d)?}.nii.gz"
+  PHA:
+    role: gre_phase
+    optional: true
+    pick: latest
+    path: "{sub:\\d{7}}_20251_{ses:\\d}_0.zip!/SWI/SWI_TOTAL_PHA{te:(?:_TE\\d)?}.nii.gz"
   T1: {role: t1, optional: true, path: "{sub:\\d{7}}_20252_{ses:\\d}_0.zip!/T1/T1.nii.gz"}
 meta:
   participants: {path: participants.tsv, key: sub}
   split: {from: group}
+ignore: ["truth/*"]
 """
 LABELS = r"""labels:
   cmb: {kind: mask, path: "readings/{sub:\\d{7}}_{ses:\\d}_0_CMB.nii.gz", values: {cmb: 1}}

@@ -12,7 +12,7 @@ import numpy as np
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import write_text
 from cmb_autoseg.geometry import Volume, write_volume
-from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, grey_values
+from cmb_autoseg.simulation.layouts.case import CARD_HEAD, Case, Plan, grey_values
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
@@ -57,7 +57,7 @@ def write_scan(out: Path, plan: Plan, scan: SimulatedScan) -> None:
 
 
 def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
-    write_text(out / "card.yaml", card_head("valdo") + CARD + ("" if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", CARD_HEAD + CARD + ("" if labelled else "labels: {}\n"))
 
 
 CARD = r"""schema: 1

@@ -18,11 +18,10 @@ from cmb_autoseg.cli.convert import main as convert
 from cmb_autoseg.cli.simulate import main as simulate
 from cmb_autoseg.files import file_digest, read_json, read_tsv
 from cmb_autoseg.geometry import read_volume, to_canonical
-from cmb_autoseg.simulation.layouts import LAYOUTS, NOT_CONVERTED
+from cmb_autoseg.simulation.layouts import LAYOUTS
 
 from .conftest import FLAT, LESIONS, OBLIQUE, made_up_scan
 
-COVERED = [layout for layout in LAYOUTS if layout not in NOT_CONVERTED]
 VALIDATOR = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
 
 pytestmark = pytest.mark.usefixtures("made_up")
@@ -55,7 +54,7 @@ def assert_same_image(image, data, affine, tolerance=0.51):
 
 
 @pytest.mark.parametrize("labels", [[], ["--unlabelled"]], ids=["labelled", "unlabelled"])
-@pytest.mark.parametrize("layout", COVERED)
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_card_is_clean_and_converts(layout, labels, tmp_path, capsys):
     out = simulated(tmp_path / "c", layout, *labels)
     assert cohort_command(["check", str(out / "card.yaml")]) == 0
@@ -79,16 +78,6 @@ def test_card_is_clean_and_converts(layout, labels, tmp_path, capsys):
         seen = {person["subject"]: person["n_visible"] for person in people}
         assert {case["subject"]: case["n_lesions"] for case in cases} == seen
         assert any(person["n_visible"] == "2" for person in people)
-
-
-@pytest.mark.parametrize("layout", NOT_CONVERTED)
-def test_a_layout_that_is_not_read_yet_says_so_at_both_ends(layout, tmp_path, capsys):
-    out = simulated(tmp_path / "c", layout)
-    assert f"cmb_convert does not read the layout {layout} yet" in capsys.readouterr().out
-    card = (out / "card.yaml").read_text()
-    assert card.splitlines()[0].startswith("# cmb_convert does not read this layout yet")
-    assert cohort_command(["check", str(out / "card.yaml")]) == 2
-    assert "not supported yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
