@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, ImageCard, LabelCard
+from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, ImageCard, LabelCard, RatersCard
 from cmb_autoseg.dataset_conversion.labels.case_lists import is_listed
 from cmb_autoseg.dataset_conversion.matching import FileMatch
 from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
@@ -49,12 +49,18 @@ def label_source(
         return source.model_copy(update={"reviewed": reviewed})
     if reviewed:
         return LabelSource(kind="reviewed", path="")
-    if source is not None and card.label is not None and not card.label.optional:
+    if found and card.label is not None and not card.label.optional:
         raise InputError(
-            f"{source.path}: says nothing of this case; set labels.cmb.optional: true to use it unlabelled, or "
-            "correct labels.cmb.rows"
+            f"{found[0].path}: {_what_lacks(card.label)} says nothing of this case; set labels.cmb.optional: true to "
+            "use it unlabelled, or correct the card"
         )
     return None
+
+
+def _what_lacks(label: LabelCard) -> str:
+    if label.raters is not None and label.raters.one is not None:
+        return f"the reader {label.raters.one}"
+    return "the table" if label.rows is not None else "the file"
 
 
 def _marks(
@@ -68,20 +74,34 @@ def _marks(
     label = card.label
     if label is None or not found:
         return None
+    several = label.raters is not None and label.raters.combine != "one"
+    if label.raters is not None:
+        found = _of_readers(label.raters, found)
     settings: dict[str, Any] = {**label.model_dump(include=set(PASSED_ON)), **_rows(label, known)}
     if not label.values and (label.kind == "mask" or label.format == "yolo"):
         settings["values"] = {"cmb": 1 if label.kind == "mask" else 0}
     role = _marked_role(card, images)
     settings["grid"] = None if role == _reference_role(card, images) else role
     image = images.get(role) if role is not None else None
+    if image is not None and label.kind == "boxes":
+        settings["pictures"] = image.files if image.kind == "pictures" else (image.path,)
+    if not found:
+        return None
     if image is not None and image.kind == "pictures":
-        settings |= _slices(label, root, found, _card_of_pictures(card, root, image), image)
-    elif label.raters is not None:
+        pictures = _card_of_pictures(card, root, image)
+        if pictures.stack in _pattern(label.path).entities:
+            if several:
+                raise InputError(
+                    f"{LABEL_NAME}.raters: files of single slices by several readers are not combined; name one of "
+                    "them (combine: one), or give one file a scan"
+                )
+            settings["files"] = _by_slice(root, found, pictures, image)
+            return LabelSource(path=str(root / found[0].path), **settings)
+    if several:
         return _readings(label, root, found, settings)
-    else:
-        _check_one(found)
-    if label.format == "coco" and image is not None and "pictures" not in settings:
-        settings["pictures"] = (image.path,)
+    if len(found) > 1:
+        listed = " and ".join(match.path for match in found)
+        raise InputError(f"{len(found)} files for {LABEL_NAME}: {listed}; make the pattern match one of them")
     return LabelSource(path=str(root / found[0].path), **settings)
 
 
@@ -112,30 +132,24 @@ def _reference_role(card: Card, images: Mapping[Role, ImageSource]) -> Role | No
     return next((role for role in (*preferred, *SUSCEPTIBILITY_ROLES) if role in images), None)
 
 
-def _check_one(found: Sequence[FileMatch]) -> None:
-    if len(found) > 1:
-        listed = " and ".join(match.path for match in found)
-        raise InputError(f"{len(found)} files for {LABEL_NAME}: {listed}; make the pattern match one of them")
+def _of_readers(raters: RatersCard, found: Sequence[FileMatch]) -> list[FileMatch]:
+    """The files of all readers, or of the one that the card names."""
+    if any(raters.entity not in match.entities for match in found):
+        raise InputError(
+            f"{LABEL_NAME}.raters: the path has no {{{raters.entity}}}; write it where the reader is named"
+        )
+    return [match for match in found if raters.combine != "one" or match.entities[raters.entity] == raters.one]
 
 
-def _readings(
-    label: LabelCard, root: Path, found: Sequence[FileMatch], settings: Mapping[str, Any]
-) -> LabelSource | None:
-    """The readings of several readers, or of the one that the card names."""
+def _readings(label: LabelCard, root: Path, found: Sequence[FileMatch], settings: Mapping[str, Any]) -> LabelSource:
+    """The readings of several readers, of whom each has one file."""
     assert label.raters is not None
     readings: dict[str, str] = {}
     for match in found:
-        if label.raters.entity not in match.entities:
-            raise InputError(
-                f"{LABEL_NAME}.raters: the path has no {{{label.raters.entity}}}; write it where the reader is named"
-            )
         reader = match.entities[label.raters.entity]
         if reader in readings:
             raise InputError(f"2 files of reader {reader or '(empty)'} for {LABEL_NAME}, one is {match.path}; keep one")
         readings[reader] = str(root / match.path)
-    if label.raters.combine == "one":
-        reader = label.raters.one or ""
-        return LabelSource(path=readings[reader], **settings) if reader in readings else None
     ordered = dict(sorted(readings.items()))
     return LabelSource(path=next(iter(ordered.values())), raters=ordered, combine=label.raters.combine, **settings)
 
@@ -145,18 +159,11 @@ def _pattern(text: str) -> Pattern:
     return compile_pattern(text)
 
 
-def _slices(
-    label: LabelCard, root: Path, found: Sequence[FileMatch], image_card: ImageCard, image: ImageSource
-) -> dict[str, Any]:
-    """Files of marks aligned with the pictures of the stack; one file for all of them is asked for by picture."""
-    pictures = {"pictures": image.files} if label.kind == "boxes" else {}
-    stack = image_card.stack
-    if stack is None or stack not in _pattern(label.path).entities:
-        _check_one(found)
-        return pictures
+def _by_slice(root: Path, found: Sequence[FileMatch], image_card: ImageCard, image: ImageSource) -> tuple[str, ...]:
+    """Files of marks aligned with the pictures of the stack; "" where a picture has none."""
     by_slice: dict[str, str] = {}
     for match in found:
-        number = _number_of(match.entities[stack])
+        number = _number_of(match.entities[image_card.stack or ""])
         if number in by_slice:
             raise InputError(
                 f"2 files for {LABEL_NAME} of slice {number}, one is {match.path}; make the pattern match one of them"
@@ -166,7 +173,7 @@ def _slices(
     stray = sorted(set(by_slice) - set(numbers))
     if stray:
         raise InputError(f"{by_slice[stray[0]]}: marks slice {stray[0]}, of which there is no picture; remove it")
-    return {**pictures, "files": tuple(by_slice.get(number, "") for number in numbers)}
+    return tuple(by_slice.get(number, "") for number in numbers)
 
 
 def _card_of_pictures(card: Card, root: Path, image: ImageSource) -> ImageCard:

@@ -15,8 +15,10 @@ def is_listed(source: LabelSource) -> bool:
     Raises:
         InputError: the table or COCO file is unreadable, or lacks the column that names the cases.
     """
+    paths = list(source.raters.values()) or [source.path]
     if source.rows is not None:
-        return source.rows.equals in case_names(source.path, source.sheet, source.rows)
+        rows = source.rows
+        return any(rows.equals in case_names(path, source.sheet, rows) for path in paths)
     if source.format == "coco":
-        return any(coco_lists(source.path, picture) for picture in source.pictures if picture)
+        return any(coco_lists(path, picture) for path in paths for picture in source.pictures if picture)
     return True

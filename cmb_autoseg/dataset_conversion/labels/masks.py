@@ -8,12 +8,15 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.dataset_conversion.labels.result import LabelResult, count_lesions
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.geometry import Volume, check_same_grid
+from cmb_autoseg.geometry import Volume, check_same_grid, from_canonical, same_grid, to_canonical
 from cmb_autoseg.preprocessing.resampling import resample_lesions_to
 from cmb_autoseg.readers import read_volume
 from cmb_autoseg.records import ImageSource, LabelSource
 
 __all__ = ["read_mask", "values_that_occur"]
+
+SAME_AXES_MM = 1e-3
+"""A step from voxel to voxel differs by less in rounding, and by more when axes are turned."""
 
 
 def read_mask(source: LabelSource, grid: Volume) -> LabelResult:
@@ -28,10 +31,20 @@ def read_mask(source: LabelSource, grid: Volume) -> LabelResult:
     _check_values(source, volume)
     mask = volume.with_data((volume.data == source.values["cmb"]).astype(np.uint8))
     if source.resample == "refuse":
+        mask, notes = _with_axes_of(grid, mask)
         check_same_grid(mask, grid, "set labels.cmb.resample: nearest to allow another grid")
-        return LabelResult(grid.with_data(mask.data), count_lesions(mask.data))
+        return LabelResult(grid.with_data(mask.data), count_lesions(mask.data), notes)
     moved, notes = resample_lesions_to(mask, grid)
     return LabelResult(grid.with_data(moved.data), count_lesions(moved.data), notes)
+
+
+def _with_axes_of(grid: Volume, mask: Volume) -> tuple[Volume, tuple[str, ...]]:
+    """A mask of the same voxels in another order of axes, as viewers save them, in the grid's order; lossless."""
+    same_axes = mask.shape == grid.shape and np.allclose(mask.affine[:3, :3], grid.affine[:3, :3], atol=SAME_AXES_MM)
+    if same_axes or not same_grid((mask.shape, mask.affine), (grid.shape, grid.affine)):
+        return mask, ()
+    data = from_canonical(to_canonical(mask).data, grid)
+    return grid.with_data(data), ("mask: its axes run otherwise than the scan's; the voxels are the same",)
 
 
 def _read(source: LabelSource, affine: NDArray[np.float64]) -> Volume:

@@ -61,7 +61,12 @@ def test_one_reader_of_several(tmp_path):
         return source_of(card_of(READERS | {"raters": {"combine": "one", "one": one}}), tmp_path, BOTH)
 
     assert (of("b").path, of("b").raters) == (str(tmp_path / "b" / "s1.nii.gz"), {})
-    assert of("c") is None
+    with pytest.raises(
+        InputError, match=r"b/s1.nii.gz: the reader c says nothing of this case; set labels.cmb.optional"
+    ):
+        of("c")
+    optional = card_of(READERS | {"optional": True, "raters": {"combine": "one", "one": "c"}})
+    assert source_of(optional, tmp_path, BOTH) is None
     with pytest.raises(InputError, match="2 files of reader a"):
         source_of(card_of(READERS | {"raters": {}}), tmp_path, {**BOTH, "x/s1.nii.gz": {"sub": "s1", "rater": "a"}})
     with pytest.raises(InputError, match=r"the path has no \{who\}"):
@@ -84,7 +89,9 @@ def test_rows_of_a_table_of_all_cases(tmp_path):
     other = {"entities": {"sub": "s2"}, "columns": {"visit": "v2"}}
     assert source_of(card, tmp_path, files, **other) is None
     assert source_of(card, tmp_path, files, reviewed=True, **other).kind == "reviewed"
-    with pytest.raises(InputError, match=r"all.xlsx: says nothing of this case; set labels.cmb.optional: true"):
+    with pytest.raises(
+        InputError, match=r"all.xlsx: the table says nothing of this case; set labels.cmb.optional: true"
+    ):
         source_of(card_of(WORKBOOK), tmp_path, files, **other)
     with pytest.raises(InputError, match=r"rows.equals: \{visit\} is not known; there are sub"):
         source_of(card, tmp_path, files)
@@ -110,6 +117,23 @@ def test_boxes_are_put_beside_their_slices(tmp_path):
     twice = {**files, "labels/s1_09.txt": {"sub": "s1", "slice": "09"}}
     with pytest.raises(InputError, match=r"2 files for labels\.cmb of slice 9"):
         source_of(card_of(YOLO, **STACK), tmp_path, twice, image=image)
+
+
+def test_readers_of_pictures(tmp_path):
+    image = stack_of(tmp_path)
+    files = {f"{who}/s1_9.txt": {"sub": "s1", "slice": "9", "rater": who} for who in "ab"}
+    path = {"path": "{rater}/{sub}_{slice}.txt"}
+    one = source_of(
+        card_of(YOLO | path | {"raters": {"combine": "one", "one": "b"}}, **STACK), tmp_path, files, image=image
+    )
+    assert one.files == ("", "", str(tmp_path / "b/s1_9.txt"))
+    with pytest.raises(InputError, match="files of single slices by several readers are not combined"):
+        source_of(card_of(YOLO | path | {"raters": {}}, **STACK), tmp_path, files, image=image)
+    for who in "ab":
+        write(tmp_path / f"{who}.json", coco({f"s1_00{9 if who == 'b' else 1}.jpg": []}))
+    listed = {"kind": "boxes", "format": "coco", "path": "{rater}.json", "values": {"cmb": "microbleed"}, "raters": {}}
+    both = source_of(card_of(listed, **STACK), tmp_path, {f"{w}.json": {"rater": w} for w in "ab"}, image=image)
+    assert (list(both.raters), both.pictures) == (["a", "b"], image.files)
 
 
 def test_masks_as_pictures_are_put_beside_their_slices(tmp_path):
