@@ -158,9 +158,9 @@ def _on_other_grids(case: Case) -> list[Role]:
         marked = placed.get(case.label.grid or case.reference_role, reference)
         name = case.images[case.label.grid or case.reference_role].path
         for grid, path in _mask_grids(case.label, marked):
-            check_same_grid(
-                _empty(grid, path), _empty(marked, name), "set labels.cmb.resample: nearest to allow another grid"
-            )
+            if not same_grid(grid, marked):
+                cure = "set labels.cmb.resample: nearest to allow another grid"
+                check_same_grid(_empty(grid, path), _empty(marked, name), cure)
     return elsewhere
 
 

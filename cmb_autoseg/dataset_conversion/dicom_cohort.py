@@ -251,6 +251,7 @@ def _matches(image: ImageCard, root: Path, candidates: Sequence[_Candidate]) -> 
     """The stacks that one sequence has in one case."""
     echoes = _echo_numbers([candidate.stack for candidate in candidates])
     has_echoes = len(set(echoes)) > 1 or image.echo is not None
+    begun = _begun([candidate.stack for candidate in candidates])
     for candidate, echo in zip(candidates, echoes, strict=True):
         stack = candidate.stack
         notes = [BURNED_IN] if stack.first.may_show_text else []
@@ -262,8 +263,17 @@ def _matches(image: ImageCard, root: Path, candidates: Sequence[_Candidate]) -> 
             fault=stack.fault,
             note="; ".join(notes),
             echo_time_ms=stack.first.echo_time_ms,
-            acquired=f"{stack.first.acquired} {stack.first.series_number:06d}",
+            acquired=f"{begun[stack.first.series_uid]} {stack.first.series_number:06d}",
         )
+
+
+def _begun(stacks: Sequence[Stack]) -> dict[str, str]:
+    """When each series was begun: the same for all its echoes, which many scanners stamp one by one."""
+    begun: dict[str, str] = {}
+    for stack in stacks:
+        for frame in stack.frames:
+            begun[frame.series_uid] = min(frame.acquired, begun.get(frame.series_uid, frame.acquired))
+    return begun
 
 
 def _echo_numbers(stacks: Sequence[Stack]) -> list[int]:

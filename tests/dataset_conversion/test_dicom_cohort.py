@@ -126,7 +126,7 @@ def test_exclude_and_what_no_sequence_asks_for(tmp_path, dicom_files):
 
 
 def test_several_series_are_refused_or_picked(tmp_path, dicom_files):
-    for series, time in ((11, "090000"), (4, "100000"), (12, "093000")):
+    for series, time in ((11, "090000"), (4, "100000"), (12, "093000.250000")):
         person(dicom_files, tmp_path / "data" / f"s{series}", "A", series=series, AcquisitionTime=time)
     swi = 'images:\n  SWI: {{role: swi, PICK dicom: {{SeriesDescription: "swi"}}}}\n'
 
@@ -167,6 +167,7 @@ def test_echoes_magnitude_and_phase_of_one_series(tmp_path, dicom_files):
     scans = {}
     for index, (echo, part) in enumerate((echo, part) for echo in (1, 2, 3) for part in "MP"):
         tags = {"EchoTime": str(7 * echo), "EchoNumbers": echo, "ImageType": ["ORIGINAL", "PRIMARY", part, "FFE"]}
+        tags["AcquisitionTime"] = f"12000{4 - echo}"
         scans[echo, part] = dicom_files.scan(index)
         dicom_files.write_series(tmp_path / "data", scans[echo, part], first=1 + 5 * index, **tags)
     text = (
@@ -178,9 +179,10 @@ def test_echoes_magnitude_and_phase_of_one_series(tmp_path, dicom_files):
     scans[2, "M"].assert_equals(read_source(case.images[Role.GRE_MAG]))
     scans[2, "P"].assert_equals(read_source(case.images[Role.GRE_PHASE]))
     # Of several echoes the one nearest to 20 ms: the third, at 21 ms.
-    (case,) = read_card(card(tmp_path, text.replace("MORE", "pick: first,"))).cases
-    scans[3, "M"].assert_equals(read_source(case.images[Role.GRE_MAG]))
-    scans[3, "P"].assert_equals(read_source(case.images[Role.GRE_PHASE]))
+    for pick in ("first", "latest"):
+        (case,) = read_card(card(tmp_path, text.replace("MORE", f"pick: {pick},"))).cases
+        scans[3, "M"].assert_equals(read_source(case.images[Role.GRE_MAG]))
+        scans[3, "P"].assert_equals(read_source(case.images[Role.GRE_PHASE]))
     (exclusion,) = read_card(card(tmp_path, text.replace("MORE", "echo: 5,"))).exclusions
     assert exclusion.reason == "images.T2S: no echo 5 (there: 1, 2, 3); choose one of them with --echo"
 
@@ -325,10 +327,11 @@ def lesion_centres_mm(volume):
     return volume.to_ras_mm(np.array(middles).reshape(-1, 3))
 
 
+@pytest.mark.parametrize("axes", ["dcm2niix", "turned"])
 @pytest.mark.parametrize("acquisition", ["2D", "3D"])
 @pytest.mark.parametrize("seed", [4, 27])
-def test_lesions_of_an_oblique_scan_stay_where_they_are(tmp_path, dicom_files, seed, acquisition):
-    """A mask drawn on what dcm2niix makes of the scan, and one on the scan's own rows, columns and slices."""
+def test_lesions_of_an_oblique_scan_stay_where_they_are(tmp_path, dicom_files, seed, acquisition, axes):
+    """A mask drawn on what dcm2niix makes of the scan, and one on the same voxels in another order of axes."""
     scan = dicom_files.rotated(seed, shape=(20, 18, 9))
     scan.data[scan.data == 0] = 1
     dicom_files.write_series(tmp_path / "data" / "a", scan, MRAcquisitionType=acquisition)
@@ -341,7 +344,11 @@ def test_lesions_of_an_oblique_scan_stay_where_they_are(tmp_path, dicom_files, s
         lps = scan.position(k) + scan.row * 0.9 * column + scan.column * 0.8 * row
         middles_mm.append(lps * [-1, -1, 1])
         mask[tuple(np.rint(converted.to_voxels(middles_mm[-1][None]))[0].astype(int))] = 1
-    write_volume(tmp_path / "data" / "P1_CMB.nii.gz", Volume(mask, converted.affine, converted.header), np.uint8)
+    drawn = Volume(mask, converted.affine, converted.header)
+    if axes == "turned":
+        flip = np.array([[0, 0, -1, mask.shape[0] - 1], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+        drawn = Volume(np.ascontiguousarray(mask[::-1].transpose(1, 2, 0)), converted.affine @ flip)
+    write_volume(tmp_path / "data" / "P1_CMB.nii.gz", drawn, np.uint8)
     text = 'labels:\n  cmb: {{kind: mask, path: "{{sub}}_CMB.nii.gz"}}\nprep: {{brain: none}}\n'
     path = card(tmp_path, "entities: {{sub: PatientID}}\n" + SWI + text)
 

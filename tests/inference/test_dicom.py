@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.inference.dicom import DicomVolume, holds_dicom, pick_volume, role_of_series
 from cmb_autoseg.inference.inputs import InputSettings, find_cases
 from cmb_autoseg.preprocessing import prepare_case
@@ -135,3 +136,32 @@ def test_a_combined_sequence_has_no_echo_to_choose():
     assert pick_volume([volume(5, 1, Role.SWI)], 3, Path("scan")).role is Role.SWI
     with pytest.raises(InputError, match=r"no echo 3"):
         pick_volume([volume(5, 1)], 3, Path("scan"))
+
+
+def test_several_people_in_one_folder_are_refused(tmp_path, dicom_files):
+    folder = tmp_path / "export"
+    dicom_files.write_series(folder / "a", dicom_files.scan(0), PatientID="Secret1")
+    dicom_files.write_series(folder / "b", dicom_files.scan(1), PatientID="Secret2", StudyInstanceUID="1.2.3")
+    with pytest.raises(InputError, match=r"export: scans of 2 people; give the folder of one, or a card") as caught:
+        find_cases(folder, InputSettings(ROLES, scratch=tmp_path / "scratch"))
+    assert "Secret" not in str(caught.value)
+
+
+def test_enhanced_files_and_missing_slices(tmp_path, dicom_files):
+    folder = tmp_path / "export"
+    scans = [dicom_files.scan(seed) for seed in range(2)]
+    dicom_files.write_enhanced(folder / "swi", [(scans[0], 20, "MAGNITUDE"), (scans[1], 20, "PHASE")])
+    dicom_files.write_series(folder / "t1", dicom_files.scan(2), series=8, SeriesDescription="t1 mprage")
+    (folder / "t1" / "S8_0003.dcm").unlink()
+
+    (case,), failures = find_cases(folder, InputSettings((Role.SWI, Role.T1), scratch=tmp_path / "scratch"))
+
+    assert failures == []
+    assert list(case.images) == [Role.SWI]
+    scans[0].assert_equals(read_volume(Path(case.images[Role.SWI].path)))
+    assert case.notes[Role.T1].startswith("series 8 (t1 mprage) left out: 1 of 5 slices are missing")
+    dicom_files.write_series(folder / "broken", dicom_files.scan(3), series=9)
+    (folder / "swi").unlink()
+    (folder / "broken" / "S9_0002.dcm").unlink()
+    with pytest.raises(InputError, match=r"series 9 \(swi\) left out: 1 of 5 slices are missing"):
+        find_cases(folder, InputSettings((Role.SWI, Role.T1), scratch=tmp_path / "again"))
