@@ -129,10 +129,10 @@ def _sequence(role: Role, found: SequenceQuality, settings: QualitySettings) -> 
 
 
 def _sign(role: Role, found: SequenceQuality) -> Iterator[Finding]:
-    """Signed maps lie on both sides of 0; magnitude images do not."""
+    """Susceptibility lies on both sides of 0, magnitudes do not; phase may be stored from 0 on."""
     low, high = (found.median + found.spread * found.quantiles[n] for n in (0, -1))
     both = low < -SIGN_SHARE * found.spread and high > SIGN_SHARE * found.spread
-    if role in SIGNED_ROLES and not both:
+    if role is Role.QSM and not both:
         text = f"{role}: values from {low:.3g} to {high:.3g} all on one side of 0: a magnitude image, not {role}"
         yield Finding(rule="sequence", level="review", text=text, role=role)
     if role not in SIGNED_ROLES and found.median < 0.5 * found.spread and low < -SIGN_SHARE * found.spread:

@@ -16,7 +16,8 @@ COHORT_COLUMNS = (
 )
 TITLES = {
     "cohort": "Cohort", "centers": "Centers", "sequences": "Sequences (scans)",
-    "field_strengths_t": "Field strength (T)", "years": "Years", "scans": "Scans", "labelled": "Labelled", "test": "Test", "subjects": "Subjects",
+    "field_strengths_t": "Field strength (T)", "years": "Years",
+    "scans": "Scans", "labelled": "Labelled", "test": "Test", "subjects": "Subjects",
     "scans_with_lesions": "Scans with lesions", "lesions": "Lesions", "age": "Age, mean (SD), range", "sex": "Sex",
     "missing": "Missing values (scans)",
 }  # fmt: skip
@@ -136,7 +137,8 @@ def _missing(rows: Sequence[Row]) -> str:
     """Scans without a value, of what at least one scan of the cohort has."""
     asked = (
         ("age", lambda row: _first(row, AGE)), ("sex", lambda row: _first(row, SEX)),
-        ("year", lambda row: _first(row, YEAR)), ("site", lambda row: _known(row.get("site"))), ("field strength", _strength),
+        ("year", lambda row: _first(row, YEAR)), ("site", lambda row: _known(row.get("site"))),
+        ("field strength", _strength),
     )  # fmt: skip
     found = []
     for name, read in asked:

@@ -29,7 +29,7 @@ class QualitySettings(Record):
     on_fail: Literal["keep", "exclude"] = "keep"
     """`exclude`: a case that fails is left out of the dataset, with its reasons in exclusions.tsv."""
 
-    coverage: Limits = (0.82, 0.6)
+    coverage: Limits = (0.82, 0.35)
     """Share of the brain's height, length and width that lies in the scan, from how abruptly it ends."""
     brain_volume_ml: Limits = (700.0, 400.0)
     """Smaller is no whole adult brain."""

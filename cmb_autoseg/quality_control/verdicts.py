@@ -13,7 +13,7 @@ __all__ = ["judge"]
 
 USUAL_SHARE = 0.5
 """What this share of a protocol's cases show alike is how the protocol is, not a fault of one scan."""
-OF_PROTOCOL = ("coverage", "brain volume", "clipped", "grey values", "slices", "noise", "ghost")
+OF_PROTOCOL = ("coverage", "brain volume", "clipped", "grey values", "slices", "noise", "ghost", "overlap", "match")
 """Rules to which that applies."""
 
 

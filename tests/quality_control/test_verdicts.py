@@ -74,7 +74,7 @@ def test_limits_out_of_order_are_refused():
 
 
 def test_a_fault_of_half_the_protocol_is_a_note(head):
-    slab = head.quality.brain.model_copy(update={"coverage": 0.5, "cut_mm": {"top": 70.0}})
+    slab = head.quality.brain.model_copy(update={"coverage": 0.3, "cut_mm": {"top": 70.0}})
     cut = head.model_copy(update={"quality": head.quality.model_copy(update={"brain": slab})})
     cases = [
         changed(cut if n < 6 else head, name=f"c{n}", thumbnail=head.quality.sequences[Role.SWI].thumbnail)
