@@ -188,6 +188,8 @@ FOREIGN_KEYS = {
     "boxes": {"radius_mm", "resample", "sheet", "rows", "variable"},
 }
 """Keys of labels that say nothing of a kind."""
+SPACES_OF_BOXES: dict[str, tuple[str, ...]] = {"yolo": (), "coco": (), "voc": ("voxel0", "voxel1")}
+"""Of formats that fix how boxes are counted, what is left to say."""
 
 
 class LabelCard(Record):
@@ -222,6 +224,8 @@ class LabelCard(Record):
             raise ValueError("values of a mask are whole numbers, as in {cmb: 1}")
         if self.kind == "boxes" and self.format is None:
             raise ValueError("boxes need a format: yolo, voc, coco or table")
+        if "space" in self.model_fields_set and self.space not in SPACES_OF_BOXES.get(self.format or "", (self.space,)):
+            raise ValueError(f"space: {self.space} says nothing of format: {self.format}; remove it")
         return self
 
 

@@ -161,3 +161,14 @@ def test_one_coco_file_for_all(tmp_path):
     assert source_of(volume, tmp_path, {"all.json": {}}) is None
     write(tmp_path / "all.json", coco({"s1_009.jpg": [], "s1.nii.gz": []}))
     assert source_of(volume, tmp_path, {"all.json": {}}).pictures == (str(tmp_path / "s1.nii.gz"),)
+
+
+@pytest.mark.parametrize(("form", "space"), [("yolo", "voxel1"), ("coco", "ras_mm"), ("voc", "lps_mm")])
+def test_a_space_that_says_nothing_is_refused(form, space):
+    with pytest.raises(ValueError, match=f"space: {space} says nothing of format: {form}; remove it"):
+        card_of({"kind": "boxes", "format": form, "path": "{sub}.b", "space": space})
+
+
+def test_voc_may_count_from_0():
+    card = card_of({"kind": "boxes", "format": "voc", "path": "{sub}.xml", "space": "voxel0"})
+    assert card.label.space == "voxel0"
