@@ -43,17 +43,16 @@ def affine_by_axes(spacing_mm: Sequence[float], axes: str) -> Affine:
     return _rows(affine)
 
 
-def affine_by_slices(slices: Sequence[Slice], axes: str, picture_shape: tuple[int, int], first: int) -> Affine:
+def affine_by_slices(slices: Sequence[Slice], axes: str, picture_shape: tuple[int, int]) -> Affine:
     """The affine of a stack of pictures whose middles are known.
 
     Slices follow each other along the line through their middles. Pictures are taken to stand at right angles to
     it: of an oblique stack the columns and rows are those of `axes`, turned the shortest way.
 
     Args:
-        slices: at least one, by number.
+        slices: at least one, by number; the first becomes k = 0.
         axes: where columns, rows and slices run, as in `LPS`; slices may run the other way.
         picture_shape: columns and rows of each picture.
-        first: number of the slice that becomes k = 0.
 
     Raises:
         InputError: sizes differ between slices, or their middles do not lie on one line, evenly, near the axes.
@@ -75,7 +74,7 @@ def affine_by_slices(slices: Sequence[Slice], axes: str, picture_shape: tuple[in
     affine = np.eye(4)
     affine[:3, :2] = (turn @ nominal)[:, :2] * pixel_mm
     affine[:3, 2] = step_mm
-    middle = np.array([*((size - 1) / 2 for size in picture_shape), slices[0].number - first])
+    middle = np.array([*((size - 1) / 2 for size in picture_shape), 0])
     affine[:3, 3] = np.array(slices[0].middle_mm) - affine[:3, :3] @ middle
     return _rows(affine)
 

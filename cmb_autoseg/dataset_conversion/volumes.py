@@ -161,7 +161,7 @@ class _Stack:
             slices.append(_slice(number_, row, table))
         i, j, _ = read_shape([str(self.root / next(iter(by_number.values())).path)])
         try:
-            return affine_by_slices(slices, axes, (i, j), min(by_number))
+            return affine_by_slices(slices, axes, (i, j))
         except InputError as error:
             raise InputError(f"{self.tables[0].path}: {error}") from None
 

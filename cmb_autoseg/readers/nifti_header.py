@@ -76,10 +76,8 @@ def _grid(kind: type[nib.Nifti1Header], block: bytes, held_bytes: int, name: str
 
 def _is_plain(header: nib.Nifti1Header) -> bool:
     """Whether nibabel would take the fields for the grid as they are, without mending any."""
-    mended = header["pixdim"]
     return bool(
-        mended[0] in (-1, 1)
-        and (mended[1:4] > 0).all()
+        header["pixdim"][0] in (-1, 1)
         and 0 <= header["qform_code"] <= KNOWN_CODES
         and 0 <= header["sform_code"] <= KNOWN_CODES
         and header["vox_offset"] >= len(header.binaryblock)

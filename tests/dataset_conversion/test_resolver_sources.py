@@ -232,7 +232,7 @@ def test_wrong_tables_of_slices_leave_out_their_case(change, message, tmp_path, 
 def test_slices_across_the_given_axes_are_refused():
     slices = [Slice(n, (0, 3.0 * n, 0), 1, 3) for n in range(3)]
     with pytest.raises(InputError, match=r"90 degrees off the third of axes \(LPS\)"):
-        affine_by_slices(slices, "LPS", (4, 4), 0)
+        affine_by_slices(slices, "LPS", (4, 4))
 
 
 def test_matlab_volumes_get_the_cards_sizes_or_a_note(tmp_path, write_card, capsys):
