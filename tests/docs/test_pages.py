@@ -10,6 +10,7 @@ import yaml
 
 from cmb_autoseg.cli._help import examples_of
 from cmb_autoseg.dataset_conversion.card import Card
+from cmb_autoseg.dataset_conversion.card_file import parse_card
 from cmb_autoseg.files import read_json
 from cmb_autoseg.trainers.recipe import read_recipe
 
@@ -141,6 +142,9 @@ def test_yaml_blocks_are_cards_or_recipes(tmp_path):
         if block.mark.startswith("part of a card"):
             whole = {"schema": 1, "name": "X", "images": {"s": {"role": "swi", "path": "{sub}.nii"}}}
             Card.model_validate({**whole, **content})
+        elif "extends" in content:
+            (tmp_path / "card.yaml").write_text(block.text)
+            parse_card(str(tmp_path / "card.yaml"))
         elif "epochs" in content:
             (tmp_path / "recipe.yaml").write_text(block.text)
             read_recipe(str(tmp_path / "recipe.yaml"))
