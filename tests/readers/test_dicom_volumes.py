@@ -308,3 +308,12 @@ def test_a_file_that_ends_within_its_pixels_is_told(tmp_path, dicom_files):
     path.write_bytes(path.read_bytes()[:-90])
     with pytest.raises(InputError, match=r"^series 3: damaged pixels \(EOFError\); copy its files again"):
         read_volume(only(tmp_path / "enhanced"))
+
+
+def test_echoes_without_a_number_are_counted_by_their_times(tmp_path, dicom_files):
+    late, early = dicom_files.scan(0), dicom_files.scan(1)
+    dicom_files.write_series(tmp_path, late, EchoTime="20", EchoNumbers=None)
+    dicom_files.write_series(tmp_path, early, EchoTime="6", EchoNumbers=None, first=6)
+    stacks = stacks_of(tmp_path)
+    assert [(stack.echo, stack.first.echo_time_ms) for stack in stacks] == [(1, 6.0), (2, 20.0)]
+    early.assert_equals(read_volume(source_of(stacks[0], "series 3")))
