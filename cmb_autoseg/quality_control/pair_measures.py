@@ -68,7 +68,7 @@ def _edge_match(one: FloatArray, two: FloatArray, inside: BoolArray, spacing_mm:
     Agreement is the squared cosine of the angle between both gradients (normalized gradient fields,
     Haber and Modersitzki 2006), weighted by both strengths; it asks for no like contrast.
     """
-    first, second = _gradients(one, spacing_mm), _gradients(two, spacing_mm)
+    first, second = _gradients(_scaled(one), spacing_mm), _gradients(_scaled(two), spacing_mm)
     here = _agreement(first, second, inside)
     moved = []
     for axis, mm in enumerate(spacing_mm):
@@ -81,6 +81,11 @@ def _edge_match(one: FloatArray, two: FloatArray, inside: BoolArray, spacing_mm:
             moved.append(_agreement(first[(slice(None), *a)], second[(slice(None), *b)], inside[a] & inside[b]))
     apart = float(np.mean(moved)) if moved else 0.0
     return here / apart if apart > 0 else 1.0
+
+
+def _scaled(data: FloatArray) -> FloatArray:
+    """Divided by its largest value, whose square may overflow."""
+    return data / max(float(np.abs(data).max()), float(np.finfo(np.float32).tiny))
 
 
 def _gradients(data: FloatArray, spacing_mm: list[float]) -> FloatArray:

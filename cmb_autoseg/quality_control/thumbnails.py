@@ -73,7 +73,8 @@ def _tile(
     low, high = (float(v) for v in np.percentile(values, WINDOW))
     if role in SIGNED_ROLES:
         low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
-    grey = np.clip((data - low) / max(high - low, 1e-30), 0, 1) * 255
+    least = max(1e-6 * max(abs(low), abs(high)), 1e-30)
+    grey = np.clip((data - low) / max(high - low, least), 0, 1) * 255
     width_mm = data.shape[0] * volume.spacing_mm[across]
     height_mm = data.shape[1] * volume.spacing_mm[up]
     scale = TILE / max(width_mm, height_mm)

@@ -1,5 +1,6 @@
 """Measures against phantoms counted by hand."""
 
+import json
 import time
 
 import numpy as np
@@ -18,6 +19,7 @@ from cmb_autoseg.quality_control.fingerprints import (
 )
 from cmb_autoseg.quality_control.label_measures import measure_label
 from cmb_autoseg.quality_control.measures import measure_quality
+from cmb_autoseg.quality_control.thumbnails import draw_case
 from cmb_autoseg.records import Role
 
 from .heads import make_head
@@ -263,3 +265,22 @@ def test_a_clinical_scan_is_measured_in_a_second():
     measure_quality({Role.SWI: volume}, brain)
 
     assert time.process_time() - start < 4  # 1 s on an idle core
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 4), (32, 32, 1), (24, 20, 6)])
+@pytest.mark.parametrize("kind", ["noise", "constant", "zero", "huge"])
+@pytest.mark.parametrize("masked", ["all", "none", "one voxel"])
+def test_odd_volumes_are_measured_and_drawn_all_the_same(shape, kind, masked):
+    data = np.random.default_rng(9).normal(100, 10, shape).astype(np.float32)
+    data = {"noise": data, "constant": 0 * data + 5, "zero": 0 * data, "huge": data * 1e12}[kind].astype(np.float32)
+    volumes = {Role.SWI: Volume(data, AFFINE), Role.QSM: Volume(data - 100, AFFINE)}
+    brain = np.full(shape, masked == "all", np.uint8)
+    brain[0, 0, 0] = masked != "none"
+    label = np.zeros(shape, np.uint8)
+    label[-1, -1, -1] = 1
+
+    quality = measure_quality(volumes, brain_of(brain), Volume(label, AFFINE))
+
+    json.dumps(quality.model_dump(mode="json"), allow_nan=False)
+    assert draw_case(volumes, brain_of(brain), Volume(label, AFFINE))
