@@ -1,12 +1,12 @@
 """`cmb_cohort init` on folders of every kind: what it drafts passes `cmb_cohort check`."""
 
 import io
+import json
 import time
 import zipfile
 
 import numpy as np
 import pytest
-import yaml
 
 from cmb_autoseg.cli.cohort import main
 from cmb_autoseg.dataset_conversion import read_card
@@ -97,7 +97,7 @@ def coco_pictures(root):
     boxes = [{"id": 1, "image_id": 2, "category_id": 7, "bbox": [2, 2, 3, 3]}]
     images = [{"id": k, "file_name": f"slice_{k:02d}.png", "width": 8, "height": 8} for k in range(3)]
     content = {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "microbleed"}]}
-    put(root / "boxes.json", yaml.safe_dump(content, default_flow_style=True, width=10_000).replace("'", '"'))
+    put(root / "boxes.json", json.dumps(content))
 
 
 SWI, GRE, FLAIR = Role.SWI, Role.GRE_MAG, Role.FLAIR

@@ -74,8 +74,9 @@ def _cuts() -> list[Cut]:
     """Where a person's name may stand beside the slice's number: before it, or as the nearest folder."""
 
     def before(path: str) -> str | None:
-        name = path.rpartition("/")[2].partition(SLICE)[0].strip("_-")
-        return None if name.lower() in PLAIN_WORDS else name
+        name, numbered, _ = path.rpartition("/")[2].partition(SLICE)
+        name = name.strip("_-")
+        return name if numbered and name.lower() not in PLAIN_WORDS else None
 
     return [before, *(partial(_folder_above, up=up) for up in (1, 2, 3))]
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -97,8 +97,9 @@ def _group(paths: Sequence[str], cut: Cut) -> list[Template]:
         counts[pattern] += 1
     subjects = [key[0] for keys in found.values() for key in keys if key]
     sessions = [key[1] for keys in found.values() for key in keys if len(key) > 1]
+    regexes = _regexes(subjects, sessions)
     return [
-        Template(_with_regex(pattern, subjects, sessions), frozenset(keys), next(iter(keys.values())), counts[pattern])
+        Template(_with_regexes(pattern, regexes), frozenset(keys), next(iter(keys.values())), counts[pattern])
         for pattern, keys in found.items()
     ]
 
@@ -117,13 +118,21 @@ def _with_entity(part: str, value: str, entity: str) -> str:
     return re.sub(rf"(?<![A-Za-z0-9{{]){re.escape(value)}(?![A-Za-z0-9}}])", entity, part)
 
 
-def _with_regex(pattern: str, subjects: Sequence[str], sessions: Sequence[str]) -> str:
-    """Say at its first place what an entity looks like, where `[^/_]+` would be too wide or too narrow."""
+def _regexes(subjects: Sequence[str], sessions: Sequence[str]) -> dict[str, str]:
+    """By entity what it looks like, where `[^/_]+` would be too wide or too narrow."""
+    regexes: dict[str, str] = {}
     for entity, values in (("sub", subjects), ("ses", sessions)):
         prefix = f"{entity}-" if values and all(value.startswith(f"{entity}-") for value in values) else ""
         allowed = "[^/]+" if any("_" in value for value in values) else "[^/_]+"
         if prefix or allowed == "[^/]+":
-            pattern = pattern.replace(f"{{{entity}}}", f"{{{entity}:{prefix}{allowed}}}", 1)
+            regexes[entity] = prefix + allowed
+    return regexes
+
+
+def _with_regexes(pattern: str, regexes: Mapping[str, str]) -> str:
+    """Say at its first place what an entity looks like."""
+    for entity, regex in regexes.items():
+        pattern = pattern.replace(f"{{{entity}}}", f"{{{entity}:{regex}}}", 1)
     return pattern
 
 
