@@ -68,9 +68,9 @@ def model(tmp_path_factory):
     return base / "ws" / "results" / "Dataset009_Four" / "CMBTrainer__one__3d"
 
 
-def run(model, source, out):
+def run(model, source, out, *options):
     arguments = ["-i", str(source), "-o", str(out), "-m", str(model), "-device", "cpu", "--operating-point", "0.5"]
-    return predict.main(arguments)
+    return predict.main([*arguments, *options])
 
 
 def test_every_subset_with_a_susceptibility_sequence_predicts(model, tmp_path, capsys):
@@ -117,20 +117,24 @@ def test_files_of_one_scan_are_one_case_whatever_says_the_sequence(model, tmp_pa
     assert np.array_equal(ours, nib.load(tmp_path / "expected" / "sub1_prob.nii.gz").get_fdata())
 
 
-def test_a_companion_on_another_grid_is_left_out_with_a_warning(model, tmp_path, capsys):
+def test_a_companion_on_another_grid_is_brought_to_the_scans_or_left_out(model, tmp_path, capsys):
     images = sequences(100)
     save(tmp_path / "in" / "sub1_swi.nii.gz", images["swi"])
     save(tmp_path / "in" / "sub1_t1.nii.gz", images["t1"], spacing_mm=1.1)
     save(tmp_path / "in" / "sub1_T2star.nii.gz", images["gre_mag"][:-1])
-    assert run(model, tmp_path / "in", tmp_path / "out") == 0
+    assert run(model, tmp_path / "in", tmp_path / "out", "--coregister", "header") == 0
     table = {row["case"]: row for row in read_tsv(tmp_path / "out" / "counts.tsv")}
     assert {case: row["sequences_used"] for case, row in table.items()} == {
-        "sub1_swi": "swi",
+        "sub1_swi": "swi,t1",
         "sub1_T2star": "gre_mag",
     }
+    steps = read_json(tmp_path / "out" / "sub1_swi.json")["preparation"]
+    assert {"step": "registration", "decision": "t1: placed by the headers alone", "figures": {}} in steps
+    assert "sub1_T2star.nii.gz is on another grid and a case of its own" in capsys.readouterr().err
+    assert run(model, tmp_path / "in", tmp_path / "out", "--coregister", "refuse") == 0
     shown = capsys.readouterr().err
-    assert "warning: sub1_swi: t1 left out: sub1_t1.nii.gz is on another grid; register it first to use it" in shown
-    assert "sub1_T2star.nii.gz is on another grid and a case of its own" in shown
+    assert "warning: sub1_swi: t1 left out: " in shown
+    assert "prep.coregister is refuse" in shown
 
 
 def test_a_sequence_that_appears_later_is_used_at_the_next_run(model, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import has_echoes
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, Role
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, PrepSettings, RegistrationBounds, Role
 
 __all__ = [
     "InputFailure",
@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 COHORT = "input"
+WITHOUT_CARD = PrepSettings(registration=RegistrationBounds(on_failure="leave_out"))
+"""A sequence beside the one that shows microbleeds is welcome, not needed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def susceptibility(roles: Iterable[Role]) -> tuple[Role, ...]:
 
 def named_case(name: str, images: dict[Role, ImageSource], notes: Mapping[Role, str] | None = None) -> Case:
     """A case of which nothing but its name and files is known."""
-    return Case(name=name, cohort=COHORT, subject=name, images=images, notes=dict(notes or {}))
+    return Case(name=name, cohort=COHORT, subject=name, images=images, prep=WITHOUT_CARD, notes=dict(notes or {}))
 
 
 def assumed_role(spoken: Role | None, roles: tuple[Role, ...], where: str) -> tuple[Role, dict[Role, str]]:
