@@ -20,6 +20,7 @@ from cmb_autoseg.dataset_conversion.patterns import pieces
 from cmb_autoseg.dataset_conversion.tag_rules import CardTags, entity_of, holds
 from cmb_autoseg.dataset_conversion.walk import list_files
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import as_text
 from cmb_autoseg.parallel import choose_workers, run_jobs
 from cmb_autoseg.progress import Meter
 from cmb_autoseg.readers.dicom import source_of
@@ -118,7 +119,9 @@ def _read(opened: OpenCard, root: Path, wanted: tuple[int, ...]) -> tuple[list[F
     if not frames and not damaged:
         raise opened.error("root", f"{opened.root} holds no DICOM files; say where they are with CARD=ROOT")
     where = f" (first {damaged[0]})" if damaged and not opened.card.privacy.hash_ids else ""
-    return frames, [f"{opened.card.name}: {len(damaged)} damaged DICOM files left out{where}"] if damaged else []
+    return frames, [
+        f"{opened.card.name}: {len(damaged)} DICOM files that cannot be read left out{where}"
+    ] if damaged else []
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,10 @@ def _frames(batch: _Batch) -> tuple[list[Frame], list[str]]:
     damaged: list[str] = []
     for path in batch.files:
         try:
-            frames += read_frames(path, batch.wanted)
+            found = read_frames(path, batch.wanted)
+            if found and as_text(str(path)) != str(path):
+                raise InputError(f"{as_text(str(path))}: its name holds bytes that are no UTF-8 text; rename it")
+            frames += found
         except InputError as error:
             damaged.append(str(error))
     return frames, damaged

@@ -1,5 +1,6 @@
 """Cohorts of DICOM files: cards whose rules are on tags."""
 
+import os
 import re
 from pathlib import Path
 
@@ -398,3 +399,18 @@ def test_a_missing_file_is_told_when_the_case_is_read(tmp_path, dicom_files):
     (tmp_path / "data" / "S3_0003.dcm").unlink()
     with pytest.raises(InputError, match=r"series 3 magnitude: 1 of 5 slices are missing"):
         read_source(case.images[Role.SWI])
+
+
+def test_files_that_cannot_be_read_are_counted(tmp_path, dicom_files):
+    data = tmp_path / "data"
+    person(dicom_files, data / "a", "A")
+    paths = [dicom_files.write_series(data / "b", dicom_files.scan(1), series=4)[n] for n in range(5)]
+    paths[0].write_bytes(paths[0].read_bytes()[:400])
+    paths[1].rename(data / "b" / os.fsdecode(b"\xff.dcm"))
+    for path in paths[2:]:
+        path.unlink()
+    cohort = read_card(card(tmp_path, PEOPLE + SWI))
+    assert len(cohort.cases) == 1
+    assert cohort.warnings[0].startswith("NORTH: 2 DICOM files that cannot be read left out (first ")
+    hidden = read_card(card(tmp_path, PEOPLE + SWI + "privacy: {{hash_ids: true}}\n"))
+    assert hidden.warnings == ("NORTH: 2 DICOM files that cannot be read left out",)
