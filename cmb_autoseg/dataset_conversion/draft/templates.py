@@ -18,6 +18,9 @@ SESSION_FOLDER = re.compile(
 SLICE = "@slice@"
 """Stands in paths where the number of a slice was."""
 
+PROBED = 1000
+"""So many files from either end show where a subject's name stands."""
+
 Cut = Callable[[str], str | None]
 """Finds the text that names the subject in a path."""
 
@@ -56,8 +59,9 @@ def find_templates(paths: Sequence[str], cuts: Sequence[Cut] = ()) -> list[Templ
         paths: relative, with `/`.
         cuts: where to look for the subject's name, instead of the usual places.
     """
-    best = min((_group(paths, cut) for cut in cuts or _usual_cuts()), key=_cost)
-    return sorted(_across_sites(best), key=lambda template: template.pattern)
+    probe = paths if len(paths) <= 2 * PROBED else [*paths[:PROBED], *paths[-PROBED:]]
+    cut = min(cuts or _usual_cuts(), key=lambda cut: _cost(_group(probe, cut)))
+    return sorted(_across_sites(_group(paths, cut)), key=lambda template: template.pattern)
 
 
 def _usual_cuts() -> Iterator[Cut]:
