@@ -1,4 +1,5 @@
 import math
+import time
 from itertools import product
 
 import numpy as np
@@ -167,3 +168,10 @@ def test_two_runs_give_equal_bytes():
 def test_radii_that_are_none_are_refused(radii):
     with pytest.raises(InputError, match=r"frst_radii_mm: found .*expected radii in mm above 0"):
         fast_radial_symmetry(grid(np.zeros((4, 4, 4))), radii)
+
+
+def test_a_full_size_scan_takes_less_than_five_seconds_of_one_core():
+    volume = grid(np.random.default_rng(0).normal(100, 5, (256, 256, 64)), (0.9, 0.9, 2.0))
+    start = time.process_time()
+    fast_radial_symmetry(volume)
+    assert time.process_time() - start < 5
