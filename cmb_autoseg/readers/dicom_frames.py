@@ -14,7 +14,7 @@ from typing import Any
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["Frame", "Vector", "is_dicom", "read_frames", "tag_number", "tag_texts"]
+__all__ = ["Frame", "Vector", "is_dicom", "read_frames", "tag_number"]
 
 MAGIC_OFFSET = 128
 MR_IMAGES = "1.2.840.10008.5.1.4.1.1.4"
@@ -284,11 +284,11 @@ def _frame(file: str, index: int | None, header: _Values, asked: Sequence[int]) 
         acquired=_acquired(header),
         may_show_text=is_capture or header.text("BurnedInAnnotation").upper() == "YES",
         is_capture=is_capture,
-        tags=tag_texts(header, asked),
+        tags=_tag_texts(header, asked),
     )
 
 
-def tag_texts(header: Any, asked: Iterable[int]) -> dict[int, str]:
+def _tag_texts(header: Any, asked: Iterable[int]) -> dict[int, str]:
     """The texts of tags, those of enhanced MR under their classic names; tags that are absent are left out."""
     from pydicom.datadict import keyword_for_tag
 
