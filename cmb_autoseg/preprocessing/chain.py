@@ -15,7 +15,13 @@ from cmb_autoseg.preprocessing.bias import correct_bias
 from cmb_autoseg.preprocessing.brain_mask import dilate_mm
 from cmb_autoseg.preprocessing.brain_search import FoundBrain, search_brain
 from cmb_autoseg.preprocessing.channels import derive_channels
-from cmb_autoseg.preprocessing.checks import check_label_grid, orientation_warnings, read_sequences, repair
+from cmb_autoseg.preprocessing.checks import (
+    burned_in_warnings,
+    check_label_grid,
+    orientation_warnings,
+    read_sequences,
+    repair,
+)
 from cmb_autoseg.preprocessing.distortion import correct_distortion
 from cmb_autoseg.preprocessing.normalization import zscore_in_brain
 from cmb_autoseg.preprocessing.resampling import resample_lesions_to
@@ -139,6 +145,7 @@ def _upright(case: Case, stored: dict[Role, Volume], diary: _Diary) -> dict[Role
     """Finite values, canonical axes."""
     for role, volume in stored.items():
         diary.warnings += orientation_warnings(role, volume)
+        diary.warnings += burned_in_warnings(case, role, volume)
     repaired = {role: repair(case, role, volume) for role, volume in stored.items()}
     diary.warnings += [text for _, texts in repaired.values() for text in texts]
     bad = {

@@ -10,7 +10,7 @@ from cmb_autoseg.geometry import Volume, check_same_grid
 from cmb_autoseg.readers import read_volume
 from cmb_autoseg.records import Case, Role
 
-__all__ = ["check_label_grid", "orientation_warnings", "read_sequences", "repair"]
+__all__ = ["burned_in_warnings", "check_label_grid", "orientation_warnings", "read_sequences", "repair"]
 
 
 QFORM_TOLERANCE_MM = 1.0
@@ -121,3 +121,25 @@ def check_label_grid(case: Case, image: Volume, label: Volume) -> None:
         check_same_grid(label, image, "resample the label to its image first")
     except GeometryError as error:
         raise GeometryError(f"{case.name}: {error}") from None
+
+
+def burned_in_warnings(case: Case, role: Role, volume: Volume) -> list[str]:
+    """Of pictures: whether some show text, which may name the person.
+
+    Args:
+        case: tells what is made of pictures.
+        role: of the sequence.
+        volume: as stored: columns, rows, slices.
+    """
+    if case.images[role].kind != "pictures":
+        return []
+    from cmb_autoseg.quality_control.burned_in_text import burned_in_text
+
+    brightest = float(np.nanmax(volume.data, initial=1.0))
+    grey = (np.nan_to_num(volume.data) * min(1.0, 255.0 / brightest)).clip(0, 255).astype(np.uint8)
+    shown = [k for k in range(grey.shape[2]) if burned_in_text(grey[:, :, k].T)]
+    if not shown:
+        return []
+    return [
+        f"{role}: {len(shown)} of {grey.shape[2]} pictures seem to hold burned-in text (first slice {shown[0]}); look"
+    ]

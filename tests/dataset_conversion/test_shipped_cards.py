@@ -349,3 +349,23 @@ def test_cards_say_where_they_come_from_and_whether_they_were_tried():
         assert all(len(line) < 121 for line in text.splitlines() if "path:" not in line), name
         assert not any(mark in text for mark in ("&", "<<"))
         assert parse_card(name).card.status == "unverified"
+
+
+def test_text_in_pictures_is_flagged(tmp_path, capsys):
+    from PIL import Image, ImageDraw
+
+    for k in range(3):
+        shown = Image.fromarray(np.random.default_rng(k).uniform(60, 90, (120, 160)).astype(np.uint8))
+        draw = ImageDraw.Draw(shown)
+        draw.rectangle((0, 0, 160, 30), fill=0)
+        if k:
+            draw.text((4, 8), "DOE JANE 1950", fill=255)
+        (tmp_path / "c/images").mkdir(parents=True, exist_ok=True)
+        shown.save(tmp_path / f"c/images/p1_{k}.png")
+    (tmp_path / "card.yaml").write_text(
+        "schema: 1\nname: C\nextends: slices_boxes\nroot: c\nprep: {brain: none}\n"
+        "images: {SWI: {slices: null, spacing_mm: [1, 1, 2]}}\n"
+    )
+    assert convert.main([str(tmp_path / "card.yaml"), "-d", "501", "--workspace", str(tmp_path / "w")]) == 0
+    log = (tmp_path / "w/raw/Dataset501_C/conversion_log.txt").read_text()
+    assert "2 of 3 pictures seem to hold burned-in text (first slice 1)" in log
