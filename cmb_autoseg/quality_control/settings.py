@@ -55,7 +55,7 @@ class QualitySettings(Record):
     """Slices that equal their neighbor."""
     sequence_overlap: Limits = (0.9, 0.5)
     """Share of the brain that another sequence covers with any signal."""
-    sequence_match: Limits = (1.0, 0.0)
+    sequence_match: Limits = (1.12, 0.0)
     """How much better edges of two sequences agree as they are than displaced, 1 being no better."""
     label_outside_brain: Limits = (0.05, 0.5)
     """Share of the label's voxels."""
@@ -75,8 +75,9 @@ class QualitySettings(Record):
     likeness_margin: Annotated[float, Field(ge=0)] = 0.01
     """A scan looks like another sequence, or turned, when that raises its correlation with the cohort by this, and
     far more than it does for the others."""
-    duplicate_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.985
-    """Two people's scans whose fine detail agrees better than this are copies of one scan."""
+    duplicate_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.93
+    """Two people's scans whose fine detail agrees better than this are copies of one scan; different simulated people
+    reach 0.81."""
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Self:

@@ -140,7 +140,8 @@ def _veins(settings, inside, rng):
 
 def _lesions(tissue, settings, rng, count):
     """Balls of 4 to 7 mm, apart from each other."""
-    room = np.argwhere(tissue["brain"] & (tissue["depth_mm"] > 12) & ~tissue["fluid"] & ~tissue["vein"])
+    deep = ndimage.binary_erosion(tissue["brain"] & (tissue["depth_mm"] > 12), np.ones((3, 3, 3)))
+    room = np.argwhere(deep & ~tissue["fluid"] & ~tissue["vein"])
     marked = np.zeros(tissue["brain"].shape, bool)
     spacing = np.array(settings.spacing_mm)
     reach = np.ceil(4 / spacing).astype(int)
