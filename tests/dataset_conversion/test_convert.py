@@ -323,7 +323,7 @@ def test_hashed_identifiers_leave_no_trace(tiny_cohort, write_card, tmp_path):
     for path in (tmp_path / "w").rglob("*"):
         assert "sub-10" not in path.name
         if path.is_file() and path.suffix != ".gz":
-            assert "sub-10" not in path.read_text()
+            assert b"sub-10" not in path.read_bytes()
 
 
 def test_processes_give_the_same_dataset(tiny_cohort, write_card, tmp_path):
