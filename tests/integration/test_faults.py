@@ -590,7 +590,7 @@ SCANS = [
         points("x\ty\tz\tradius_mm\n8\t9\t5\t-1\n"),
     ),
     Fault("points_in_utf16", CONVERT, ("s0.tsv", "UTF-8", "save"), points("x\ty\tz\n8\t9\t5\n".encode("utf-16"))),
-    Fault("points_in_a_spreadsheet", CONVERT, ("s0.tsv", "not readable as text", "save the points"), spreadsheet),
+    Fault("points_in_a_spreadsheet", CONVERT, ("s0.tsv", "not text but a workbook", "name it .xlsx"), spreadsheet),
     Fault(
         "points_of_the_wrong_unit",
         CONVERT,

@@ -22,7 +22,9 @@ SECONDS = 10
 MEMORY_KIB = 1024 * 1024
 SHAPE = (24, 24, 12)
 LINE = re.compile(r"cmb_\w+( check)?: .+")
-LOG_LINE = re.compile(r"(warning|left out|failed): .+|[A-Z][\w -]*: \d+/\d+, .+|\d+ phase images left out.+")
+LOG_LINE = re.compile(
+    r"(warning|left out|failed|quality control|  (?:fail|review)): .+|[A-Z][\w -]*: \d+/\d+, .+|\d+ phase images left out.+"
+)
 
 CARD = r"""schema: 1
 name: Small

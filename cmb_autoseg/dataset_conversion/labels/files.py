@@ -11,6 +11,8 @@ from cmb_autoseg.readers import file_on_disk, read_bytes
 __all__ = ["json_content", "label_text", "remembered", "suffix_of"]
 
 Content = TypeVar("Content")
+ZIP = b"PK\x03\x04"
+"""Workbooks are zip archives."""
 REMEMBERED = 4
 """Tables of all cases are parsed once; of so many the content is kept."""
 
@@ -28,9 +30,12 @@ def label_text(path: str) -> str:
     Raises:
         InputError: it cannot be read, or is no UTF-8.
     """
+    content = read_bytes(path)
     try:
-        return read_bytes(path).decode("utf-8-sig").strip()
+        return content.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
+        if content.startswith(ZIP):
+            raise InputError(f"{path}: not text but a workbook or archive; name it .xlsx, or save it as .tsv") from None
         raise InputError(f"{path}: not readable as text in UTF-8; save it anew in UTF-8") from None
 
 
