@@ -1,6 +1,5 @@
 """The raw folder of one dataset as later stages read it: which cases, which files."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -51,7 +50,7 @@ class RawDataset:
     """Of the channels 0000, 0001, ..."""
     cases: tuple[RawCase, ...]
     digest: str
-    """Of cases.tsv, which holds the digests of all sources, and of how they were prepared."""
+    """Of cases.tsv, which holds the digests of all sources, and of how each case was read and prepared."""
     prep: PrepSettings = field(default_factory=PrepSettings)
     """How the scans were prepared; of several cohorts' ways the one of most cases."""
 
@@ -83,31 +82,26 @@ def read_raw_dataset(folders: DatasetFolders) -> RawDataset:
             "run cmb_convert again"
         )
     cases = tuple(_case(row, folders.raw) for row in rows)
-    prep = _preparations(folders)
-    described = {name: _without_places(settings) for name, settings in prep.items()}
-    digest = text_digest(f"{file_digest(table)} {json.dumps(described, sort_keys=True)}")
+    prep, prepared = _preparations(folders)
+    digest = text_digest(f"{file_digest(table)} {prepared}")
     commonest = Counter(case.cohort for case in cases if case.cohort in prep).most_common(1)
     settings = prep[commonest[0][0]] if commonest else PrepSettings()
-    dataset = RawDataset(folders, _roles(folders), cases, digest, settings)
+    dataset = RawDataset(folders, _roles(folders), cases, digest, settings.model_copy(update={"hd_bet": None}))
     _refuse_gaps(dataset)
     return dataset
 
 
-def _preparations(folders: DatasetFolders) -> dict[str, PrepSettings]:
-    """How each cohort was prepared; empty where nothing tells."""
+def _preparations(folders: DatasetFolders) -> tuple[dict[str, PrepSettings], str]:
+    """How each cohort was prepared, and a digest of all that decided it case by case; empty where nothing tells."""
     path = folders.raw / "dataset_record.json"
     if not path.is_file():
-        return {}
+        return {}, ""
     content = read_json(path)
     prep = content.get("prep") if isinstance(content, dict) else None
     if not isinstance(prep, dict):
         raise InputError(f"{path}: says nothing of the preparation; run cmb_convert CARD -d {folders.number} again")
-    return {name: PrepSettings.parse(settings, f"{path}: prep.{name}") for name, settings in prep.items()}
-
-
-def _without_places(settings: PrepSettings) -> dict[str, object]:
-    """What decides the volumes, which the folder of some weights does not."""
-    return settings.model_dump(mode="json", exclude={"hd_bet": {"folder"}})
+    parsed = {name: PrepSettings.parse(settings, f"{path}: prep.{name}") for name, settings in prep.items()}
+    return parsed, str(content.get("prepared", ""))
 
 
 def _roles(folders: DatasetFolders) -> tuple[Role, ...]:

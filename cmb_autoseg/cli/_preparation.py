@@ -85,7 +85,7 @@ def preparation(args: argparse.Namespace, workspace: "Workspace") -> "Preparatio
     }
     changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     store = workspace.root / "weights" / "hd_bet" if args.allow_download else None
-    return Preparation(changes, args.brain_weights, store)
+    return Preparation(changes, args.brain_weights, store, args.device)
 
 
 def _tuple(values: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -4,7 +4,16 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cmb_autoseg.cli._command import ExitCode, Parser, add_dataset, add_option, add_workspace, positive_int, run_command
+from cmb_autoseg.cli._command import (
+    ExitCode,
+    Parser,
+    add_dataset,
+    add_device,
+    add_option,
+    add_workspace,
+    positive_int,
+    run_command,
+)
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._preparation import add_preparation, preparation
 
@@ -43,6 +52,7 @@ def build_parser() -> Parser:
         metavar="N",
         help="scans prepared at a time (default: as many as processors, memory and the number of scans allow)",
     )
+    add_device(run)
     add_preparation(parser)
     return parser
 

@@ -1,9 +1,9 @@
 """One case of a conversion: prepared, written in nnU-Net's raw layout, and left alone once it is finished."""
 
 import json
-import re
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cmb_autoseg import __version__
+from cmb_autoseg.dataset_conversion.disguise import Disguise
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
 from cmb_autoseg.errors import CASE_FAULTS, InputError, OutputError, fault_reason
 from cmb_autoseg.files import file_digest, text_digest, write_bytes
@@ -27,15 +28,20 @@ __all__ = [
     "CaseRecord",
     "ConvertedCase",
     "attempt",
+    "bring_back",
     "died",
     "read_case_label",
     "remove_files",
+    "set_aside",
     "source_paths",
     "stored_grid",
     "strip_file",
 ]
 
 DIGESTS_KEPT = 1024
+SET_ASIDE = "excluded"
+"""Folder of volumes of cases that quality control excludes."""
+MEMBER = "!/"
 IMAGE_FOLDERS = ("imagesTr", "imagesTs", "imagesUn")
 LABEL_FOLDERS = ("labelsTr", "labelsTs")
 
@@ -83,6 +89,8 @@ class CaseJob:
     case: Case
     raw: Path
     roles: tuple[Role, ...]
+    disguise: Disguise = field(default_factory=lambda: Disguise({}))
+    """Of whatever is written or said of the case."""
 
 
 def stored_grid(case: Case, role: Role) -> Volume:
@@ -105,12 +113,22 @@ def attempt(job: CaseJob) -> ConvertedCase | str:
     except OutputError:
         raise
     except CASE_FAULTS as error:
-        return fault_reason(error)
+        return _disguise(job)(fault_reason(error))
 
 
 def died(job: CaseJob) -> str:
     """The reason of a case whose process was killed."""
     return f"{job.case.name}: its process was killed, most likely for want of memory; give fewer --jobs or more memory"
+
+
+def _disguise(job: CaseJob) -> Disguise:
+    """With pseudonyms a DICOM file is told by its number, since its folder may name its person."""
+    if not job.disguise.aliases:
+        return job.disguise
+    paths = {str(path): job.disguise.path(job.disguise(str(path))) for path in source_paths(job.case)}
+    series = [source for source in job.case.images.values() if source.kind == "dicom"]
+    paths |= {file: f"{source.path} file {n}" for source in series for n, file in enumerate(source.files, 1)}
+    return replace(job.disguise, paths=dict(sorted(paths.items(), reverse=True)))
 
 
 def _convert_case(job: CaseJob) -> ConvertedCase:
@@ -130,6 +148,7 @@ def _convert_case(job: CaseJob) -> ConvertedCase:
         case, None if label is None else label.volume, None if label is None else label.grid, quality=True
     )
     _check_lesions(case, label, prepared)
+    disguise = _disguise(job)
     record = CaseRecord(
         case=case.name,
         part=part,
@@ -138,8 +157,8 @@ def _convert_case(job: CaseJob) -> ConvertedCase:
         sources=sources,
         sequences=tuple(role for role in job.roles if role in prepared.volumes),
         n_lesions=None if label is None else label.n_lesions,
-        notes=(*case.notes.values(), *(label.notes if label else ()), *prepared.warnings),
-        steps=prepared.steps,
+        notes=tuple(map(disguise, (*case.notes.values(), *(label.notes if label else ()), *prepared.warnings))),
+        steps=tuple(step.model_copy(update={"decision": disguise(step.decision)}) for step in prepared.steps),
         quality=prepared.quality,
     )
     (raw / "dataset.json").unlink(missing_ok=True)
@@ -236,18 +255,21 @@ def _settings_digest(job: CaseJob) -> str:
         "channels": list(job.roles),
         "images": {role: _settings(source) for role, source in case.images.items()},
         "label": _settings(case.label) if case.label else None,
-        "brain_mask": _settings(case.brain_mask.source) if case.brain_mask else None,
-        "prep": case.prep.model_dump(exclude={"hd_bet": {"folder"}}),
+        "brain_mask": [_settings(case.brain_mask.source), case.brain_mask.grid] if case.brain_mask else None,
+        "prep": case.prep.model_dump(exclude={"hd_bet": {"folder", "device"}}),
     }
     return text_digest(json.dumps(content, sort_keys=True))
 
 
 def _settings(source: ImageSource | LabelSource) -> dict[str, Any]:
-    """What a source says but for where its files are; which of several slices are there counts."""
+    """What a source says but for where its files are; of an archive, whose digest covers all, which member counts."""
     settings = source.model_dump(exclude={"path", "files", "pictures"})
+    paths = [source.path, *source.files]
     if isinstance(source, LabelSource):
         settings["raters"] = list(source.raters)
-    return {**settings, "there": [bool(file) for file in source.files]}
+        paths += source.raters.values()
+    members = [path.partition(MEMBER)[2] for path in paths]
+    return {**settings, "there": [bool(file) for file in source.files], "members": members}
 
 
 def _check_lesions(case: Case, label: LabelResult | None, prepared: PreparedCase) -> None:
@@ -292,12 +314,26 @@ def _files(raw: Path, record: CaseRecord, n_channels: int) -> list[Path]:
     return [*images, _label_file(raw, record)] if record.labelled else images
 
 
+def set_aside(raw: Path, record: CaseRecord, n_channels: int) -> None:
+    """Take the volumes of a case out of the dataset, to be found again by `bring_back`; record and picture stay."""
+    for path in _files(raw, record, n_channels):
+        place = raw / SET_ASIDE / path.relative_to(raw)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+
+
+def bring_back(raw: Path) -> None:
+    """Put the volumes of cases that were set aside where an earlier run had written them."""
+    for path in sorted((raw / SET_ASIDE).rglob("*.nii.gz")):
+        path.replace(raw / path.relative_to(raw / SET_ASIDE))
+    shutil.rmtree(raw / SET_ASIDE, ignore_errors=True)
+
+
 def remove_files(raw: Path, case: str) -> None:
-    name = re.compile(re.escape(case) + r"_\d{4}\.nii\.gz")
+    """Remove what was written of a case, however many channels the dataset had then."""
     for folder in IMAGE_FOLDERS:
-        for path in (raw / folder).glob("*.nii.gz"):
-            if name.fullmatch(path.name):
-                path.unlink()
+        for channel in range(len(Role)):
+            (raw / folder / f"{case}_{channel:04d}.nii.gz").unlink(missing_ok=True)
     for folder in LABEL_FOLDERS:
         (raw / folder / f"{case}.nii.gz").unlink(missing_ok=True)
     strip_file(raw, case).unlink(missing_ok=True)

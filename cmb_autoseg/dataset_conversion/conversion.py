@@ -5,6 +5,7 @@ without one is an unfinished conversion. Finished cases whose sources and settin
 are left as they are.
 """
 
+import os
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +16,13 @@ from cmb_autoseg.dataset_conversion.case_conversion import (
     CaseRecord,
     ConvertedCase,
     attempt,
+    bring_back,
     died,
     remove_files,
+    set_aside,
 )
 from cmb_autoseg.dataset_conversion.dataset_tables import ConversionRecord, case_rows, write_seconds, write_tables
+from cmb_autoseg.dataset_conversion.disguise import Disguise
 from cmb_autoseg.dataset_conversion.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.effort import estimate_effort
 from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
@@ -31,9 +35,10 @@ from cmb_autoseg.dataset_conversion.quality import (
 )
 from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, InputError, LeakageError
-from cmb_autoseg.files import read_tsv, write_text
+from cmb_autoseg.files import atomic_path, read_tsv
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.parallel import choose_workers, run_jobs
+from cmb_autoseg.preprocessing.channels import derivable
 from cmb_autoseg.preprocessing.settings import differing
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawDataset, read_raw_dataset
@@ -45,6 +50,8 @@ __all__ = ["Conversion", "convert", "merge_cases", "workspace_salt"]
 
 CHANNEL_ORDER = (*SUSCEPTIBILITY_ROLES, Role.T1, Role.T2, Role.FLAIR, *DERIVED_ROLES)
 """Order of the channels; gre_phase serves preparation and is none."""
+SALT_CHARACTERS = 16
+"""A shorter secret could be found by trying."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,9 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int | None
 def _without_shared_scans(cases: Sequence[Case], cohorts: Mapping[str, Cohort]) -> tuple[list[Case], list[Exclusion]]:
     """The cases whose scans are theirs alone, and those that share one with another subject."""
     shared = shared_scans(cases)
+    # A reason names scans of two cohorts.
+    aliases = {known: alias for cohort in cohorts.values() for known, alias in cohort.aliases.items()}
+    disguise = Disguise(aliases, tuple(cohort.root for cohort in cohorts.values()))
     kept: list[Case] = []
     exclusions: list[Exclusion] = []
     for case in cases:
@@ -98,7 +108,7 @@ def _without_shared_scans(cases: Sequence[Case], cohorts: Mapping[str, Cohort]) 
         if reason is None:
             kept.append(case)
             continue
-        text = cohorts[case.cohort].disguise_path(reason)
+        text = disguise(reason)
         exclusions.append(Exclusion(case=case.name, cohort=case.cohort, subject=case.subject, reason=text))
     return kept, exclusions
 
@@ -110,13 +120,16 @@ def _convert(
     of_name: Mapping[str, Cohort],
     jobs: int | None,
 ) -> Conversion:
-    roles = _roles((*case.images, *case.prep.derived) for case in cases)
-    done, failed = _convert_cases(cases, folders, roles, jobs)
+    bring_back(folders.raw)
+    roles = _roles((*case.images, *derivable(case.prep.derived, case.images)) for case in cases)
+    done, failed = _convert_cases(cases, folders, roles, jobs, of_name)
     needed = _roles(case.record.sequences for case in done.values())
     while done and needed != roles:
         # Every case with some sequence failed: that channel goes, and the others are numbered anew.
         roles = needed
-        done, failed = _convert_cases([case for case in cases if case.name in done], folders, roles, jobs, failed)
+        done, failed = _convert_cases(
+            [case for case in cases if case.name in done], folders, roles, jobs, of_name, failed
+        )
         needed = _roles(case.record.sequences for case in done.values())
     records = {name: case.record for name, case in done.items()}
     prepared = [case for case in cases if case.name in records]
@@ -128,8 +141,10 @@ def _convert(
     if not kept:
         raise InputError(_no_case_left(list(of_name.values()), exclusions))
     write_quality(folders, prepared, records, verdicts, left_out, of_name)
-    records = {case.name: records[case.name] for case in kept}
     _remove_departed(folders, records)
+    for name in left_out:
+        set_aside(folders.raw, records[name], len(roles))
+    records = {case.name: records[case.name] for case in kept}
     _drop_stale_folds(folders, kept, records)
     write_flow(folders, case_rows(kept, records, of_name), exclusions)
     write_tables(folders, kept, records, of_name, exclusions, roles)
@@ -146,7 +161,7 @@ def _failures(cases: Sequence[Case], failed: Mapping[str, str], of_name: Mapping
             case=case.name,
             cohort=case.cohort,
             subject=case.subject,
-            reason=of_name[case.cohort].disguise_path(failed[case.name]),
+            reason=of_name[case.cohort].disguise(failed[case.name]),
         )
         for case in cases
         if case.name in failed
@@ -187,12 +202,25 @@ def merge_cases(cohorts: Sequence[Cohort]) -> list[Case]:
 
 
 def workspace_salt(workspace: Workspace) -> str:
-    """The secret that pseudonyms of this workspace are made with; made at first use."""
+    """The secret that pseudonyms of this workspace are made with; made at first use.
+
+    Raises:
+        InputError: it is too short to be one.
+    """
     path = workspace.root / "salt"
     if not path.is_file():
-        write_text(path, secrets.token_hex(16) + "\n")
-        path.chmod(0o600)
-    return path.read_text(encoding="utf-8").strip()
+        with atomic_path(path) as temporary:
+            # Nobody else may read it at any time, not even while it is written.
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(secrets.token_hex(16) + "\n")
+    salt = path.read_text(encoding="utf-8").strip()
+    if len(salt) < SALT_CHARACTERS:
+        raise InputError(
+            f"{path}: holds {len(salt)} characters, {SALT_CHARACTERS} or more are needed, or pseudonyms could be "
+            "guessed; delete it, and convert anew what has pseudonyms"
+        )
+    return salt
 
 
 def _refuse_leaks(cases: Sequence[Case]) -> None:
@@ -243,12 +271,13 @@ def _convert_cases(
     folders: DatasetFolders,
     roles: tuple[Role, ...],
     jobs: int | None,
+    of_name: Mapping[str, Cohort],
     failed: Mapping[str, str] | None = None,
 ) -> tuple[Done, dict[str, str]]:
     """Convert each case; returns what came of it and reasons of failure."""
     done: Done = {}
     reasons = dict(failed or {})
-    work = [CaseJob(case, folders.raw, roles) for case in cases]
+    work = [CaseJob(case, folders.raw, roles, of_name[case.cohort].disguise_of(case)) for case in cases]
     if jobs is None:
         effort = estimate_effort(cases)
         jobs = choose_workers(len(work), effort.bytes_each, effort.jobs_each)

@@ -1,5 +1,6 @@
 """The tables and records of one raw dataset."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class ConversionRecord(Record):
     """Of the channels 0000, 0001, ..."""
     prep: dict[str, PrepSettings]
     """How the scans of each cohort were prepared."""
+    prepared: str = ""
+    """Digest of all that decided how each case was read and prepared, whatever its files hold."""
     parents: dict[str, str]
     """Digest of each cohort's card."""
 
@@ -56,15 +59,14 @@ def write_tables(
     )
     write_tsv(raw / "exclusions.tsv", EXCLUSION_COLUMNS, left_out)
     notes = [
-        f"{case.name}: {cohorts[case.cohort].disguise_path(note)}"
-        for case in cases
-        for note in records[case.name].notes
+        f"{case.name}: {cohorts[case.cohort].disguise(note)}" for case in cases for note in records[case.name].notes
     ]
     write_text(raw / "conversion_log.txt", "".join(f"{note}\n" for note in notes))
     ConversionRecord(
         dataset=folders.name,
         roles=roles,
         prep={name: cohort.prep for name, cohort in sorted(cohorts.items())},
+        prepared=text_digest(json.dumps({case.name: records[case.name].settings for case in cases}, sort_keys=True)),
         parents={name: cohort.card_digest for name, cohort in sorted(cohorts.items())},
     ).write(raw / "dataset_record.json")
     n_training = sum(record.part == "Tr" for record in records.values())
@@ -113,4 +115,5 @@ def _sources(case: Case, record: CaseRecord, cohort: Cohort) -> list[tuple[str, 
     ]
     slices = {path for source in series for path in source_files(source)}
     sources += [(path.relative_to(cohort.root).as_posix(), digests[path]) for path in digests if path not in slices]
-    return [(cohort.disguise(name), digest) for name, digest in sources]
+    disguise = cohort.disguise_of(case)
+    return [(disguise.path(name), digest) for name, digest in sources]

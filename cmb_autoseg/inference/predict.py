@@ -112,7 +112,7 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
             f"{case.name}: has {', '.join(case.images) or 'no sequence'}, but the model needs at least one of "
             f"{', '.join(role for role in ensemble.channels if role in SUSCEPTIBILITY_ROLES)}"
         )
-    prepared = prepare_case(case)
+    prepared = prepare_case(case, keep=ensemble.channels)
     usable = [role for role in ensemble.channels if role in prepared.volumes]
     missing = [role for role in ensemble.channels if role not in usable]
     clock.stop("prepare")
@@ -146,22 +146,30 @@ def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[s
     inputs = [
         {
             "role": role.value,
-            "file": Path(source.path).name,
+            "file": _name(source.path),
             "digest": _digest(source),
             **source.model_dump(mode="json", exclude={"path", "files"}),
         }
         for role, source in case.images.items()
     ]
+    mask = case.brain_mask
     return {
         "case": case.name,
         "inputs": inputs,
+        "brain_mask": None if mask is None else {"digest": _digest(mask.source), "on": mask.grid},
         "notes": [note for role, note in case.notes.items() if role in ensemble.channels or role in case.images],
-        "prep": case.prep.model_dump(mode="json", exclude={"hd_bet": {"folder"}}),
+        "prep": case.prep.model_dump(mode="json", exclude={"hd_bet": {"folder", "device"}}),
         "model": {"dataset": ensemble.plan.dataset, "folds": list(ensemble.folds), "digest": ensemble.digest},
         "operating_point": point.model_dump(mode="json"),
         "software": f"cmb_autoseg {__version__}",
         "intended_use": "Research use. Not a medical device.",
     }
+
+
+def _name(path: str) -> str:
+    """A file's name; of an archive with the member's place in it."""
+    archive, separator, member = path.partition("!/")
+    return f"{Path(archive).name}{separator}{member}"
 
 
 def _digest(source: ImageSource) -> str:

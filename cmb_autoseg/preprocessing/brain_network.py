@@ -6,6 +6,7 @@ this process, without HD-BET's package, and without writing into the folder. Not
 unless `download_brain_network` is called.
 """
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,12 @@ def weights_digest(folder: Path, sha256: str | None = None) -> str:
     _check_files(folder)
     digest = file_digest(folder / CHECKPOINT)
     _check_digest(folder / CHECKPOINT, digest, sha256)
+    plans = read_json(folder / "plans.json")
+    if not isinstance(plans, dict) or "configurations" not in plans or not zipfile.is_zipfile(folder / CHECKPOINT):
+        raise InputError(
+            f"{folder}: holds no weights of HD-BET 2 (plans.json without configurations, or a checkpoint that is not "
+            f"PyTorch's); name the unpacked folder of {HD_BET_URL}"
+        )
     return digest
 
 

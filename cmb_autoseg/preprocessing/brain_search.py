@@ -117,11 +117,9 @@ def _by_network(case: Case, volumes: dict[Role, Volume]) -> tuple[FoundBrain | N
 
 @lru_cache(maxsize=1)
 def _network(settings: BrainNetworkSettings) -> "BrainNetwork":
-    import torch
-
     from cmb_autoseg.preprocessing.brain_network import load_brain_network
 
-    return load_brain_network(Path(settings.folder), settings.sha256, "cuda" if torch.cuda.is_available() else "cpu")
+    return load_brain_network(Path(settings.folder), settings.sha256, settings.device)
 
 
 def _classical(volumes: dict[Role, Volume], reference: Role, why: str, warn: bool) -> FoundBrain:

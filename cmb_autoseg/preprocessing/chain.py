@@ -1,7 +1,7 @@
 """`prepare_case`: what happens to a scan before anything is learnt from it or predicted on it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -83,7 +83,11 @@ class _Diary:
 
 
 def prepare_case(
-    case: Case, label: Volume | None = None, label_role: Role | None = None, quality: bool = False
+    case: Case,
+    label: Volume | None = None,
+    label_role: Role | None = None,
+    quality: bool = False,
+    keep: Collection[Role] | None = None,
 ) -> PreparedCase:
     """Read, check, repair, reorient, strip, align and complete one case; conversion and prediction share it.
 
@@ -92,6 +96,7 @@ def prepare_case(
         label: microbleeds as non-zero voxels, on the own grid of `label_role`.
         label_role: the sequence on which they were marked; None for the reference sequence.
         quality: measure the case for quality control, too, and draw it.
+        keep: of the sequences only these are brought to the reference's grid; None for all. Others may show the brain.
 
     Raises:
         InputError: an unreadable file, a volume without contrast, or NaN where the card refuses it.
@@ -100,6 +105,8 @@ def prepare_case(
     diary = _Diary()
     with diary.step("read"):
         stored = read_sequences(case)
+        if case.prep.reference not in (None, case.reference_role):
+            diary.warnings.append(f"reference: the case has no {case.prep.reference}; {case.reference_role} is used")
         if label is not None:
             check_label_grid(case, stored[label_role or case.reference_role], label)
     with diary.step("repair"):
@@ -112,13 +119,13 @@ def prepare_case(
     with diary.step("brain"):
         brain = _brain(case, alignment, diary)
     with diary.step("registration"):
-        aligned = _aligned(case, alignment, label_role, diary)
+        aligned = _aligned(case, alignment, label_role, case.images if keep is None else keep, diary)
         marked = None if label is None else _marked(label, label_role, alignment, diary)
     kept = _keep_lesions(brain, marked, diary) if marked is not None else brain
     with diary.step("channels"):
         wanted = [role for role in case.prep.derived if role not in aligned]
         made, steps = derive_channels(wanted, alignment, brain, case.prep.frst_radii_mm)
-        diary.steps += steps
+        diary.steps += [*alignment.steps, *steps]
     with diary.step("bias"):
         corrected = _unbiased(case, aligned, brain, diary)
     finished = {role: _finished(case, volume, kept.data > 0) for role, volume in {**corrected, **made}.items()}
@@ -179,10 +186,14 @@ def _carried_brain(case: Case, alignment: Alignment, diary: _Diary) -> tuple[Fou
             del volumes[found.role]
 
 
-def _aligned(case: Case, alignment: Alignment, label_role: Role | None, diary: _Diary) -> dict[Role, Volume]:
-    """Every sequence on the reference's grid; without those that may be left out and cannot be brought there."""
+def _aligned(
+    case: Case, alignment: Alignment, label_role: Role | None, keep: Collection[Role], diary: _Diary
+) -> dict[Role, Volume]:
+    """The sequences on the reference's grid; without those that may be left out and cannot be brought there."""
     aligned: dict[Role, Volume] = {}
     for role in case.images:
+        if role not in keep and role is not case.reference_role:
+            continue
         if role is Role.GRE_PHASE and not alignment.is_at_rest(role):
             continue  # interpolated phase is none; the channel made of it comes from its own grid
         try:
@@ -191,7 +202,6 @@ def _aligned(case: Case, alignment: Alignment, label_role: Role | None, diary: _
             if case.prep.registration.on_failure == "refuse" or role is label_role:
                 raise
             diary.warnings.append(f"{role} left out: {error}")
-    diary.steps += alignment.steps
     return aligned
 
 

@@ -1,6 +1,6 @@
 """Channels that are made of other sequences: radial symmetry, local phase, the sign of susceptibility."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from cmb_autoseg.preprocessing.derived import (
 from cmb_autoseg.preprocessing.resampling import resample_brain, resample_image
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role, StepRecord
 
-__all__ = ["derive_channels"]
+__all__ = ["derivable", "derive_channels"]
 
 SOURCES = {
     Role.FRST: SUSCEPTIBILITY_ROLES,
@@ -25,6 +25,11 @@ SOURCES = {
     Role.QSM_SIGN: (Role.QSM,),
 }
 """What each channel is made of: the first of these that a case has."""
+
+
+def derivable(wanted: Iterable[Role], there: Collection[Role]) -> tuple[Role, ...]:
+    """Those of the wanted channels of which a case with these sequences has a source."""
+    return tuple(role for role in wanted if any(source in there for source in SOURCES[role]))
 
 
 def derive_channels(

@@ -158,10 +158,15 @@ def check_registration(
     broken = [(text, value, bound, key, "most") for text, value, bound, key in upper if not value <= bound]
     broken += [(text, value, bound, key, "least") for text, value, bound, key in lower if not value >= bound]
     for text, value, bound, key, side in broken:
+        figures = (
+            f"moved {found.translation_mm:.1f} mm and {found.rotation_deg:.1f} degrees, overlap {found.overlap:.2f}, "
+            f"information {found.information_before:.2f} before, {found.information_after:.2f} after"
+        )
         raise GeometryError(
             f"{case}: {role} does not register to {reference}: {text.format(value)}, at {side} {bound:g} "
-            f"(prep.registration.{key}); check that both scans are of one person and whole, set prep.coregister: "
-            "header to trust their headers, or prep.registration.on_failure: leave_out to go on without it"
+            f"(prep.registration.{key}; {figures}); check that both scans are of one person and whole; widen the bound "
+            "if the figures look right, set prep.coregister: header to trust the headers, or "
+            "prep.registration.on_failure: leave_out to go without it"
         )
 
 

@@ -3,15 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.preprocessing.distortion import load_hook
 from cmb_autoseg.records import DERIVED_ROLES, BrainNetworkSettings, Case, PrepSettings, Role
 
-__all__ = ["GREY_VALUE_SETTINGS", "Preparation", "as_trained", "differing", "needed_roles", "prepared_by"]
+__all__ = [
+    "GREY_VALUE_SETTINGS",
+    "Preparation",
+    "as_trained",
+    "differing",
+    "needed_roles",
+    "prepared_by",
+]
 
-GREY_VALUE_SETTINGS = ("bias", "normalize", "frst_radii_mm")
+GREY_VALUE_SETTINGS = ("bias", "normalize", "frst_radii_mm", "reference")
 """What decides how bright a prepared voxel is: a scan to be predicted is treated as those that were learnt from."""
+NETWORK_ROLES = (Role.T1, Role.FLAIR)
+"""Sequences that show HD-BET the brain, channels or not."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +33,19 @@ class Preparation:
     """Folder with HD-BET's weights, over the card's."""
     store: Path | None = None
     """Where weights are fetched to if no folder is named; None forbids it."""
+    device: Literal["cuda", "cpu"] | None = None
+    """Where the network runs; None for cuda where there is one."""
 
     def settle(self, prep: PrepSettings) -> PrepSettings:
         """The settings with the changes, and with the digest of the weights where a network may be used.
 
         Raises:
-            InputError: a network is asked for without weights, or they are not the expected ones.
+            InputError: a network is asked for without weights, they are not the expected ones, or there is no such
+                correction of distortion.
         """
         settled = PrepSettings.model_validate({**prep.model_dump(), **self.changes})
+        if settled.distortion is not None:
+            load_hook(settled.distortion)
         if settled.brain not in ("auto", "hd_bet"):
             return settled.model_copy(update={"hd_bet": None})
         network = self._network(settled)
@@ -51,7 +66,14 @@ class Preparation:
             return None
         if named is None and not (folder / "plans.json").is_file():
             download_brain_network(folder)
-        return BrainNetworkSettings(folder=str(folder.absolute()), sha256=weights_digest(folder, expected))
+        digest = weights_digest(folder, expected)
+        return BrainNetworkSettings(folder=str(folder.absolute()), sha256=digest, device=self.device or _best_device())
+
+
+def _best_device() -> Literal["cuda", "cpu"]:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def prepared_by(preparation: Preparation, cases: Sequence[Case]) -> list[Case]:
@@ -70,7 +92,7 @@ def needed_roles(channels: Sequence[Role], preparation: Preparation) -> tuple[Ro
     sources = [Role.GRE_PHASE] if Role.LOCAL_PHASE in channels else []
     sources += [Role.QSM] if Role.QSM_SIGN in channels else []
     if preparation.weights is not None or preparation.store is not None:
-        sources += [Role.T1, Role.FLAIR]
+        sources += NETWORK_ROLES
     return tuple(dict.fromkeys([*channels, *sources]))
 
 

@@ -51,6 +51,13 @@ def test_what_fails_is_told_of_and_kept_unless_the_card_excludes_it(spoilt_cohor
     assert left_out["case"] == "sub-103"
     assert left_out["reason"].startswith("quality control: ")
     assert not list(raw.glob("images*/sub-103*"))
+    before = (raw / "qc.html").read_bytes()
+    capsys.readouterr()
+    assert convert(write_card(CARD + lenient("exclude")), workspace) == 0
+    shown = capsys.readouterr()
+    assert " 3 unchanged" in shown.out
+    assert "no longer there" not in shown.err
+    assert (raw / "qc.html").read_bytes() == before
     flow = {(row["stage"], row["reason"]): row["cases"] for row in read_tsv(raw / "participant_flow.tsv")}
     assert flow["found", "n/a"] == "3"
     assert flow["excluded", "failed quality control"] == "1"
@@ -93,3 +100,51 @@ def test_a_network_without_weights_is_refused_before_anything_is_written(tiny_co
     assert command.main([*arguments, "--brain", "auto", "--brain-weights", str(tmp_path / "no")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert not (tmp_path / "w" / "raw").exists()
+
+
+def test_a_channel_that_no_case_can_have_is_none(tiny_cohort, write_card, tmp_path, capsys):
+    workspace = tmp_path / "w"
+    arguments = [str(write_card()), "-d", "501", "--workspace", str(workspace), "--derive", "qsm_sign"]
+    assert command.main(arguments) == 0
+    assert capsys.readouterr().err.count("Converting") == 1
+    assert list(read_json(workspace / RAW / "dataset.json")["channel_names"].values()) == ["gre_mag", "t1"]
+
+
+def test_how_labels_are_read_is_part_of_what_a_plan_depends_on(tiny_cohort, write_card, tmp_path):
+    from cmb_autoseg.raw_dataset import read_raw_dataset
+    from cmb_autoseg.workspace import Workspace
+
+    def digest() -> str:
+        return read_raw_dataset(Workspace(tmp_path / "w").dataset("501")).digest
+
+    card, two = write_card(), CARD.replace("values: {cmb: 1}", "values: {cmb: 1, other: 2}")
+    convert(card, tmp_path / "w")
+    first = digest()
+    convert(card, tmp_path / "w")
+    assert digest() == first
+    convert(write_card(two), tmp_path / "w")
+    assert digest() != first
+
+
+def test_another_member_of_the_same_archive_is_prepared_anew(tiny_cohort, tmp_path, capsys):
+    import zipfile
+
+    for number in (1, 2):
+        with zipfile.ZipFile(tmp_path / f"p{number}.zip", "w") as archive:
+            for name, case in (("swi", 100 + number), ("mag", 103 - number)):
+                archive.write(tiny_cohort / f"sub-{case}/sub-{case}_T2S.nii.gz", f"{name}.nii.gz")
+    text = """\
+schema: 1
+name: tiny
+images: {A: {role: swi, path: "{sub:p[0-9]}.zip!/MEMBER.nii.gz"}}
+prep: {brain: none}
+"""
+    card, images = tmp_path / "zips.yaml", tmp_path / "w" / RAW / "imagesUn"
+    card.write_text(text.replace("MEMBER", "swi"))
+    assert convert(card, tmp_path / "w") == 0
+    first = (images / "p1_0000.nii.gz").read_bytes()
+    card.write_text(text.replace("MEMBER", "mag"))
+    capsys.readouterr()
+    convert(card, tmp_path / "w")
+    assert "0 unchanged" in capsys.readouterr().out
+    assert (images / "p1_0000.nii.gz").read_bytes() != first
