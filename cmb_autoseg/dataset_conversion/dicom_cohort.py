@@ -9,6 +9,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -38,12 +39,13 @@ NO_DICOM = (".nii", ".nii.gz", ".tsv", ".csv", ".json", ".txt", ".xlsx", ".zip",
 FILES_A_BATCH = 200
 SHARED_FIELDS = (
     *("sop_class", "study_uid", "series_uid", "modality", "description", "protocol", "image_type", "orientation"),
-    *("spacing_mm", "acquisition", "scanning_sequence", "acquired"),
+    *("spacing_mm", "acquisition", "scanning_sequence", "acquired", "part", "echo_time_ms", "order"),
 )
-"""What the frames of one series have alike."""
+"""What many frames have alike, of one series or of several."""
 FILES_A_WORKER = 4000
 """Fewer headers for a process do not repay its start."""
 BYTES_A_WORKER = 300 << 20
+WORDS = ("AS", "CS", "DA", "LO", "PN", "SH")
 BURNED_IN = "its pictures may hold burned-in text (the header says so, or they are captures of a screen); look at them"
 
 
@@ -54,6 +56,8 @@ class _Candidate:
     stack: Stack
     entities: Mapping[str, str]
     path: str
+    shared_by: Sequence[str] = ()
+    """Tags that have several values in its series, and by which it was told from other people's or visits' files."""
 
 
 def find_series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound:
@@ -71,7 +75,8 @@ def find_series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound
     frames, warnings = _read(opened, root, tuple(sorted(set(tags.numbers.values()))))
     finder = _Finder(opened, root, tags, patience)
     tags.check_present(opened, finder.naming, {tag for frame in frames for tag in frame.tags}, _keywords(frames))
-    stacks = find_stacks(frames)
+    stacks = find_stacks(frames, tuple(finder.apart.values()))
+    shared = _shared_series(stacks, finder.apart)
     candidates: dict[str, list[_Candidate]] = {name: [] for name in opened.card.images}
     unmatched: list[Stack] = []
     nameless: Counter[str] = Counter()
@@ -86,7 +91,9 @@ def find_series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound
             nameless[lacking[0]] += 1
             continue
         for name in wanted:
-            candidates[name].append(_Candidate(stack, entities, finder.path(stack)))
+            candidates[name].append(
+                _Candidate(stack, entities, finder.path(stack), shared.get(stack.first.series_uid, ()))
+            )
     warnings += [
         f"{opened.card.name}: {count} series left out: entities.{entity} finds nothing in their "
         f"{opened.card.entities[entity].tag}"
@@ -187,6 +194,19 @@ class _Finder:
         of_template = (entity.partition(":")[0] for _, entity in pieces(template) if entity is not None)
         return tuple(name for name in dict.fromkeys((*of_template, *card.group_by)) if name in card.entities)
 
+    @cached_property
+    def apart(self) -> Mapping[str, int]:
+        """Tags that say whose a file is and of which visit, with their numbers.
+
+        Times and numbers may differ from slice to slice of one scan, so that they count only where they name a case.
+        """
+        numbers = self.tags.numbers
+        return {
+            rule.tag: numbers[rule.tag]
+            for name, rule in self.opened.card.entities.items()
+            if name in (*self.naming, "sub", "ses") or _is_word(numbers[rule.tag])
+        }
+
     def asks(self, name: str, stack: Stack) -> bool:
         """Whether a sequence of the card asks for this stack."""
         image = self.opened.card.images[name]
@@ -239,6 +259,26 @@ class _Finder:
         return stack.title if folder == "." else f"{Path(folder).as_posix()}/{stack.title}"
 
 
+def _is_word(number: int) -> bool:
+    """Whether a tag holds a name, a code or a date."""
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    return dictionary_has_tag(number) and dictionary_VR(number) in WORDS
+
+
+def _shared_series(stacks: Sequence[Stack], apart: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """Series identifiers that are given to several people or visits: which of the tags differ."""
+    values: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for stack in stacks:
+        for tag, number in apart.items():
+            values[stack.first.series_uid, tag].add(stack.first.tags.get(number, ""))
+    shared: defaultdict[str, tuple[str, ...]] = defaultdict(tuple)
+    for (series, tag), found in values.items():
+        if series and len(found) > 1:
+            shared[series] += (tag,)
+    return dict(shared)
+
+
 def _part_fits(role: Role, part: str | None) -> bool:
     """Whether a stack's part may serve in a role, as far as its header says it."""
     if role is Role.QSM or part is None:
@@ -262,6 +302,7 @@ def _matches(image: ImageCard, root: Path, candidates: Sequence[_Candidate]) -> 
         stack = candidate.stack
         notes = [BURNED_IN] if stack.first.may_show_text else []
         notes += [f"{stack.n_doubled} files were there twice; each was taken once"] if stack.n_doubled else []
+        notes += [_told_apart(candidate.shared_by)] if candidate.shared_by else []
         yield FileMatch(
             path=candidate.path,
             entities={**candidate.entities, **({"echo": f"echo {echo}"} if has_echoes else {})},
@@ -271,6 +312,13 @@ def _matches(image: ImageCard, root: Path, candidates: Sequence[_Candidate]) -> 
             echo_time_ms=stack.first.echo_time_ms,
             acquired=f"{begun[stack.first.series_uid]} {stack.first.series_number:06d}",
         )
+
+
+def _told_apart(tags: Sequence[str]) -> str:
+    return (
+        f"its SeriesInstanceUID is also that of files with another {' and another '.join(tags)}, "
+        "which were kept apart; see why anonymization gave them one"
+    )
 
 
 def _begun(stacks: Sequence[Stack]) -> dict[str, str]:

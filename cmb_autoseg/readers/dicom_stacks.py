@@ -111,19 +111,25 @@ def _directions(orientation: Vector) -> tuple[NDArray[np.float64], NDArray[np.fl
     return np.array(orientation[:3]), np.array(orientation[3:])
 
 
-def find_stacks(frames: Iterable[Frame]) -> list[Stack]:
+def find_stacks(frames: Iterable[Frame], apart: Sequence[int] = ()) -> list[Stack]:
     """Sort frames into volumes; of a file that is there twice the first by name is kept.
 
     Series of several people may be mixed: identifiers keep them apart. Frames of one series are apart by
     part, kind of image, size, orientation and echo time; several at one place of one echo time are
     volumes that follow each other in time, which are numbered like echoes.
+
+    Args:
+        frames: in any order.
+        apart: numbers of tags whose values, too, keep frames apart; they must have been asked for when the frames
+            were read. Anonymization may give several people the same identifiers of study, series and image.
     """
     volumes: defaultdict[tuple[object, ...], list[Frame]] = defaultdict(list)
-    seen: set[tuple[str, int | None]] = set()
+    seen: set[tuple[object, ...]] = set()
     doubled: defaultdict[tuple[object, ...], int] = defaultdict(int)
     for frame in sorted(frames, key=lambda frame: (frame.file, frame.index or 0)):
-        key = _key(frame)
-        identity = (frame.instance_uid or frame.file, frame.index)
+        whose = tuple(frame.tags.get(tag, "") for tag in apart)
+        key = (*whose, *_key(frame))
+        identity = (frame.instance_uid or frame.file, frame.index, *whose)
         if identity in seen:
             doubled[key] += 1
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import dcmread
 from scipy import ndimage
 
 from cmb_autoseg.cli.cohort import main as cohort_command
@@ -66,6 +67,75 @@ def test_people_and_visits_come_from_tags_whatever_the_folders(tmp_path, dicom_f
     for (sub, date), scan in scans.items():
         scan.assert_equals(read_source(found[f"{sub}_{date}"].images[Role.SWI]))
     assert cohort.file_counts == {"images.SWI": 3}
+
+
+def people_of_one_series(dicom_files, folder, whose, **tags):
+    """Scans of several people or visits whose study, series and images have the same identifiers, names shuffled."""
+    scans = {}
+    for seed, own in enumerate(whose):
+        scan = scans[own] = dicom_files.scan(seed)
+        part = folder / "-".join(own)
+        same = {"PatientID": own[0], "StudyDate": own[1], "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+        for path in dicom_files.write_series(part, scan, **same, **tags):
+            header = dcmread(path)
+            header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.4.{header.InstanceNumber}"
+            header.save_as(path)
+    paths = sorted(folder.rglob("*.dcm"))
+    for path, number in zip(paths, np.random.default_rng(5).permutation(len(paths)), strict=True):
+        path.rename(folder / f"IM{number:04d}")
+    return scans
+
+
+@pytest.mark.parametrize(
+    ("whose", "differs"),
+    [
+        ([("A", "20200101"), ("B", "20200101"), ("C", "20200101")], "another PatientID"),
+        ([("A", "20200101"), ("A", "20210505")], "another StudyDate"),
+        ([("A", "20200101"), ("B", "20210505")], "another PatientID and another StudyDate"),
+    ],
+)
+def test_people_and_visits_with_one_series_identifier_are_kept_apart(tmp_path, dicom_files, whose, differs):
+    scans = people_of_one_series(dicom_files, tmp_path / "data", whose)
+    hidden = "privacy: {{hash_ids: true}}\n"
+    found = cases_of(read_card(card(tmp_path, PEOPLE + SWI)))
+    assert set(found) == {"_".join(own) for own in whose}
+    for own, scan in scans.items():
+        case = found["_".join(own)]
+        files = case.images[Role.SWI].files
+        assert {(dcmread(file).PatientID, dcmread(file).StudyDate) for file in files} == {own}
+        scan.assert_equals(read_source(case.images[Role.SWI]))
+        assert (
+            f"its SeriesInstanceUID is also that of files with {differs}, which were kept apart"
+            in (case.notes[Role.SWI])
+        )
+    for case in read_card(card(tmp_path, PEOPLE + SWI + hidden), salt="pepper").cases:
+        assert "is also that of files with another" in case.notes[Role.SWI]
+        assert "2020" not in case.notes[Role.SWI]
+
+
+def test_files_of_a_series_without_the_persons_tag_are_not_missed_silently(tmp_path, dicom_files):
+    people_of_one_series(dicom_files, tmp_path / "data", [("A", "20200101")])
+    (last,) = (path for path in (tmp_path / "data").glob("IM*") if dcmread(path).InstanceNumber == 5)
+    header = dcmread(last)
+    header.PatientID = ""
+    header.save_as(last)
+    cohort = read_card(card(tmp_path, PEOPLE + SWI))
+    assert "files with another PatientID" in cohort.cases[0].notes[Role.SWI]
+    assert "1 series left out: entities.sub finds nothing" in cohort.warnings[0]
+
+
+def test_a_tag_that_only_fills_a_column_keeps_scans_apart_too(tmp_path, dicom_files):
+    people_of_one_series(dicom_files, tmp_path / "data", [("A", "20200101"), ("A", "20210505")])
+    cohort = read_card(card(tmp_path, "entities: {{sub: PatientID, date: StudyDate}}\n" + SWI))
+    (exclusion,) = cohort.exclusions
+    assert exclusion.reason.startswith("2 files for images.SWI: ")
+
+
+def test_a_column_may_come_from_a_tag_that_differs_between_slices(tmp_path, dicom_files):
+    scan = people_of_one_series(dicom_files, tmp_path / "data", [("A", "20200101")])["A", "20200101"]
+    text = PEOPLE.replace("ses: StudyDate", "ses: StudyDate, n: InstanceNumber")
+    (case,) = read_card(card(tmp_path, text + SWI)).cases
+    scan.assert_equals(read_source(case.images[Role.SWI]))
 
 
 def test_an_entity_may_be_a_part_of_a_tag_and_columns_may_come_from_tags(tmp_path, dicom_files):
