@@ -2,6 +2,7 @@
 
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from cmb_autoseg.cli._command import ExitCode, Parser, add_option, existing_path, run_command
@@ -32,13 +33,21 @@ CHECK = epilog(
     writes="nothing",
     see="cmb_convert, which does what was tried out",
 )
+SHOW = epilog(
+    {
+        "cmb_cohort show uk_biobank": "its keys; those of the card that it extends hold besides",
+        "cmb_cohort show dicom > my_card.yaml": "a copy to work on",
+    },
+    writes="nothing",
+    see="cmb_cohort list",
+)
 LIST = epilog({"cmb_cohort list": "card, cohort, status, sequences and licence of each"}, writes="nothing")
 
 
 def build_parser() -> Parser:
     parser = Parser("cmb_cohort", "Write and check cards: the YAML files that describe cohorts.", EPILOG)
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="init|check|list", parser_class=_Action, title="actions"
+        dest="action", required=True, metavar="init|check|show|list", parser_class=_Action, title="actions"
     )
     drafts = "Draft a card from the names of a folder's files."
     init = actions.add_parser("init", help=drafts, description=drafts, epilog=INIT).add_argument_group(
@@ -57,6 +66,9 @@ def build_parser() -> Parser:
         help="path of a card or name of a shipped one; =ROOT says where its files are",
     )
     add_option(check, "--count-lesions", action="store_true", help="read the labels and count their lesions")
+    shows = "Print a card that comes with the tool, to be adapted."
+    show = actions.add_parser("show", help=shows, description=shows, epilog=SHOW).add_argument_group("what is shown")
+    show.add_argument("card", metavar="CARD", help="name of a shipped card")
     lists = "List the cards that come with the tool."
     actions.add_parser("list", help=lists, description=lists, epilog=LIST)
     return parser
@@ -72,6 +84,8 @@ class _Action(Parser):
 def run(args: Namespace) -> int:
     if args.action == "init":
         return _init(args.folder, args.o)
+    if args.action == "show":
+        return _show(args.card)
     return _check(args.cards, args.count_lesions) if args.action == "check" else _list()
 
 
@@ -119,6 +133,19 @@ def _check(cards: Sequence[str], count_lesions: bool) -> int:
         return ExitCode.BAD_INPUT
     log("cmb_cohort check: some cases cannot be used; mend the files or the card where the table says so")
     return ExitCode.BAD_INPUT
+
+
+def _show(name: str) -> int:
+    from cmb_autoseg.dataset_conversion.card_file import shipped_cards
+    from cmb_autoseg.errors import InputError
+
+    cards = shipped_cards()
+    if name not in cards:
+        near = get_close_matches(name, cards, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(cards)}"
+        raise InputError(f"CARD {name}: no shipped card; {hint}")
+    print(cards[name].read_text(encoding="utf-8"), end="")
+    return ExitCode.DONE
 
 
 def _list() -> int:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from cmb_autoseg.dataset_conversion.card import Card, Meta, MetaRule
 from cmb_autoseg.errors import CardError
 from cmb_autoseg.files import text_digest
+from cmb_autoseg.records import DERIVED_ROLES, Role
 
 __all__ = ["OpenCard", "parse_card", "shipped_cards"]
 
@@ -238,7 +239,9 @@ def _explain(error: ValidationError, path: Path, text: str) -> str:
         return f"{prefix}missing; {'give all values of the list' if isinstance(location[-1], int) else 'add it'}"
     if first["type"] in ("literal_error", "enum"):
         legal_values = re.sub(r"<\w+\.\w+: (\w+)>", r"\1", first["ctx"]["expected"].replace("'", ""))
-        near = difflib.get_close_matches(str(first["input"]), re.findall(r"[\w.]+", legal_values), n=1)
+        if location[-1] == "role":
+            legal_values = ", ".join(role for role in Role if role not in DERIVED_ROLES)
+        near = difflib.get_close_matches(str(first["input"]).lower(), re.findall(r"[\w.]+", legal_values), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{prefix}found {_kind(first['input'])}, legal are {legal_values}{hint}"
     if first["type"] == "value_error":

@@ -252,6 +252,8 @@ def _check_ownership(folders: DatasetFolders, cohorts: Mapping[str, Cohort]) -> 
             f"{folders.raw}: holds {', '.join(earlier)}, none of which is given now; "
             "choose another number with -d, or delete the folder"
         )
+    for gone in sorted(set(earlier) - set(cohorts)):
+        log(f"warning: {gone}, which is in {folders.name}, is not among the cards now: its cases are taken out")
 
 
 def _no_case_left(cohorts: Sequence[Cohort], exclusions: Sequence[Exclusion]) -> str:

@@ -36,6 +36,8 @@ CATEGORIES: tuple[tuple[str, str], ...] = (
 )
 """Looked for in this order; the card's own words (`exclude` rules and the like) come before all."""
 OTHER = "other reasons"
+DECIDED = "the card excludes it: "
+"""Before the words of a person, which are a category of their own."""
 MISSING = ("", "n/a")
 
 
@@ -75,7 +77,9 @@ class Flow:
 
 
 def reason_category(reason: str) -> str:
-    """The kind of a reason in exclusions.tsv, for counting: `missing sequence`, `corrupt or unreadable file`, ..."""
+    """The kind of a reason in exclusions.tsv, for counting: `missing sequence`, or what a person wrote in the card."""
+    if reason.startswith(DECIDED):
+        return reason.removeprefix(DECIDED)
     text = re.sub(r"\S*/\S*|\S+\.nii\S*", " ", reason.lower())
     for category, pattern in CATEGORIES:
         if re.search(pattern, text):

@@ -24,7 +24,7 @@ def change(old: str, new: str) -> str:
         (change("{role: gre_mag,", "{rol: gre_mag,"), r"images.T2S.rol: unknown key; did you mean role\?"),
         (
             change("role: gre_mag", "role: gre_magn"),
-            r"card.yaml:5: images.T2S.role: found 'gre_magn', legal are swi, gre_mag, .*did you mean gre_mag",
+            r"card.yaml:5: images.T2S.role: found 'gre_magn', legal are swi, gre_mag, .*flair; did you mean gre_mag",
         ),
         (
             change("kind: mask", "kind: maske"),

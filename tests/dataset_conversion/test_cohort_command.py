@@ -105,6 +105,15 @@ def test_init_refuses_empty_folders_and_existing_files(tiny_cohort, tmp_path, ca
     assert (tmp_path / "card.yaml").read_text() == "mine"
 
 
+def test_show_prints_a_shipped_card(capsys):
+    from cmb_autoseg.dataset_conversion import shipped_cards
+
+    assert main(["show", "dicom"]) == 0
+    assert capsys.readouterr().out == shipped_cards()["dicom"].read_text()
+    assert main(["show", "uk_biobnk"]) == 2
+    assert "did you mean uk_biobank?" in capsys.readouterr().err
+
+
 def test_init_prints_a_card(tiny_cohort, capsys):
     assert main(["init", str(tiny_cohort)]) == 0
     assert "role: gre_mag" in capsys.readouterr().out

@@ -110,3 +110,7 @@ def test_an_empty_dataset_has_an_empty_flow(tmp_path):
 
     assert flow.get("found").cases == 0
     assert cohort_rows([]) == []
+
+
+def test_what_a_person_decided_keeps_its_words():
+    assert reason_category("the card excludes it: T1 is a copy of another person") == "T1 is a copy of another person"
