@@ -49,9 +49,9 @@ def shared_scans(cases: Sequence[Case]) -> dict[ImageSource, str]:
             other = next((other for other in group if other.person != scan.person), None)
             if other is not None:
                 found[scan.source] = (
-                    f"{scan.paths[0]}: the very scan of {other.paths[0]}, though subjects {scan.case.subject} and "
-                    f"{other.case.subject} are taken for two people; remove the wrong one, or give both one subject "
-                    "with group_by"
+                    f"{scan.source.path}: the very scan of {other.source.path}, though subjects {scan.case.subject} "
+                    f"and {other.case.subject} are taken for two people; remove the wrong one, or give both one "
+                    "subject with group_by"
                 )
     return found
 

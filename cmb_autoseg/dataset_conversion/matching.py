@@ -128,9 +128,22 @@ class MatchedFiles:
 
 
 def assign_files(
-    opened: OpenCard, root: Path, paths: Sequence[str], matched: Mapping[str, MatchedFiles], patience: Patience
+    opened: OpenCard,
+    root: Path,
+    paths: Sequence[str],
+    matched: Mapping[str, MatchedFiles],
+    patience: Patience,
+    name_files: bool = True,
 ) -> tuple[list[str], list[str]]:
     """Put every file, and every member of an archive that a pattern looks into, where it belongs.
+
+    Args:
+        opened: the card.
+        root: the cohort's folder.
+        paths: of all files.
+        matched: where they are put.
+        patience: limits the card's regular expressions.
+        name_files: False where the names of files tell who was scanned, which must not be written.
 
     Returns:
         The files of a kind in use that belong nowhere, and warnings.
@@ -138,7 +151,7 @@ def assign_files(
     Raises:
         CardError: two patterns match one file.
     """
-    sorter = _Assigner(opened, root, matched, patience)
+    sorter = _Assigner(opened, root, matched, patience, name_files)
     for path in paths:
         sorter.assign(path)
     patience.start("")
@@ -151,10 +164,18 @@ def assign_files(
 class _Assigner:
     """Gives files to the patterns that match them."""
 
-    def __init__(self, opened: OpenCard, root: Path, matched: Mapping[str, MatchedFiles], patience: Patience) -> None:
+    def __init__(
+        self,
+        opened: OpenCard,
+        root: Path,
+        matched: Mapping[str, MatchedFiles],
+        patience: Patience,
+        name_files: bool,
+    ) -> None:
         self.opened = opened
         self.root = root
         self.patience = patience
+        self.name_files = name_files
         self.unmatched: list[str] = []
         self.warnings: list[str] = []
         patterns = [(files, files.pattern) for files in matched.values() if files.pattern is not None]
@@ -181,8 +202,9 @@ class _Assigner:
         # Which scans were read is often told by a folder of the scans themselves.
         rivals = [name for name in owners if name != REVIEWED_NAME]
         if len(rivals) > 1:
+            which = path if self.name_files else "a file"
             raise self.opened.error(
-                rivals[1], f"matches {path}, which {rivals[0]} matches too; make the patterns distinct"
+                rivals[1], f"matches {which}, which {rivals[0]} matches too; make the patterns distinct"
             )
         return bool(owners)
 
@@ -215,10 +237,12 @@ class _Assigner:
                 files.add(FileMatch(path, entities, fault=fault))
                 told = True
         if not told:
-            self.warnings.append(f"{self.opened.card.name}: none of its cases are known: {fault}")
+            what = fault if self.name_files else "an archive cannot be listed; cmb_cohort check names it"
+            self.warnings.append(f"{self.opened.card.name}: none of its cases are known: {what}")
 
     def _match(self, name: str, pattern: Pattern, path: str) -> dict[str, str] | None:
-        self.patience.start(f"{name}.path: {pattern.text!r} on {path!r}")
+        where = f" on {path!r}" if self.name_files else ""
+        self.patience.start(f"{name}.path: {pattern.text!r}{where}")
         return pattern.match(path)
 
 

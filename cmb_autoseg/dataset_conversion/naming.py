@@ -8,17 +8,9 @@ from dataclasses import dataclass, field
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
 from cmb_autoseg.dataset_conversion.patterns import pieces
 
-__all__ = ["Name", "Namer", "disguise", "safe_name"]
+__all__ = ["Name", "Namer", "safe_name"]
 
 Entities = Mapping[str, str]
-
-
-def disguise(text: str, aliases: Mapping[str, str]) -> str:
-    """Replace identifiers in a text by their pseudonyms."""
-    # The longest first: one identifier may begin with another.
-    for identifier in sorted((known for known in aliases if known in text), key=len, reverse=True):
-        text = re.sub(rf"(?<![A-Za-z0-9]){re.escape(identifier)}(?![A-Za-z0-9])", aliases[identifier], text)
-    return text
 
 
 def safe_name(text: str) -> str:
@@ -44,6 +36,8 @@ class Name:
     """The case's name before identifiers were replaced; equal to `case` where none are. Never written."""
     replaced: Mapping[str, str] = field(default_factory=dict)
     """Entities that have a pseudonym."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """The case's identifiers to their pseudonyms. Never written."""
 
 
 class Namer:
@@ -97,7 +91,8 @@ class Namer:
             )
         plain = self._filled(entities)
         self.known |= {name, plain}
-        return Name(name, subject, shown.get("ses") or None, plain, replaced)
+        aliases = {entities[entity]: self.aliases[entities[entity]] for entity in replaced}
+        return Name(name, subject, shown.get("ses") or None, plain, replaced, aliases)
 
     def check_groups(self) -> None:
         """Refuse groups without a name, which would lump strangers together."""

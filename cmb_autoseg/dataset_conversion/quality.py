@@ -55,7 +55,7 @@ def write_quality(
         verdict.model_copy(
             update={
                 "findings": tuple(
-                    finding.model_copy(update={"text": cohorts[verdict.cohort].disguise_path(finding.text)})
+                    finding.model_copy(update={"text": cohorts[verdict.cohort].disguise(finding.text)})
                     for finding in verdict.findings
                 )
             }
@@ -87,7 +87,7 @@ def excluded_by_quality(verdicts: Mapping[str, Verdict], cohorts: Mapping[str, C
             case=verdict.case,
             cohort=verdict.cohort,
             subject=verdict.subject,
-            reason=f"quality control: {cohorts[verdict.cohort].disguise_path(verdict.reasons)}",
+            reason=f"quality control: {cohorts[verdict.cohort].disguise(verdict.reasons)}",
             by_rule=True,
         )
         for verdict in verdicts.values()
@@ -108,6 +108,6 @@ def tell_verdicts(verdicts: Mapping[str, Verdict], cohorts: Mapping[str, Cohort]
     )
     for verdict in sorted(doubtful, key=lambda verdict: (verdict.verdict != "fail", verdict.case))[:SHOWN]:
         worst = "; ".join(finding.text for finding in verdict.findings if finding.level == verdict.verdict)
-        log(f"  {verdict.verdict}: {verdict.case}: {cohorts[verdict.cohort].disguise_path(worst)}")
+        log(f"  {verdict.verdict}: {verdict.case}: {cohorts[verdict.cohort].disguise(worst)}")
     if len(doubtful) > SHOWN:
         log(f"  and {len(doubtful) - SHOWN} more in {folders.raw / 'qc.tsv'}")

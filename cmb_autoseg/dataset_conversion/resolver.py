@@ -5,6 +5,7 @@ One walk of the cohort's folder; no image is opened.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from cmb_autoseg.dataset_conversion.card_file import OpenCard, parse_card
 from cmb_autoseg.dataset_conversion.card_paths import card_patterns, case_template, slices_field
 from cmb_autoseg.dataset_conversion.choice import NO_WISH, Wanted, check_preferred, choose_images
 from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
+from cmb_autoseg.dataset_conversion.disguise import Disguise
 from cmb_autoseg.dataset_conversion.label_sources import label_source
 from cmb_autoseg.dataset_conversion.matching import (
     FileMatch,
@@ -22,7 +24,7 @@ from cmb_autoseg.dataset_conversion.matching import (
     assign_files,
     check_matches,
 )
-from cmb_autoseg.dataset_conversion.naming import Name, Namer, disguise
+from cmb_autoseg.dataset_conversion.naming import Name, Namer
 from cmb_autoseg.dataset_conversion.patience import Patience
 from cmb_autoseg.dataset_conversion.volumes import volumes_of
 from cmb_autoseg.dataset_conversion.walk import list_files
@@ -68,15 +70,23 @@ class Cohort(Record):
     qc: QualitySettings = QualitySettings()
     aliases: dict[str, str] = Field(default_factory=dict)
     """With privacy.hash_ids: identifier to pseudonym. Never written."""
+    identifiers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """With privacy.hash_ids: those of each subject, by the subject's pseudonym. Never written."""
     card_digest: str
 
     def disguise(self, text: str) -> str:
-        """Replace the identifiers in a text by their pseudonyms, where the card asks for it."""
-        return disguise(text, self.aliases)
+        """Replace identifiers by their pseudonyms, where the card asks for it, and leave the cohort's folder out."""
+        return self._disguise(text)
 
-    def disguise_path(self, text: str) -> str:
-        """`disguise`, of a text that names files: their folder, which may name people, is left out."""
-        return self.disguise(text.replace(self.root + "/", ""))
+    def disguise_of(self, case: Case) -> Disguise:
+        """What replaces the identifiers of one case's subject."""
+        known = self.identifiers.get(case.subject, ())
+        return Disguise({identifier: self.aliases[identifier] for identifier in known}, (self.root,))
+
+    @cached_property
+    def _disguise(self) -> Disguise:
+        # Not glued: with thousands of identifiers some digits of any longer number are one.
+        return Disguise(self.aliases, (self.root,), glued=False)
 
     def prepared_by(self, preparation: Preparation) -> "Cohort":
         """The cohort with options over the card's `prep`.
@@ -224,9 +234,9 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         name: MatchedFiles(name, pattern, tuple(entity for entity in case_entities if entity in pattern.entities))
         for name, pattern in patterns.items()
     }
-    left, remarks = assign_files(opened, root, paths, matched, patience)
-    unmatched = [*series.unmatched, *left]
     disguised = card.privacy.hash_ids and salt is not None
+    left, remarks = assign_files(opened, root, paths, matched, patience, name_files=not disguised)
+    unmatched = [*series.unmatched, *left]
     warnings = [*series.warnings, *remarks, *check_matches(opened, paths, matched, name_files=not disguised)]
     check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
@@ -242,14 +252,17 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
 
     cases: list[Case] = []
     exclusions: list[Exclusion] = []
+    identifiers: dict[str, tuple[str, ...]] = {}
     for key in _case_keys(matched.values(), case_entities):
         found = {name: files.of(key) for name, files in matched.items()}
         entities = _all_entities(key, found.values())
         name = namer.name(entities)
+        disguise = Disguise(name.aliases, (str(root),))
+        identifiers[name.subject] = tuple(dict.fromkeys((*identifiers.get(name.subject, ()), *name.aliases)))
         try:
             case = sorter.case(name, entities, found)
-        except CardError:
-            raise
+        except CardError as error:
+            raise CardError(Disguise(name.aliases)(str(error))) from None
         except InputError as error:
             by_rule = isinstance(error, _LeftOutError) and error.by_rule
             exclusions.append(
@@ -257,12 +270,12 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
                     case=name.case,
                     cohort=card.name,
                     subject=as_text(name.subject),
-                    reason=disguise(str(error), namer.aliases),
+                    reason=disguise(str(error)),
                     by_rule=by_rule,
                 )
             )
             continue
-        notes = {role: disguise(note, namer.aliases) for role, note in case.notes.items()}
+        notes = {role: disguise(note) for role, note in case.notes.items()}
         meta = {**case.meta, **_replaced_columns(card, name)}
         cases.append(case.model_copy(update={"notes": notes, "meta": meta}))
     namer.check_groups()
@@ -277,10 +290,11 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         exclusions=tuple(sorted(exclusions, key=lambda exclusion: exclusion.case)),
         file_counts={name: sum(map(len, files.files.values())) for name, files in matched.items()},
         unmatched=tuple(unmatched),
-        warnings=tuple(disguise(warning, namer.aliases) for warning in warnings),
+        warnings=tuple(map(Disguise(namer.aliases), warnings)),
         prep=card.prep,
         qc=card.qc,
         aliases=namer.aliases,
+        identifiers=identifiers if disguised else {},
         card_digest=opened.digest,
     )
 

@@ -1,6 +1,8 @@
+import gzip
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +11,9 @@ import pytest
 from scipy import ndimage
 
 from cmb_autoseg.cli.convert import main
+from cmb_autoseg.dataset_conversion.conversion import workspace_salt
 from cmb_autoseg.files import read_tsv
+from cmb_autoseg.workspace import Workspace
 
 from .conftest import CARD, SHAPE, TWO_BALLS, affine_of, ball_mask, save, scan
 
@@ -317,13 +321,83 @@ def test_dataset_of_other_cohorts_is_not_overwritten(tiny_cohort, write_card, tm
     assert "holds tiny, none of which is given now" in capsys.readouterr().err
 
 
-def test_hashed_identifiers_leave_no_trace(tiny_cohort, write_card, tmp_path):
+GLUED = """\
+schema: 1
+name: {name}
+root: {name}
+images:
+  swi: {{role: swi, path: "{{sub:[A-Z]\\\\d{{4}}}}/P{{sub}}scan_swi.nii.gz"}}
+prep: {{brain: already_masked}}
+privacy: {{hash_ids: true}}
+"""
+
+
+def everything(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Names and contents of all files, unpacked."""
+    for path in folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        yield path, gzip.decompress(content) if path.suffix == ".gz" else content
+
+
+def test_hashed_identifiers_leave_no_trace(tiny_cohort, write_card, tmp_path, capsys):
     spoil_values(tiny_cohort)
+    spoiled = scan(102)
+    spoiled[5, 5, 5] = np.nan
+    image = nib.Nifti1Image(spoiled, affine_of())
+    image.header["descrip"] = b"sub-102"
+    nib.save(image, tiny_cohort / "sub-102/sub-102_T2S.nii.gz")
     assert convert(write_card(CARD + "privacy: {hash_ids: true}\n"), workspace=tmp_path / "w") == 1
-    for path in (tmp_path / "w").rglob("*"):
+    shown = capsys.readouterr()
+    assert "sub-10" not in shown.out + shown.err
+    log = (tmp_path / "w" / RAW / "conversion_log.txt").read_text()
+    assert re.search(r"1 NaN or infinite voxels of anon[0-9a-f]{12}_T2S.nii.gz set to 0", log)
+    for path, content in everything(tmp_path / "w"):
         assert "sub-10" not in path.name
-        if path.is_file() and path.suffix != ".gz":
-            assert b"sub-10" not in path.read_bytes()
+        assert b"sub-10" not in content, path
+
+
+def test_hashed_identifiers_of_two_cohorts_leave_no_trace(write_card, tmp_path, capsys):
+    people = {"north": ("A7781", "A7782"), "south": ("B4321", "B4322")}
+    for number, (cohort, person) in enumerate((c, person) for c in people for person in people[c]):
+        data = scan(number)
+        data[5, 5, 5] = np.nan
+        save(tmp_path / f"{cohort}/{person}/P{person}scan_swi.nii.gz", data)
+    same = tmp_path / "north/A7781/PA7781scan_swi.nii.gz"
+    shutil.copy(same, tmp_path / "south/B4321/PB4321scan_swi.nii.gz")
+    cards = [write_card(GLUED.format(name=name), f"{name}.yaml") for name in people]
+
+    assert convert(*cards, workspace=tmp_path / "w") == 1
+
+    shown = capsys.readouterr()
+    (raw,) = (tmp_path / "w/raw").iterdir()
+    reasons = [row["reason"] for row in read_tsv(raw / "exclusions.tsv")]
+    scan_name = r"anon[0-9a-f]{12}/Panon[0-9a-f]{12}scan_swi.nii.gz"
+    assert len(reasons) == 2
+    assert all(re.match(f"{scan_name}: the very scan of {scan_name}, ", reason) for reason in reasons)
+    assert [bool(re.fullmatch(scan_name, row["source_files"])) for row in read_tsv(raw / "cases.tsv")] == [True, True]
+    written = [("terminal", (shown.out + shown.err).encode()), *everything(tmp_path / "w")]
+    for person in (person for known in people.values() for person in known):
+        for path, content in written:
+            assert person not in str(path).removeprefix(str(tmp_path))
+            assert person[1:].encode() not in content, path
+
+
+def test_short_salt_is_refused(tiny_cohort, write_card, tmp_path, capsys):
+    card = write_card(CARD + "privacy: {hash_ids: true}\n")
+    assert convert(card, workspace=tmp_path / "w") == 0
+    salt = tmp_path / "w/salt"
+    assert salt.stat().st_mode & 0o777 == 0o600
+    for text in ("", "pepper\n"):
+        salt.write_text(text)
+        assert convert(card, workspace=tmp_path / "w") == 2
+        assert f"holds {len(text.strip())} characters, 16 or more are needed" in capsys.readouterr().err
+
+
+def test_salt_is_never_readable_for_others(tmp_path, monkeypatch):
+    """Not even for the moment between its making and a change of its mode."""
+    monkeypatch.setattr(Path, "chmod", lambda *_: pytest.fail("made first, closed afterwards"))
+    workspace_salt(Workspace(tmp_path / "w"))
+    assert (tmp_path / "w/salt").stat().st_mode & 0o777 == 0o600
 
 
 def test_processes_give_the_same_dataset(tiny_cohort, write_card, tmp_path):
