@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import zip_longest
@@ -67,6 +67,8 @@ class CaseRecord(Record):
     sources: tuple[SourceStamp, ...]
     sequences: tuple[Role, ...]
     n_lesions: int | None
+    marks: str | None = None
+    """Digest of the label as it was read: a table of many cases may change without this one."""
     notes: tuple[str, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     """What each step of the preparation decided; its seconds are in the workspace's logs, since they differ by run."""
@@ -138,12 +140,15 @@ def _convert_case(job: CaseJob) -> ConvertedCase:
     settings = _settings_digest(job)
     sources = _stamps(case, earlier.sources if earlier and earlier.settings == settings else ())
     part = "Ts" if case.split == "test" else "Tr" if case.label else "Un"
-    if earlier is not None and _is_finished(raw, earlier, part, settings, sources, len(job.roles)):
+    written = earlier is not None and _is_written(raw, earlier, part, settings, len(job.roles))
+    changed = _changed(case, earlier, sources) if earlier is not None and written else None
+    label = None if changed == set() else _read_label(case)
+    marks = None if label is None else _marks(label)
+    if earlier is not None and changed is not None and _leaves_as_is(case, changed, marks == earlier.marks):
         if earlier.sources != sources:
             earlier = earlier.model_copy(update={"sources": sources})
             earlier.write(record_file)
         return ConvertedCase(earlier, unchanged=True)
-    label = _read_label(case)
     prepared = prepare_case(
         case, None if label is None else label.volume, None if label is None else label.grid, quality=True
     )
@@ -157,6 +162,7 @@ def _convert_case(job: CaseJob) -> ConvertedCase:
         sources=sources,
         sequences=tuple(role for role in job.roles if role in prepared.volumes),
         n_lesions=None if label is None else label.n_lesions,
+        marks=marks,
         notes=tuple(map(disguise, (*case.notes.values(), *(label.notes if label else ()), *prepared.warnings))),
         steps=tuple(step.model_copy(update={"decision": disguise(step.decision)}) for step in prepared.steps),
         quality=prepared.quality,
@@ -236,15 +242,31 @@ def _digest(path: Path, _size: int, _modified_ns: int) -> str:
     return file_digest(path)
 
 
-def _is_finished(
-    raw: Path, earlier: CaseRecord, part: str, settings: str, sources: Sequence[SourceStamp], n_channels: int
-) -> bool:
-    """Whether an earlier run wrote this case from the same files with the same settings."""
-    return (
-        (earlier.part, earlier.settings) == (part, settings)
-        and [stamp.content for stamp in earlier.sources] == [stamp.content for stamp in sources]
-        and all(path.is_file() for path in _files(raw, earlier, n_channels))
+def _is_written(raw: Path, earlier: CaseRecord, part: str, settings: str, n_channels: int) -> bool:
+    """Whether an earlier run wrote this case with the same settings."""
+    return (earlier.part, earlier.settings) == (part, settings) and all(
+        path.is_file() for path in _files(raw, earlier, n_channels)
     )
+
+
+def _changed(case: Case, earlier: CaseRecord, sources: Sequence[SourceStamp]) -> set[Path] | None:
+    """Files that are no longer what an earlier run read; None where they are not even the same files."""
+    paths = source_paths(case)
+    if len(paths) != len(earlier.sources):
+        return None
+    pairs = zip(paths, earlier.sources, sources, strict=True)
+    return {path for path, before, now in pairs if before.content != now.content}
+
+
+def _leaves_as_is(case: Case, changed: Set[Path], same_marks: bool) -> bool:
+    """Whether a case can stay as it is: nothing changed, or files of labels that say the same of it."""
+    return not changed or (case.label is not None and same_marks and changed <= set(_label_files(case.label)))
+
+
+def _marks(label: LabelResult) -> str:
+    """Digest of everything that a label says."""
+    content = np.packbits(label.volume.data > 0).tobytes().hex()
+    return text_digest(json.dumps([content, label.volume.shape, label.n_lesions, label.grid, label.notes]))
 
 
 def _settings_digest(job: CaseJob) -> str:

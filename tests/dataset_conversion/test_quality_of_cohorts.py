@@ -148,3 +148,26 @@ prep: {brain: none}
     convert(card, tmp_path / "w")
     assert "0 unchanged" in capsys.readouterr().out
     assert (images / "p1_0000.nii.gz").read_bytes() != first
+
+
+def test_a_table_of_all_cases_that_changes_for_one_prepares_that_one_anew(tiny_cohort, write_card, tmp_path, capsys):
+    table = tiny_cohort / "reads.tsv"
+    rows = {"sub-101": "6 7 5", "sub-102": "9 9 6", "sub-103": "12 14 7"}
+
+    def save_reads() -> None:
+        lines = [f"{case} {place}" for case, place in rows.items()]
+        table.write_text("\n".join(line.replace(" ", "\t") for line in ("scan x y z", *lines)) + "\n")
+
+    label = '{kind: points, path: reads.tsv, space: voxel0, rows: {column: scan, equals: "{sub}"}}'
+    head, _, tail = CARD.partition("  cmb: {")
+    card = write_card(f"{head}  cmb: {label}\n{tail.partition(chr(10))[2]}")
+    save_reads()
+    assert convert(card, tmp_path / "w") == 0
+    rows["sub-102"] = "8 9 6"
+    save_reads()
+    capsys.readouterr()
+    assert convert(card, tmp_path / "w") == 0
+    assert "2 unchanged" in capsys.readouterr().out
+    assert convert(card, tmp_path / "w") == 0
+    assert "3 unchanged" in capsys.readouterr().out
+    assert np.argwhere(nib.load(tmp_path / "w" / RAW / "labelsTr/sub-102.nii.gz").dataobj)[:, 0].min() <= 8
