@@ -8,7 +8,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +26,7 @@ __all__ = [
     "list_members",
     "member_checksum",
     "member_head",
+    "member_names",
     "open_member",
     "split_path",
     "unpacked",
@@ -135,23 +136,39 @@ def open_member(path: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def unpacked(path: str) -> Iterator[Path]:
+def unpacked(path: str, named: Callable[[str, bytes], Collection[str]] | None = None) -> Iterator[Path]:
     """A member as a file of its own name in a temporary folder, beside members that only differ in their suffix.
 
+    Args:
+        path: of the member, `ARCHIVE!/MEMBER`.
+        named: says, by a member's path and first bytes, which others of its folder are needed beside it.
+
     Raises:
-        InputError: as `open_member`.
+        InputError: as `open_member`, or as `named`.
     """
     archive, name = _split(path)
     wanted = PurePosixPath(name)
     listing = _listing(archive)
     _good(path, listing)
+    names = () if named is None else member_names(path, named)
     with TemporaryDirectory(prefix="cmb_autoseg_") as folder:
         for member in listing.members.values():
             other = PurePosixPath(member.name)
-            beside = other.parent == wanted.parent and _stem(other) == _stem(wanted) and not member.fault
+            needed = _stem(other) == _stem(wanted) or other.name in names
+            beside = other.parent == wanted.parent and needed and not member.fault
             if member.name == name or beside:
                 _write(f"{archive}{IN_ARCHIVE}{member.name}", Path(folder) / other.name)
         yield Path(folder) / wanted.name
+
+
+def member_names(path: str, named: Callable[[str, bytes], Collection[str]]) -> Collection[str]:
+    """What `named` says of a member `ARCHIVE!/MEMBER`.
+
+    Raises:
+        InputError: as `open_member`, or as `named`.
+    """
+    with open_member(path) as stream:
+        return named(path, stream.read(BLOCK))
 
 
 def _stem(path: PurePosixPath) -> str:

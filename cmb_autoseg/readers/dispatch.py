@@ -22,6 +22,7 @@ __all__ = [
     "PICTURE_SUFFIXES",
     "count_volumes",
     "file_on_disk",
+    "files_of_volume",
     "read_bytes",
     "read_grid",
     "read_volume",
@@ -101,6 +102,23 @@ def source_files(source: ImageSource) -> tuple[Path, ...]:
     return (path, *itk.data_files(path))
 
 
+def files_of_volume(path: str) -> tuple[str, ...]:
+    """A volume's file, and the one beside it with the voxels where it is a header on its own.
+
+    Args:
+        path: a file, or `ARCHIVE!/MEMBER`, as those are that are returned.
+
+    Raises:
+        InputError: a damaged archive, or a header that names a file elsewhere.
+    """
+    if not path.lower().endswith(ITK_SUFFIXES):
+        return (path,)
+    if archive.split_path(path) is None:
+        return (path, *map(str, itk.data_files(Path(path))))
+    folder = path[: path.rindex("/") + 1]
+    return (path, *(f"{folder}{name}" for name in archive.member_names(path, itk.data_names)))
+
+
 def file_on_disk(path: str) -> Path:
     """The file itself, or the archive that it is a member of."""
     parts = archive.split_path(path)
@@ -171,7 +189,8 @@ def _on_disk(path: str) -> Iterator[Path]:
     if archive.split_path(path) is None:
         yield Path(path)
         return
-    with archive.unpacked(path) as file:
+    named = itk.data_names if path.lower().endswith(ITK_SUFFIXES) else None
+    with archive.unpacked(path, named) as file:
         try:
             yield file
         except InputError as error:

@@ -9,16 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import as_text
 from cmb_autoseg.geometry import MOST_GZIP_PACKS, Volume, check_affine, check_claim
 
 if TYPE_CHECKING:
     import SimpleITK
 
-__all__ = ["data_files", "read_grid", "read_volume"]
+__all__ = ["data_files", "data_names", "read_grid", "read_volume"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-DATA_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.+?) *\r?$", re.IGNORECASE | re.MULTILINE)
-LONGEST_HEADER = 1 << 16
+META_SUFFIXES = (".mha", ".mhd")
+META_DATA = re.compile(rb"ElementDataFile[ \t]*[=:]?[ \t]*([^\r\n]*)", re.IGNORECASE)
+META_END = re.compile(rb"(?:\A|\n)[ \t]*ElementDataFile[ \t]*[=:]")
+NRRD_DATA = re.compile(rb"[\r\n]data ?file[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+NRRD_END = re.compile(rb"\r?\n\r?\n")
+IN_THE_HEADER = "LOCAL"
+LONGEST_HEADER = 1 << 20
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
@@ -67,29 +73,66 @@ def read_volume(path: Path, echo: int | None, dtype: Any) -> Volume:
 
 
 def data_files(path: Path) -> list[Path]:
-    """The files that hold the voxels of a header on its own (.mhd, .nhdr); none of a file with both."""
-    if path.suffix.lower() not in (".mhd", ".nhdr"):
-        return []
+    """The files beside a header that hold its voxels; none of a file with both, or of one that is not read."""
     try:
         with path.open("rb") as stream:
-            found = DATA_FILE.search(stream.read(LONGEST_HEADER))
-    except OSError:
+            names = data_names(str(path), stream.read(LONGEST_HEADER))
+    except (OSError, InputError):
         return []
-    if found is None:
+    return [path.parent / name for name in names if (path.parent / name).is_file()]
+
+
+def data_names(path: str, head: bytes) -> list[str]:
+    """Names of the files in a header's own folder that hold its voxels; none of a file with both.
+
+    A header could name any file of the machine, and by `LIST` or a pattern with numbers several.
+
+    Args:
+        path: of the header, for messages; its suffix tells the format.
+        head: its first bytes, `LONGEST_HEADER` of them if there are so many.
+
+    Raises:
+        InputError: a file that is not simply named, or a header without end.
+    """
+    if path.lower().endswith(META_SUFFIXES):
+        if META_END.search(head) is None:
+            raise InputError(f"{path}: its header has no ElementDataFile; export the scan again")
+        found = META_DATA.findall(head)
+    elif path.lower().endswith((".nrrd", ".nhdr")):
+        end = NRRD_END.search(head)
+        if end is None and len(head) >= LONGEST_HEADER:
+            raise InputError(f"{path}: its header is longer than {LONGEST_HEADER} bytes; export the scan again")
+        found = NRRD_DATA.findall(head[: end.start()] if end is not None else head)
+    else:
         return []
-    named = path.parent / found[1].decode("utf-8", "surrogateescape")
-    return [named] if named.is_file() else []
+    told = [name.decode("utf-8", "surrogateescape").strip() for name in found]
+    return list(dict.fromkeys(_plain_name(path, name) for name in told if name.upper() != IN_THE_HEADER))
+
+
+def _plain_name(path: str, named: str) -> str:
+    name = named.removeprefix("./")
+    if name in ("", ".", "..") or name.startswith("LIST") or any(sign in name for sign in "/\\%:\0"):
+        raise InputError(
+            f"{path}: names {as_text(named)!r} as its data; one file in the header's own folder is read, "
+            "so export the scan as one .mha or .nrrd file"
+        )
+    return name
 
 
 def _opened(path: Path) -> "SimpleITK.ImageFileReader":
     """A reader that has read the header and nothing else."""
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder; give the file itself' if path.is_dir() else 'no such file'}")
+    with path.open("rb") as stream:
+        names = data_names(str(path), stream.read(LONGEST_HEADER))
+    absent = next((name for name in names if not (path.parent / name).is_file()), None)
+    if absent is not None:
+        raise InputError(f"{path}: its data file {as_text(absent)} is not beside it; restore the file")
     import SimpleITK
 
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     reader = SimpleITK.ImageFileReader()
-    reader.SetImageIO("MetaImageIO" if path.suffix.lower() in (".mha", ".mhd") else "NrrdImageIO")
+    reader.SetImageIO("MetaImageIO" if path.suffix.lower() in META_SUFFIXES else "NrrdImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()

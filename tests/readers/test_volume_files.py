@@ -1,5 +1,6 @@
 """MetaImage, NRRD and MATLAB files beside NIfTI of the same volume; headers alone tell what reading gives."""
 
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,7 @@ import SimpleITK
 
 from cmb_autoseg import geometry
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.readers import count_volumes, read_grid, read_volume, source_files
+from cmb_autoseg.readers import count_volumes, files_of_volume, read_grid, read_volume, source_files
 from cmb_autoseg.readers.nifti_header import grid_of_file, grid_of_stream
 from cmb_autoseg.records import ImageSource
 
@@ -79,6 +80,91 @@ def test_volumes_of_itk_files_are_chosen_by_number(suffix, tmp_path):
                 read(at(path))
             with pytest.raises(InputError, match="echo 4 asked for, but the file has 3"):
                 read(at(path, echo=4))
+
+
+META = "NDims = 3\nDimSize = 2 3 4\nElementType = MET_SHORT\nElementSpacing = 1 2 3\nElementDataFile = {}\n"
+NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 3 4\nencoding: raw\nendian: little\ndata file: {}\n"
+HEADERS_ALONE = {".mhd": META, ".mha": META, ".nhdr": NRRD, ".nrrd": NRRD}
+PIXELS = np.arange(24, dtype="<i2").reshape(4, 3, 2)
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder with a file of other people, and pictures that a pattern or a list would collect."""
+    (tmp_path / "f").mkdir()
+    (tmp_path / "secret.raw").write_bytes(PIXELS.tobytes())
+    for k in range(4):
+        (tmp_path / f"f/s_{k}.raw").write_bytes(PIXELS[k].tobytes())
+    return tmp_path
+
+
+LEADING_OUT = (
+    "{root}/secret.raw",
+    "../secret.raw",
+    "./../secret.raw",
+    "f/../../secret.raw",
+    "..\\secret.raw",
+    "..",
+    "s_%d.raw 0 3 1",
+    "s_%03d.raw 0 3 1",
+    "LIST\ns_0.raw\ns_1.raw\ns_2.raw\ns_3.raw",
+    "LIST 2\ns_0.raw",
+)
+
+
+@pytest.mark.parametrize("suffix", HEADERS_ALONE)
+@pytest.mark.parametrize("named", LEADING_OUT)
+def test_headers_that_name_other_files_are_refused(named, suffix, elsewhere):
+    header = elsewhere / f"f/s{suffix}"
+    header.write_text(HEADERS_ALONE[suffix].format(named.format(root=elsewhere)))
+    for read in (read_grid, read_volume, count_volumes):
+        with pytest.raises(InputError, match=r"names .* as its data; one file in the header's own folder") as error:
+            read(at(header))
+        assert "\n" not in str(error.value)
+    assert source_files(at(header)) == (header,)
+    archive = elsewhere / "a.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.write(header, f"g/s{suffix}")
+    for read in (read_grid, read_volume):
+        with pytest.raises(InputError, match=rf"a\.zip!/g/s\{suffix}: names .* as its data; one file"):
+            read(at(f"{archive}!/g/s{suffix}"))
+
+
+@pytest.mark.parametrize("suffix", HEADERS_ALONE)
+def test_voxels_beside_their_header_are_read_and_are_a_source(suffix, elsewhere):
+    header, data_file = elsewhere / f"f/s{suffix}", elsewhere / "f/my voxels.raw"
+    header.write_text(HEADERS_ALONE[suffix].format("./my voxels.raw"))
+    with pytest.raises(InputError, match=r"its data file my voxels\.raw is not beside it; restore the file"):
+        read_grid(at(header))
+    data_file.write_bytes(PIXELS.tobytes())
+    np.testing.assert_array_equal(read_volume(at(header)).data, PIXELS.T)
+    assert source_files(at(header)) == (header, data_file)
+    assert files_of_volume(str(header)) == (str(header), str(data_file))
+    archive = elsewhere / "a.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in (header, data_file):
+            packed.write(path, f"g/{path.name}")
+    member = f"{archive}!/g/s{suffix}"
+    np.testing.assert_array_equal(read_volume(at(member)).data, PIXELS.T)
+    assert read_grid(at(member))[0] == (2, 3, 4)
+    assert source_files(at(member)) == (archive,)
+    assert files_of_volume(member) == (member, f"{archive}!/g/my voxels.raw")
+
+
+@pytest.mark.parametrize(
+    "first", ["Comment = ElementDataFile = s_0.raw\n", "Comment = a\rElementDataFile = s_0.raw\n", ""]
+)
+def test_no_data_file_hides_behind_a_long_header(first, elsewhere):
+    header = elsewhere / "f/s.mhd"
+    lines = META.format(f"{elsewhere}/secret.raw").splitlines(keepends=True)
+    header.write_text("".join([*lines[:-1], first, *["Comment = " + "x" * 90 + "\n"] * 12_000, lines[-1]]))
+    with pytest.raises(InputError, match="its header has no ElementDataFile"):
+        read_volume(at(header))
+    long = elsewhere / "f/s.nhdr"
+    start, _, end = NRRD.format(f"{elsewhere}/secret.raw").partition("type")
+    long.write_text(start + ("# " + "x" * 90 + "\n") * 12_000 + "type" + end)
+    with pytest.raises(InputError, match="its header is longer than"):
+        read_volume(at(long))
 
 
 def test_flat_itk_image_is_refused(tmp_path):
