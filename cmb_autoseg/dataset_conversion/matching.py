@@ -134,7 +134,7 @@ def assign_files(
     matched: Mapping[str, MatchedFiles],
     patience: Patience,
     name_files: bool = True,
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], list[tuple[str, str]]]:
     """Put every file, and every member of an archive that a pattern looks into, where it belongs.
 
     Args:
@@ -146,7 +146,7 @@ def assign_files(
         name_files: False where the names of files tell who was scanned, which must not be written.
 
     Returns:
-        The files of a kind in use that belong nowhere, and warnings.
+        The files of a kind in use that belong nowhere; and archives of unknown cases that cannot be read, with why.
 
     Raises:
         CardError: two patterns match one file.
@@ -158,7 +158,7 @@ def assign_files(
     ignored = opened.card.ignore
     return [
         path for path in sorter.unmatched if not any(fnmatch.fnmatchcase(path, glob) for glob in ignored)
-    ], sorter.warnings
+    ], sorter.lost
 
 
 class _Assigner:
@@ -177,7 +177,7 @@ class _Assigner:
         self.patience = patience
         self.name_files = name_files
         self.unmatched: list[str] = []
-        self.warnings: list[str] = []
+        self.lost: list[tuple[str, str]] = []
         patterns = [(files, files.pattern) for files in matched.values() if files.pattern is not None]
         self._plain = [(files, pattern) for files, pattern in patterns if pattern.archive is None]
         self._inside = [(files, pattern) for files, pattern in patterns if pattern.archive is not None]
@@ -230,15 +230,14 @@ class _Assigner:
     def _add_broken(
         self, path: str, wanted: Sequence[tuple[MatchedFiles, Pattern, Mapping[str, str]]], fault: str
     ) -> None:
-        """Lay an unreadable archive on the cases that its name tells of, else warn."""
+        """Lay an unreadable archive on the cases that its name tells of; of another nobody knows whose it is."""
         told = False
         for files, _, entities in wanted:
             if set(files.key_entities) <= set(entities):
                 files.add(FileMatch(path, entities, fault=fault))
                 told = True
         if not told:
-            what = fault if self.name_files else "an archive cannot be listed; cmb_cohort check names it"
-            self.warnings.append(f"{self.opened.card.name}: none of its cases are known: {what}")
+            self.lost.append((path, f"none of its cases are known: {fault}"))
 
     def _match(self, name: str, pattern: Pattern, path: str) -> dict[str, str] | None:
         where = f" on {path!r}" if self.name_files else ""

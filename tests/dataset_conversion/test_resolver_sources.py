@@ -102,8 +102,8 @@ def test_one_archive_of_all_people(tmp_path, write_card, capsys):
     assert "matches nothing under" in error
     assert "all.zip: damaged archive (File is not a zip file); copy it again, whole" in error
     zip_up(tmp_path / "more.zip", {"top/s5/swi.nii.gz": scan(5)})
-    assert main(["check", write_card(card.replace("all.zip", "{part}.zip"))]) == 0
-    assert "none of its cases are known: " in capsys.readouterr().err
+    assert main(["check", write_card(card.replace("all.zip", "{part}.zip"))]) == 2
+    assert "all.zip: none of its cases are known: " in capsys.readouterr().out
 
 
 def test_scan_of_two_people_is_found_in_archives(bulk, tmp_path, capsys):
@@ -281,6 +281,7 @@ def test_cases_that_the_card_excludes_keep_their_reason(tiny_cohort, write_card,
     cohort = read_card(write_card(CARD + rest + "privacy: {hash_ids: true}\n"), salt="pepper")
     (left_out,) = cohort.exclusions
     assert left_out.case.startswith("anon")
+    assert cohort.warnings == ("tiny: exclude names 1 times what is no case here; check the names",)
     card = write_card(
         CARD + f"exclude: {{{left_out.case}: as written in exclusions.tsv}}\nprivacy: {{hash_ids: true}}\n"
     )
