@@ -19,6 +19,8 @@ SIGN_SHARE = 0.05
 """A signed map has at least this share of its spread on either side of 0."""
 CLEARLY_DARK = 3.0
 """Contrast from which a displaced label is taken to fit."""
+FEWEST_INVERSE = 3
+"""Lesions of the wrong polarity; one or two may be marks of something else."""
 FEWEST_FOR_DISPLACEMENT = 2
 """Lesions; a single one may fall on a vein when the label is mirrored."""
 
@@ -160,10 +162,17 @@ def _darkness(quality: CaseQuality, label: LabelQuality, settings: QualitySettin
     for role in dict.fromkeys(role for lesion in label.lesions for role in lesion.contrast):
         contrasts = [lesion.contrast[role] for lesion in label.lesions if role in lesion.contrast]
         pale = sum(value < settings.lesion_contrast for value in contrasts)
+        inverse = sum(value < -settings.lesion_contrast for value in contrasts)
         level = _above(pale / len(contrasts), settings.lesions_not_dark)
-        if level:
+        if inverse >= FEWEST_INVERSE and inverse > settings.lesions_inverse * len(contrasts):
+            text = (
+                f"label: {inverse} of {len(contrasts)} lesions are clearly {'dark' if role is Role.QSM else 'bright'} "
+                f"in {role} (contrast below {-settings.lesion_contrast:g}): inverted contrast, or a label of another "
+                f"scan; fail above {100 * settings.lesions_inverse:g} %"
+            )
+            yield Finding(rule="label contrast", level="fail", text=text, role=role)
+        elif level:
             wanted = "bright" if role is Role.QSM else "dark"
-            inverse = sum(value < -settings.lesion_contrast for value in contrasts)
             why = (
                 "inverted contrast, or a label of another scan"
                 if 2 * inverse > len(contrasts)

@@ -71,6 +71,7 @@ def write_gallery(
         excluded: cases that were left out of the dataset for their verdict.
     """
     judged = {verdict.case: verdict for verdict in verdicts}
+    left_out = set(excluded)
     rows = sorted(quality_rows(cases, verdicts), key=lambda row: ("fail", "review", "pass").index(row["verdict"]))
     embed = len(rows) <= MOST_EMBEDDED
     counts = Counter(row["verdict"] for row in rows)
@@ -79,7 +80,7 @@ def write_gallery(
         for name in ("fail", "review", "pass")
     )
     body = "\n".join(
-        _row(row, judged[row["case"]], _picture(pictures, row["case"], path, embed), row["case"] in set(excluded))
+        _row(row, judged[row["case"]], _picture(pictures, row["case"], path, embed), row["case"] in left_out)
         for row in rows
     )
     heads = (("case", "case"), ("cohort", "cohort"), ("verdict", "verdict"))

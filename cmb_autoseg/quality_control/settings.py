@@ -65,6 +65,8 @@ class QualitySettings(Record):
     """Share of the lesions that are not darker than what is around them (brighter, on QSM)."""
     lesion_contrast: float = 1.5
     """A lesion is dark when it is darker than its surroundings by this many of their robust standard deviations."""
+    lesions_inverse: Annotated[float, Field(ge=0, le=1)] = 0.66
+    """A larger share, of at least 3 such lesions, as clearly bright (dark, on QSM) is `fail`; 1 turns it off."""
 
     min_cohort: Annotated[int, Field(ge=4)] = 8
     """Cases of one protocol that are needed before one of them is called an outlier."""

@@ -15,6 +15,8 @@ USUAL_SHARE = 0.5
 """What this share of a protocol's cases show alike is how the protocol is, not a fault of one scan."""
 OF_PROTOCOL = ("coverage", "brain volume", "clipped", "grey values", "slices", "noise", "ghost", "overlap", "match")
 """Rules to which that applies."""
+FEWEST_ALIKE = 3
+"""Cases that tell how much of the brain a protocol scans, if all of them do."""
 
 
 def judge(
@@ -61,7 +63,10 @@ def _key(case: CohortCase, finding: Finding) -> tuple[object, ...]:
 def _usual(
     cases: Sequence[CohortCase], found: Mapping[str, Sequence[Finding]], settings: QualitySettings
 ) -> set[tuple[object, ...]]:
-    """Findings that half of a protocol's cases share: slabs that cover a part of the brain, say."""
+    """Findings that half of a protocol's cases share: slabs that cover a part of the brain, say.
+
+    Of a protocol with fewer cases than `min_cohort`, what all of at least 3 show of how much was scanned.
+    """
     sizes: dict[object, int] = defaultdict(int)
     counts: dict[tuple[object, ...], int] = defaultdict(int)
     for case in cases:
@@ -71,7 +76,8 @@ def _usual(
     return {
         key
         for key, count in counts.items()
-        if sizes[key[0]] >= settings.min_cohort and count >= USUAL_SHARE * sizes[key[0]]
+        if (sizes[key[0]] >= settings.min_cohort and count >= USUAL_SHARE * sizes[key[0]])
+        or (key[1] == "coverage" and count == sizes[key[0]] >= FEWEST_ALIKE)
     }
 
 

@@ -141,17 +141,50 @@ def test_outliers_need_a_cohort(head):
     assert "SNR 7" not in judge([*cases[:4], odd])[-1].reasons
 
 
-def test_findings_name_the_lesions(head):
-    label = head.quality.label.model_copy(
-        update={
-            "lesions": tuple(
-                lesion.model_copy(update={"contrast": {Role.SWI: -4.0}}) for lesion in head.quality.label.lesions
-            )
-        }
+def with_contrasts(case, *contrasts, role=Role.SWI):
+    """The measures of a case whose label has lesions of such contrasts."""
+    lesion = case.quality.label.lesions[0]
+    lesions = tuple(lesion.model_copy(update={"contrast": {role: value}}) for value in contrasts)
+    return case.quality.model_copy(
+        update={"label": case.quality.label.model_copy(update={"lesions": lesions, "contrast_elsewhere": {}})}
     )
 
-    found = case_findings(head.quality.model_copy(update={"label": label}), QualitySettings())
 
-    assert [f.rule for f in found] == ["label contrast"]
-    assert "3 of 3 lesions are not dark in swi" in found[0].text
-    assert "inverted contrast" in found[0].text
+@pytest.mark.parametrize(
+    ("contrasts", "level", "words"),
+    [
+        ((-4.0, -4.0, -4.0), "fail", "3 of 3 lesions are clearly bright in swi (contrast below -1.5): inverted"),
+        ((-4.0, -4.0, -4.0, -2.0, 3.0, 3.0), "fail", "4 of 6 lesions are clearly bright in swi"),
+        ((-4.0, -4.0, -4.0, 3.0, 3.0), "review", "3 of 5 lesions are not dark in swi"),
+        ((-4.0, -4.0), "review", "2 of 2 lesions are not dark in swi"),
+        ((-1.0, 0.0, 1.0), "review", "3 of 3 lesions are not dark in swi"),
+    ],
+)
+def test_labels_of_wrong_polarity_fail_by_many_lesions_alone(head, contrasts, level, words):
+    found = case_findings(with_contrasts(head, *contrasts), QualitySettings())
+
+    assert [(f.rule, f.level) for f in found] == [("label contrast", level)]
+    assert words in found[0].text
+
+
+def test_wrong_polarity_can_be_left_to_review(head):
+    spoilt = with_contrasts(head, -4.0, -4.0, -4.0)
+
+    assert [f.level for f in case_findings(spoilt, QualitySettings(lesions_inverse=1.0))] == ["review"]
+
+
+def test_inverse_lesions_on_qsm_are_dark(head):
+    found = case_findings(with_contrasts(head, -4.0, -4.0, -4.0, role=Role.QSM), QualitySettings())
+
+    assert "3 of 3 lesions are clearly dark in qsm" in found[0].text
+
+
+@pytest.mark.parametrize(("count", "whole", "level"), [(3, 0, "note"), (2, 0, "fail"), (4, 1, "fail")])
+def test_coverage_that_all_of_a_small_cohort_lack_is_how_it_was_scanned(head, count, whole, level):
+    slab = head.quality.brain.model_copy(update={"coverage": 0.3, "cut_mm": {"top": 70.0}})
+    cut = head.model_copy(update={"quality": head.quality.model_copy(update={"brain": slab})})
+    cases = [changed(head if n < whole else cut, name=f"c{n}") for n in range(count)]
+
+    last = judge(cases)[-1]
+
+    assert [f.level for f in last.findings if f.rule == "coverage"] == [level]
