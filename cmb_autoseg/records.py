@@ -6,7 +6,7 @@ Distances are millimetres. Points and affines are RAS. Arrays that nnU-Net sees 
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -276,6 +276,22 @@ class Case(Record):
     """Further columns of cases.tsv (site, field_strength_t, free columns of the card)."""
     notes: dict[Role, str] = Field(default_factory=dict)
     """What was assumed, chosen or left out of a sequence when the files were sorted; warnings for the user."""
+    disguise: Callable[[str], str] | None = Field(default=None, exclude=True, repr=False)
+    """Of predictions with privacy.hash_ids: takes identifiers and folders out of a text. Never written."""
+
+    def shown(self, text: str) -> str:
+        """A text as it may be written and logged."""
+        return text if self.disguise is None else self.disguise(text)
+
+    def shown_file(self, role: Role) -> str:
+        """What records call the file of a sequence: its name, of an archive with the member's place in it.
+
+        Where people have pseudonyms it is the role alone, since names of files hold more than identifiers.
+        """
+        if self.disguise is not None:
+            return role.value
+        archive, separator, member = self.images[role].path.partition("!/")
+        return f"{Path(archive).name}{separator}{member}"
 
     @property
     def reference_role(self) -> Role:

@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
     source = _input(args.i, args.o)
     model = chosen_model(args)
-    wanted = preparation(args, Workspace.find(args.workspace))
+    workspace = Workspace.find(args.workspace)
+    wanted = preparation(args, workspace)
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
         settings = InputSettings(
             roles=needed_roles(trained_plan(model.folder).channels, wanted),
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             role=Role(args.role) if args.role else None,
             prefer=tuple(args.prefer or ()),
             scratch=Path(scratch),
+            workspace=workspace,
         )
         cases, failures = find_cases(source, settings)
         if args.split is not None:

@@ -118,6 +118,7 @@ class BidsLayout(Layout):
         self.raw, self.gathers = raw, gathers
         self._names: dict[str, str] = {}
         self._images: dict[str, tuple[str, ...]] = {}
+        self._originals: dict[str, list[str]] = {}
 
     def begin(self, cases: Sequence[Case], failures: Sequence[InputFailure]) -> None:
         """Name the cases.
@@ -139,6 +140,8 @@ class BidsLayout(Layout):
             self._names[case.name] = name
             others = (source.path for role, source in case.images.items() if role is not case.reference_role)
             self._images[case.name] = (case.images[case.reference_role].path, *others)
+            roles = sorted(case.images, key=lambda role: role is not case.reference_role)
+            self._originals[case.name] = [case.shown_file(role) for role in roles]
         for failure in failures:
             self._names.setdefault(failure.case, bids_name(failure.case))
 
@@ -212,7 +215,7 @@ class BidsLayout(Layout):
             "Manual": False,
             "Threshold": point["threshold"],
             "ModelDigest": model["digest"],
-            "OriginalFiles": [Path(path).name for path in self._images[case]],
+            "OriginalFiles": self._originals[case],
         }
 
     def _uri(self, path: str) -> str | None:

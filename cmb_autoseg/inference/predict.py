@@ -74,12 +74,12 @@ def predict_cases(
         except OutputError:  # such as a full disk: no case would fare better
             raise
         except CASE_FAULTS as error:
-            reason = fault_reason(error)
+            reason = case.shown(fault_reason(error))
             if refuse:
                 _set_aside(case.name, layout)
                 raise error if isinstance(error, CMBError) else InputError(f"{case.name}: {reason}") from error
             if not isinstance(error, CMBError):
-                record(f"{case.name}: {reason}", event="failure", traceback=traceback.format_exc())
+                record(f"{case.name}: {reason}", event="failure", traceback=case.shown(traceback.format_exc()))
             failed.append(InputFailure(case.name, reason))
     for name in {failure.case for failure in failed} - {result.table.case for result in results}:
         _set_aside(name, layout)
@@ -124,13 +124,15 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
     components = lesion_components(probability, point)
     table = describe(case.name, components, probability)
     outside = range_warnings(prepared, ensemble.plan.training_range, ensemble.channels)
-    warnings = (*fixed["notes"], *prepared.warnings, *outside, *size_warnings(table, point))
+    warnings = (*fixed["notes"], *map(case.shown, prepared.warnings), *outside, *size_warnings(table, point))
     clock.stop("lesions")
     record = {
         **fixed,
         "sequences_used": usable,
         "sequences_missing": missing,
-        "preparation": [step.model_dump(mode="json") for step in prepared.steps],
+        "preparation": [
+            {**step.model_dump(mode="json"), "decision": case.shown(step.decision)} for step in prepared.steps
+        ],
         "n_lesions": len(table.lesions),
         "lesions": [lesion.model_dump(mode="json") for lesion in table.lesions],
         "warnings": list(warnings),
@@ -146,7 +148,7 @@ def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[s
     inputs = [
         {
             "role": role.value,
-            "file": _name(source.path),
+            "file": case.shown_file(role),
             "digest": _digest(source),
             **source.model_dump(mode="json", exclude={"path", "files"}),
         }
@@ -164,12 +166,6 @@ def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[s
         "software": f"cmb_autoseg {__version__}",
         "intended_use": "Research use. Not a medical device.",
     }
-
-
-def _name(path: str) -> str:
-    """A file's name; of an archive with the member's place in it."""
-    archive, separator, member = path.partition("!/")
-    return f"{Path(archive).name}{separator}{member}"
 
 
 def _digest(source: ImageSource) -> str:

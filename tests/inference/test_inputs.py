@@ -4,9 +4,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cmb_autoseg.dataset_conversion.conversion import workspace_salt
+from cmb_autoseg.dataset_conversion.resolver import read_card
 from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.inference.inputs import InputSettings, find_cases
 from cmb_autoseg.records import Role
+from cmb_autoseg.workspace import Workspace
 
 ROLES = (Role.SWI, Role.GRE_MAG, Role.T1)
 """Channels of the model: _0000 SWI, _0001 magnitude, _0002 T1."""
@@ -259,6 +262,36 @@ def test_a_card_with_a_root_and_a_mistyped_card(tmp_path):
     assert [case.name for case in cases] == ["p1"]
     with pytest.raises(CardError):
         find_cases(Path(f"valdoo={tmp_path}"), InputSettings(ROLES))
+
+
+def test_a_card_with_pseudonyms_names_cases_as_conversion_does(tmp_path):
+    save(tmp_path / "77810" / "S.nii.gz")
+    (tmp_path / "77811").mkdir()
+    save(tmp_path / "77811" / "T.nii.gz")
+    card = tmp_path / "mine.yaml"
+    card.write_text(CARD + "privacy: {hash_ids: true}\n")
+    workspace = Workspace(tmp_path / "w")
+
+    (case,), (failure,) = find_cases(card, InputSettings(ROLES, workspace=workspace))
+
+    cohort = read_card(str(card), workspace_salt(workspace), labels=False)
+    assert [case.name] == [known.name for known in cohort.cases]
+    assert [failure.case] == [known.case for known in cohort.exclusions]
+    assert "7781" not in f"{case.name} {case.subject} {failure.case} {failure.reason}"
+    assert case.shown_file(Role.SWI) == "swi"
+    assert case.shown(f"{tmp_path}/77810/S.nii.gz: cut") == f"{case.name}/S.nii.gz: cut"
+    assert "disguise" not in case.model_dump()
+    with pytest.raises(CardError, match=r"privacy.hash_ids: pseudonyms are made with the secret of a workspace"):
+        find_cases(card, InputSettings(ROLES))
+    assert not (tmp_path / "cmb_workspace").exists()
+
+
+def test_no_secret_is_made_where_none_is_needed(tmp_path):
+    save(tmp_path / "p1" / "S.nii.gz")
+    (tmp_path / "mine.yaml").write_text(CARD)
+    (case,), _ = find_cases(tmp_path / "mine.yaml", InputSettings(ROLES, workspace=Workspace(tmp_path / "w")))
+    assert (case.name, case.shown_file(Role.SWI)) == ("p1", "S.nii.gz")
+    assert not (tmp_path / "w").exists()
 
 
 def test_a_bids_root(tmp_path):

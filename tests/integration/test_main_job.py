@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cmb_autoseg.cli import evaluate, predict, train
+from cmb_autoseg.cli import convert, evaluate, predict, train
 from cmb_autoseg.files import read_json, read_tsv
 from cmb_autoseg.records import Model, Plan
 
@@ -125,6 +125,48 @@ def test_a_card_predicts_and_its_predictions_are_scored(trained, tmp_path):
 def test_the_split_of_a_card_chooses_its_cases(trained, tmp_path, capsys):
     assert run_predict(trained, tmp_path / "out", trained.cohort / "card.yaml", "--split", "test") == 2
     assert "no usable case" in capsys.readouterr().err
+
+
+HIDING = """\
+schema: 1
+name: Hidden
+root: people
+case: "{sub}"
+images:
+  S: {role: swi, path: "{sub:\\\\d{5}}/CMB{sub}{rest:.*}.nii.gz"}
+labels: {}
+prep: {brain: none}
+privacy: {hash_ids: true}
+"""
+
+
+@pytest.mark.parametrize("layout", [(), ("--bids",)])
+def test_no_identifier_of_a_card_with_pseudonyms_is_written(trained, tmp_path, capsys, layout):
+    scans = trained.cohort / "centreA"
+    for sub, rest in (("77810", "-19400102"), ("77811", "")):
+        (tmp_path / "people" / sub).mkdir(parents=True)
+        shutil.copy(
+            scans / "p0" / "visit1" / "scans" / "p0-susc.nii.gz", tmp_path / "people" / sub / f"CMB{sub}{rest}.nii.gz"
+        )
+    cut = tmp_path / "people" / "77811" / "CMB77811.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:500])
+    (tmp_path / "card.yaml").write_text(HIDING)
+    where = ("--workspace", str(tmp_path / "w"))
+    capsys.readouterr()
+
+    assert run_predict(trained, tmp_path / "out", tmp_path / "card.yaml", "-f", "0", *where, *layout) == 1
+
+    said = capsys.readouterr()
+    assert convert.main([str(tmp_path / "card.yaml"), "-d", "7", *where]) == 1
+    (row,) = read_tsv(tmp_path / "w" / "raw" / "Dataset007_Hidden" / "cases.tsv")
+    assert f"{row['case']}: " in said.out
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert any(row["case"] in path.name for path in files)
+    texts = {path: path.read_text() for path in files if path.suffix in (".json", ".tsv", ".jsonl", ".txt", ".log")}
+    assert any("truncated" in text for text in texts.values())
+    for text in (said.out, said.err, *map(str, files), *texts.values()):
+        for secret in ("77810", "77811", "19400102"):
+            assert secret not in text
 
 
 def test_our_probabilities_are_plain_nnunets(trained, tmp_path):

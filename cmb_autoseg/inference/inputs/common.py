@@ -8,6 +8,7 @@ from pathlib import Path
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import has_echoes
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, PrepSettings, RegistrationBounds, Role
+from cmb_autoseg.workspace import Workspace
 
 __all__ = [
     "InputFailure",
@@ -49,6 +50,8 @@ class InputSettings:
     """Of several acquisitions or runs, those with this in their names: `acq-hires`, `run-2`."""
     scratch: Path | None = None
     """A folder for volumes converted from DICOM; needed only for those."""
+    workspace: Workspace | None = None
+    """Whose secret makes the pseudonyms of people; needed only for cards with `privacy.hash_ids`."""
 
 
 def listed(roles: Iterable[Role]) -> str:
