@@ -1,7 +1,7 @@
 """Texts without identifiers: pseudonyms where the card asks for them, and no folder of the originals."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -46,23 +46,19 @@ class Disguise:
 
     @cached_property
     def _lengths(self) -> tuple[int, ...]:
-        """The longest first: one identifier may hold another."""
-        return tuple(sorted({len(identifier) for identifier in self.aliases if identifier}, reverse=True))
+        return _lengths(self.aliases)
 
     @cached_property
     def _pseudonyms(self) -> tuple[frozenset[str], tuple[int, ...]]:
-        shown = frozenset(self.aliases.values())
-        return shown, tuple({len(pseudonym) for pseudonym in shown})
+        return frozenset(self.aliases.values()), _lengths(self.aliases.values())
 
     def _replaced(self, text: str, files: list[tuple[int, int]]) -> str:
         taken = bytearray(len(text))
-        shown, lengths = self._pseudonyms
-        for start, end in _windows(text, lengths):
-            if text[start:end] in shown:
-                taken[start:end] = b"\1" * (end - start)
+        for start, end in _places(text, *self._pseudonyms):
+            taken[start:end] = b"\1" * (end - start)
         found: list[tuple[int, int]] = []
-        for start, end in _windows(text, self._lengths):
-            if text[start:end] not in self.aliases or any(taken[start:end]):
+        for start, end in _places(text, self.aliases, self._lengths):
+            if any(taken[start:end]):
                 continue
             is_long = end - start >= LONG
             of_file = any(first <= start and end <= last for first, last in files)
@@ -75,9 +71,19 @@ class Disguise:
         return text
 
 
-def _windows(text: str, lengths: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Starts and ends of all pieces of these lengths."""
-    return ((start, start + length) for length in lengths for start in range(len(text) - length + 1))
+def _lengths(words: Iterable[str]) -> tuple[int, ...]:
+    """The longest first: one word may hold another."""
+    return tuple(sorted({len(word) for word in words if word}, reverse=True))
+
+
+def _places(text: str, words: Container[str], lengths: Iterable[int]) -> list[tuple[int, int]]:
+    """Where words of these lengths begin and end; looks at every place, so that their number costs nothing."""
+    return [
+        (start, start + length)
+        for length in lengths
+        for start in range(len(text) - length + 1)
+        if text[start : start + length] in words
+    ]
 
 
 def _goes_on(text: str, place: int) -> bool:

@@ -281,7 +281,8 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     namer.check_groups()
     unknown = [name for name in card.exclude if name not in namer.known]
     if unknown:
-        warnings.append(f"{card.name}: exclude names {', '.join(unknown)}, which is no case here; check the names")
+        what = f"holds {len(unknown)} names that are" if disguised else f"names {', '.join(unknown)}, which is"
+        warnings.append(f"{card.name}: exclude {what} no case here; check the names")
     return Cohort(
         name=card.name,
         card=str(opened.path),

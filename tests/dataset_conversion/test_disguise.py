@@ -1,13 +1,17 @@
+import re
 import time
+from pathlib import Path
 
 import pytest
 
 from cmb_autoseg.dataset_conversion.card_file import parse_card
+from cmb_autoseg.dataset_conversion.case_conversion import CaseJob, attempt
 from cmb_autoseg.dataset_conversion.disguise import Disguise
 from cmb_autoseg.dataset_conversion.resolver import find_cases
 from cmb_autoseg.errors import CardError
+from cmb_autoseg.records import Role
 
-from .conftest import CARD
+from .conftest import CARD, save, scan
 
 ALIASES = {"7781": "anon000000000001", "77810": "anon000000000002", "01": "anon000000000003", "Ann": "anon000000000004"}
 
@@ -63,3 +67,40 @@ def test_card_errors_name_no_file_of_people_with_pseudonyms(tiny_cohort, write_c
     assert "sub-10" not in str(refused.value)
     with pytest.raises(CardError, match=r"matches sub-101/sub-101_T2S.nii.gz"):
         find_cases(parse_card(write_card(twice)))
+
+
+DICOM_CARD = """\
+schema: 1
+name: north
+root: data
+source: dicom
+entities: {sub: PatientID}
+images:
+  SWI: {role: swi, dicom: {SeriesDescription: "^swi$"}}
+privacy: {hash_ids: true}
+"""
+
+
+def test_a_dicom_file_is_told_by_its_number_since_its_folder_names_people(tmp_path, dicom_files, write_card):
+    folder = tmp_path / "data/Doe Jane 1930"
+    dicom_files.write_series(folder, dicom_files.scan(0), 3, PatientID="PAT-17")
+    cohort = find_cases(parse_card(write_card(DICOM_CARD)), "a salt of pepper")
+    (case,) = cohort.cases
+    Path(case.images[Role.SWI].files[2]).unlink()
+    reason = attempt(CaseJob(case, tmp_path / "raw", (Role.SWI,), cohort.disguise_of(case)))
+    assert isinstance(reason, str)
+    assert re.match(r"series 3 magnitude file 3: not readable", reason), reason
+
+
+def test_archives_that_cannot_be_listed_are_not_named(tmp_path, write_card):
+    (tmp_path / "batch_sub-7781.zip").write_bytes(b"PK\3\4 no archive")
+    save(tmp_path / "one/sub-1/swi.nii", scan(1))
+    card = CARD.partition("images:")[0] + (
+        "images:\n  swi: {role: swi, optional: true, path: 'batch_{any}.zip!/{sub}/swi.nii'}\n"
+        "  gre: {role: gre_mag, optional: true, path: 'one/{sub}/swi.nii'}\nprivacy: {hash_ids: true}\n"
+    )
+    hidden = find_cases(parse_card(write_card(card)), "a salt of pepper")
+    said = repr((hidden.warnings, hidden.exclusions))
+    assert "it cannot be listed" in said
+    assert "7781" not in said
+    assert "batch_sub-7781.zip" in repr(find_cases(parse_card(write_card(card))).exclusions)

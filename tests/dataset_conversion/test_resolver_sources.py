@@ -281,7 +281,7 @@ def test_cases_that_the_card_excludes_keep_their_reason(tiny_cohort, write_card,
     cohort = read_card(write_card(CARD + rest + "privacy: {hash_ids: true}\n"), salt="pepper")
     (left_out,) = cohort.exclusions
     assert left_out.case.startswith("anon")
-    assert cohort.warnings == ("tiny: exclude names 1 times what is no case here; check the names",)
+    assert cohort.warnings == ("tiny: exclude holds 1 names that are no case here; check the names",)
     card = write_card(
         CARD + f"exclude: {{{left_out.case}: as written in exclusions.tsv}}\nprivacy: {{hash_ids: true}}\n"
     )
