@@ -2,18 +2,20 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, ImageCard, LabelCard, RatersCard
 from cmb_autoseg.dataset_conversion.labels.case_lists import is_listed
+from cmb_autoseg.dataset_conversion.labels.unclaimed import Unclaimed
 from cmb_autoseg.dataset_conversion.matching import FileMatch
 from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, ImageSource, LabelSource, Role, TableRows
 
-__all__ = ["label_source"]
+__all__ = ["claim_left_out", "label_source"]
 
 PASSED_ON = frozenset(["kind", "values", "columns", "space", "radius_mm", "variable", "sheet", "format", "resample"])
 """Keys of the card that mean the same in the record."""
@@ -27,6 +29,7 @@ def label_source(
     images: Mapping[Role, ImageSource],
     columns: Mapping[str, str],
     reviewed: bool,
+    unclaimed: Unclaimed | None = None,
 ) -> LabelSource | None:
     """What marks the microbleeds of one case; None for an unlabelled one.
 
@@ -40,11 +43,14 @@ def label_source(
         images: the case's sequences.
         columns: what `meta` and the participants table say of the case.
         reviewed: `labels.no_cmb` says that somebody read it and found none.
+        unclaimed: keeps account of what tables and COCO files of all cases say of nobody.
 
     Raises:
         InputError: the files cannot be this case's label; the case is left out.
     """
     source = _marks(card, root, found, {**columns, **entities}, images)
+    if source is not None and unclaimed is not None:
+        unclaimed.claim(source)
     if source is not None and is_listed(source):
         return source.model_copy(update={"reviewed": reviewed})
     if reviewed:
@@ -55,6 +61,38 @@ def label_source(
             "use it unlabelled, or correct the card"
         )
     return None
+
+
+def claim_left_out(
+    card: Card,
+    root: Path,
+    found: Mapping[str, Sequence[FileMatch]],
+    known: Mapping[str, str],
+    unclaimed: Unclaimed,
+) -> None:
+    """Claim what tables and COCO files say of a case that is left out: its entries name somebody.
+
+    Args:
+        card: as of `label_source`.
+        root: the cohort's folder.
+        found: files of the case by the card's field.
+        known: its entities and columns.
+        unclaimed: the account.
+    """
+    label = card.label
+    if label is None or (label.rows is None and label.format != "coco"):
+        return
+    scans = [match for name in card.images for match in found.get(f"images.{name}", ())]
+    pictures = tuple(str(root / path) for match in scans for path in match.files or (match.path,) if path)
+    with suppress(InputError):
+        rows = _rows(label, known)
+        for match in found.get(LABEL_NAME, ()):
+            path = str(root / match.path)
+            unclaimed.claim(
+                LabelSource(
+                    kind=label.kind, path=path, sheet=label.sheet, format=label.format, pictures=pictures, **rows
+                )
+            )
 
 
 def _what_lacks(label: LabelCard) -> str:

@@ -4,6 +4,7 @@ One walk of the cohort's folder; no image is opened.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,9 @@ from cmb_autoseg.dataset_conversion.card_paths import card_patterns, case_templa
 from cmb_autoseg.dataset_conversion.choice import NO_WISH, Wanted, check_preferred, choose_images
 from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.disguise import Disguise
-from cmb_autoseg.dataset_conversion.label_sources import label_source
+from cmb_autoseg.dataset_conversion.given_masks import brain_mask, with_mask_role
+from cmb_autoseg.dataset_conversion.label_sources import claim_left_out, label_source
+from cmb_autoseg.dataset_conversion.labels.unclaimed import Unclaimed
 from cmb_autoseg.dataset_conversion.matching import (
     FileMatch,
     MatchedFiles,
@@ -32,7 +35,7 @@ from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.files import as_text
 from cmb_autoseg.preprocessing.settings import Preparation
 from cmb_autoseg.quality_control.settings import QualitySettings
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, BrainMaskSource, Case, ImageSource, PrepSettings, Record, Role
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, PrepSettings, Record
 
 __all__ = ["Cohort", "Exclusion", "find_cases", "read_card"]
 
@@ -105,7 +108,7 @@ def read_card(argument: str, salt: str | None = None, labels: bool = True, wante
     Args:
         argument: path of a card or name of a shipped one, perhaps with `=ROOT`.
         salt: of the pseudonyms that replace identifiers where the card says `privacy.hash_ids`;
-            None leaves them as they are (a dry run, a prediction in place).
+            None leaves them as they are (a dry run).
         labels: False where labels are of no use (prediction): none is needed, none is looked for.
         wanted: which of several files is taken, where the card leaves a choice.
 
@@ -144,6 +147,7 @@ class _Sorter:
     wanted: Wanted
     participants: Participants
     patience: Patience
+    unclaimed: Unclaimed
 
     def case(self, name: Name, entities: Entities, found: Found) -> Case:
         """One case of its files.
@@ -154,7 +158,8 @@ class _Sorter:
         """
         card = self.opened.card
         self._check_complete(name, entities, found)
-        chosen = choose_images(card, self.root, self._volumes(found), self.wanted)
+        wanted = with_mask_role(card, self.wanted, found)
+        chosen = choose_images(card, self.root, self._volumes(found), wanted)
         meta = fill_columns(self.opened, name.case, entities, self.participants, self.patience)
         split = meta.pop("split", "train")
         if split not in ("train", "test"):
@@ -165,7 +170,8 @@ class _Sorter:
             reviewed = _is_reviewed(self.opened, entities, columns, found)
             matches = found.get(LABEL_NAME, ())
             _check_faults(matches)
-            label = label_source(card, self.root, matches, entities, chosen.images, columns, reviewed)
+            label = label_source(card, self.root, matches, entities, chosen.images, columns, reviewed, self.unclaimed)
+        mask, notes = brain_mask(card, self.root, chosen, found)
         return Case(
             name=name.case,
             cohort=card.name,
@@ -173,12 +179,20 @@ class _Sorter:
             session=name.session,
             images=chosen.images,
             label=label,
-            brain_mask=_brain_mask(card, self.root, chosen.images, found),
+            brain_mask=mask,
             split="test" if split == "test" else "train",
             prep=card.prep,
             meta=meta,
-            notes=chosen.notes,
+            notes=notes,
         )
+
+    def claim_left_out(self, name: Name, entities: Entities, found: Found) -> None:
+        """What files of all cases say of one that is left out is said of somebody."""
+        if self.labels:
+            known = {**self.participants.row(entities), **entities}
+            with suppress(CardError):  # a rule of `meta` need not fit a case that is not used
+                known = {**self._columns(name, entities), **entities}
+            claim_left_out(self.opened.card, self.root, found, known, self.unclaimed)
 
     def _columns(self, name: Name, entities: Entities) -> dict[str, str]:
         """What the participants table and the rules of `meta` say of a case."""
@@ -235,9 +249,9 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         for name, pattern in patterns.items()
     }
     disguised = card.privacy.hash_ids and salt is not None
-    left, remarks = assign_files(opened, root, paths, matched, patience, name_files=not disguised)
+    left, lost = assign_files(opened, root, paths, matched, patience, name_files=not disguised)
     unmatched = [*series.unmatched, *left]
-    warnings = [*series.warnings, *remarks, *check_matches(opened, paths, matched, name_files=not disguised)]
+    warnings = [*series.warnings, *check_matches(opened, paths, matched, name_files=not disguised)]
     check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
@@ -248,10 +262,11 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         if match.entities.get("ses")
     )
     namer = Namer(opened, template, salt if disguised else None, visits)
-    sorter = _Sorter(opened, root, labels, wanted, participants, patience)
+    unclaimed = Unclaimed()
+    sorter = _Sorter(opened, root, labels, wanted, participants, patience, unclaimed)
 
     cases: list[Case] = []
-    exclusions: list[Exclusion] = []
+    exclusions = [_lost_archive(card, path, reason, disguised) for path, reason in lost]
     identifiers: dict[str, tuple[str, ...]] = {}
     for key in _case_keys(matched.values(), case_entities):
         found = {name: files.of(key) for name, files in matched.items()}
@@ -264,6 +279,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         except CardError as error:
             raise CardError(Disguise(name.aliases)(str(error))) from None
         except InputError as error:
+            sorter.claim_left_out(name, entities, found)
             by_rule = isinstance(error, _LeftOutError) and error.by_rule
             exclusions.append(
                 Exclusion(
@@ -279,6 +295,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         meta = {**case.meta, **_replaced_columns(card, name)}
         cases.append(case.model_copy(update={"notes": notes, "meta": meta}))
     namer.check_groups()
+    warnings += [f"{card.name}: {text}" for text in unclaimed.warnings(str(root), not card.privacy.hash_ids)]
     unknown = [name for name in card.exclude if name not in namer.known]
     if unknown:
         what = f"holds {len(unknown)} names that are" if disguised else f"names {', '.join(unknown)}, which is"
@@ -357,20 +374,14 @@ def _is_reviewed(opened: OpenCard, entities: Entities, columns: Mapping[str, str
     return known[rule.source] in rule.values
 
 
+def _lost_archive(card: Card, path: str, reason: str, disguised: bool) -> Exclusion:
+    """An archive that cannot be read stands for its cases, whoever they are."""
+    name = "an archive" if disguised else path
+    why = "none of its cases are known: it cannot be listed; cmb_cohort check names it" if disguised else reason
+    return Exclusion(case=name, cohort=card.name, subject="n/a", reason=why)
+
+
 def _check_faults(matches: Sequence[FileMatch]) -> None:
     faulty = next((match for match in matches if match.fault), None)
     if faulty is not None:
         raise InputError(faulty.told_fault)
-
-
-def _brain_mask(card: Card, root: Path, images: Mapping[Role, ImageSource], found: Found) -> BrainMaskSource | None:
-    matches = found.get(BRAIN_MASK)
-    if card.brain_mask is None or not matches:
-        return None
-    if len(matches) > 1:
-        listed = " and ".join(match.path for match in matches)
-        raise InputError(f"{len(matches)} files for {BRAIN_MASK}: {listed}; make the pattern match one of them")
-    _check_faults(matches)
-    role = card.images[card.brain_mask.grid].role if card.brain_mask.grid else None
-    grid = role if role in images else None
-    return BrainMaskSource(source=ImageSource(path=str(root / matches[0].path)), grid=grid)

@@ -2,7 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -26,7 +26,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.records import LabelSource
 
-__all__ = ["READERS_OF_BOXES", "coco_lists"]
+__all__ = ["READERS_OF_BOXES", "coco_images", "coco_lists", "coco_named"]
 
 YOLO_NUMBERS = {4: 2, 6: 3}
 """How many numbers follow the class, to dimensions."""
@@ -161,16 +161,44 @@ def _entries(path: str, content: dict[str, Any], name: str, *keys: str) -> list[
 
 def _coco_image(path: str, image: str) -> dict[str, Any] | None:
     """The entry of a picture: by its file's name, and by folders where two have the same name."""
-    parts = PurePosixPath(image.replace("!/", "/"))
-    listed = remembered(_coco, path).images.get(parts.name, [])
+    listed = _named_alike(remembered(_coco, path), image)
     if len(listed) > 1:
-        named = [entry for entry in listed if f"/{parts.as_posix()}".endswith(f"/{entry['file_name']}")]
-        if len(named) != 1:
-            raise InputError(
-                f"{path}: {len(listed)} images called {parts.name}; tell them apart by folders in file_name"
-            )
-        return named[0]
+        name = PurePosixPath(image).name
+        raise InputError(f"{path}: {len(listed)} images called {name}; tell them apart by folders in file_name")
     return listed[0] if listed else None
+
+
+def _named_alike(content: _Coco, image: str) -> list[dict[str, Any]]:
+    """The entries that a picture may be; more than one where folders do not tell them apart."""
+    parts = PurePosixPath(image.replace("!/", "/"))
+    listed = content.images.get(parts.name, [])
+    if len(listed) < 2:
+        return listed
+    named = [entry for entry in listed if f"/{parts.as_posix()}".endswith(f"/{entry['file_name']}")]
+    return named if len(named) == 1 else listed
+
+
+def coco_images(path: str) -> dict[int | str, tuple[str, str]]:
+    """Of each image of a COCO file, by its id: the file name, and its place in the file.
+
+    Raises:
+        InputError: the file is no COCO file.
+    """
+    content = remembered(_coco, path)
+    names = {entry["id"]: str(entry["file_name"]) for entries in content.images.values() for entry in entries}
+    return {key: (names[key], f"images {n}") for n, key in enumerate(content.boxes, 1)}
+
+
+def coco_named(path: str, pictures: Iterable[str]) -> Iterator[tuple[str, list[int | str]]]:
+    """The ids of the images that each picture may be; "" stands for no picture and is left out.
+
+    Raises:
+        InputError: the file is no COCO file.
+    """
+    content = remembered(_coco, path)
+    for picture in pictures:
+        if picture:
+            yield picture, [entry["id"] for entry in _named_alike(content, picture)]
 
 
 def coco_lists(path: str, image: str) -> bool:

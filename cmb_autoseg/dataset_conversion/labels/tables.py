@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,17 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.readers import read_bytes
 from cmb_autoseg.records import TableRows
 
-__all__ = ["Row", "Table", "case_names", "check_column", "is_empty", "number", "read_table", "rows_of_case"]
+__all__ = [
+    "Row",
+    "Table",
+    "case_names",
+    "check_column",
+    "first_rows",
+    "is_empty",
+    "number",
+    "read_table",
+    "rows_of_case",
+]
 
 AXES = ("x", "y", "z")
 EMPTY = ("", "n/a", "nan")
@@ -155,6 +165,15 @@ def case_names(path: str, sheet: str | None, rows: TableRows) -> Collection[str]
         InputError: unreadable table, or no such column.
     """
     return remembered(_by_case, path, sheet, rows.column)[1].keys()
+
+
+def first_rows(path: str, sheet: str | None, rows: TableRows) -> Mapping[str, str]:
+    """`case_names`, each with the place of its first row.
+
+    Raises:
+        InputError: unreadable table, or no such column.
+    """
+    return {name: own[0].where for name, own in remembered(_by_case, path, sheet, rows.column)[1].items()}
 
 
 def _by_case(path: str, sheet: str | None, column: str) -> tuple[Table, dict[str, tuple[Row, ...]]]:
