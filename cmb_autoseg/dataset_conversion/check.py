@@ -12,9 +12,10 @@ from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
 from cmb_autoseg.dataset_conversion.resolver import Cohort
 from cmb_autoseg.errors import CMBError, GeometryError
 from cmb_autoseg.geometry import Grid, Volume, check_same_grid, same_grid
+from cmb_autoseg.preprocessing.brain_search import read_given_mask
 from cmb_autoseg.progress import track
 from cmb_autoseg.readers import MATLAB_SUFFIX, read_grid
-from cmb_autoseg.records import Case, ImageSource, LabelSource, Role
+from cmb_autoseg.records import BrainMaskSource, Case, ImageSource, LabelSource, Role
 
 __all__ = ["CohortCheck", "check_cohorts"]
 
@@ -105,7 +106,7 @@ def check_cohorts(cohorts: Sequence[Cohort], count_lesions: bool = False) -> lis
 
     Args:
         cohorts: from `read_card`.
-        count_lesions: read the labels too, which takes longer.
+        count_lesions: read the labels and brain masks too, which takes longer.
 
     Raises:
         CardError, LeakageError: the cohorts cannot be merged.
@@ -121,6 +122,9 @@ def _check(cohort: Cohort, shared: Mapping[ImageSource, str], count_lesions: boo
     for case in track(cohort.cases, f"Checking {cohort.name}"):
         try:
             elsewhere = _on_other_grids(case)
+            mask = _given_mask(case)
+            if count_lesions and mask is not None:
+                read_given_mask(case.name, mask)
             if count_lesions and case.label is not None:
                 lesions[case.name] = read_case_label(case).n_lesions
             if elsewhere:
@@ -152,8 +156,13 @@ def _on_other_grids(case: Case) -> list[Role]:
             f"{case.images[role].path}: on another grid than {case.images[case.reference_role].path}; "
             "register them first, or set prep.coregister: affine"
         )
-    if case.brain_mask is not None:
-        read_grid(case.brain_mask.source)
+    mask = _given_mask(case)
+    under_mask = (mask.grid if mask is not None else None) or case.reference_role
+    if mask is not None and not same_grid(read_grid(mask.source), placed[under_mask]):
+        raise GeometryError(
+            f"{mask.source.path}: on another grid than {case.images[under_mask].path}; name its sequence in "
+            "brain_mask.grid, or leave the mask out"
+        )
     if case.label is not None and case.label.kind == "mask" and case.label.resample == "refuse":
         marked = placed.get(case.label.grid or case.reference_role, reference)
         name = case.images[case.label.grid or case.reference_role].path
@@ -162,6 +171,11 @@ def _on_other_grids(case: Case) -> list[Role]:
                 cure = "set labels.cmb.resample: nearest to allow another grid"
                 check_same_grid(_empty(grid, path), _empty(marked, name), cure)
     return elsewhere
+
+
+def _given_mask(case: Case) -> BrainMaskSource | None:
+    """The mask that came with a case, where preparation will use it."""
+    return case.brain_mask if case.prep.brain in ("auto", "given") else None
 
 
 def _mask_grids(label: LabelSource, marked: Grid) -> Iterator[tuple[Grid, str]]:

@@ -12,12 +12,12 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
 from cmb_autoseg.preprocessing.brain_mask import MAGNITUDE_ROLES, classical_mask, looks_stripped, support_mask
 from cmb_autoseg.readers import read_volume
-from cmb_autoseg.records import BrainNetworkSettings, Case, Role
+from cmb_autoseg.records import BrainMaskSource, BrainNetworkSettings, Case, Role
 
 if TYPE_CHECKING:
     from cmb_autoseg.preprocessing.brain_network import BrainNetwork
 
-__all__ = ["FoundBrain", "search_brain"]
+__all__ = ["FoundBrain", "read_given_mask", "search_brain"]
 
 NETWORK_ROLES = (Role.T1, Role.FLAIR, Role.T2)
 """Sequences that HD-BET was trained on."""
@@ -89,12 +89,22 @@ def _given(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
             f"{case.name}: prep.brain is given, but the case has no mask; name it in the card's brain_mask"
         )
     role = case.brain_mask.grid or case.reference_role
-    mask = to_canonical(read_volume(case.brain_mask.source))
+    mask = read_given_mask(case.name, case.brain_mask)
     check_same_grid(mask, volumes[role], "name its sequence in brain_mask.grid, or leave the mask out")
+    return _found(mask, mask.data > 0, role, f"the mask that came with {role}")
+
+
+def read_given_mask(case: str, given: BrainMaskSource) -> Volume:
+    """The mask that came with a case: uint8, 0 or 1, canonical axes.
+
+    Raises:
+        InputError: it cannot be read, or is empty.
+    """
+    mask = to_canonical(read_volume(given.source))
     inside = np.isfinite(mask.data) & (mask.data > 0)
     if not inside.any():
-        raise InputError(f"{case.name}: {mask.name}: the brain mask is empty; correct it or leave it out")
-    return _found(mask, inside, role, f"the mask that came with {role}")
+        raise InputError(f"{case}: {mask.name}: the brain mask is empty; correct it or leave it out")
+    return mask.with_data(inside.astype(np.uint8))
 
 
 def _by_network(case: Case, volumes: dict[Role, Volume]) -> tuple[FoundBrain | None, str]:
