@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest
+from cmb_autoseg.readers import files_of_volume
 from cmb_autoseg.readers.archive import member_checksum, open_member, split_path
 from cmb_autoseg.records import Case, ImageSource
 
@@ -30,7 +31,7 @@ class _Scan(NamedTuple):
 
     @property
     def paths(self) -> list[str]:
-        return [path for path in self.source.files if path] or [self.source.path]
+        return [path for path in self.source.files if path] or [*files_of_volume(self.source.path)]
 
 
 def shared_scans(cases: Sequence[Case]) -> dict[ImageSource, str]:

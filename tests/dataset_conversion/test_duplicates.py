@@ -55,3 +55,16 @@ def test_a_scan_of_two_subjects_is_told_of_and_left_out(folder, capsys):
     assert [row["case"] for row in left_out] == ["s0_a", "s1_a"]
     assert left_out[0]["reason"].startswith("s0/a/T2S.nii.gz: the very scan of s1/a/T2S.nii.gz")
     assert [row["case"] for row in read_tsv(raw / "cases.tsv")] == ["s2_a", "s2_b"]
+
+
+def test_equal_headers_of_different_voxels_are_two_scans(folder, capsys):
+    header = "NDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementSpacing = 1 1 1\nElementDataFile = v.raw\n"
+    for index in range(3):
+        place = folder / f"s{index}/a"
+        (place / "T2S.mhd").write_text(header)
+        (place / "v.raw").write_bytes(np.arange(64, dtype="<i2").tobytes() if index else bytes(128))
+    (folder / "card.yaml").write_text(CARD.partition("labels:")[0].replace(".nii.gz", ".mhd"))
+    assert cohort_command.main(["check", str(folder / "card.yaml")]) == 2
+    shown = capsys.readouterr().out
+    assert "usable cases: 1" in shown
+    assert "s1/a/T2S.mhd: the very scan of" in shown
