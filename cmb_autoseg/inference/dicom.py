@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PATIENT_ID = 0x00100020
-"""Read to see whether there is more than one; never shown."""
+"""Read to see whether there is more than one, and to keep files without one apart; never shown."""
 PHASE_TYPES = {"P", "PHASE", "PHASE MAP", "PHASE_MAP", "PHASEMAP"}
 OTHER_PARTS = {"REAL", "IMAGINARY", "R", "I"}
 
@@ -76,7 +76,7 @@ def convert_dicom(folder: Path, scratch: Path) -> list[DicomVolume]:
     Raises:
         InputError: there are several people's, or none of the files can be read.
     """
-    stacks = find_stacks(_frames(folder))
+    stacks = find_stacks(_frames(folder), [PATIENT_ID])
     stacks.sort(key=lambda stack: (stack.first.series_number, stack.echo, stack.files))
     return [
         _volume(stack, role, f"{folder}: {stack.title}", scratch / "dicom" / str(number))

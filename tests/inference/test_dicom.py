@@ -147,6 +147,14 @@ def test_several_people_in_one_folder_are_refused(tmp_path, dicom_files):
     assert "Secret" not in str(caught.value)
 
 
+def test_files_without_a_person_are_not_mixed_with_somebodys(tmp_path, dicom_files):
+    folder = tmp_path / "export"
+    dicom_files.write_series(folder / "a", dicom_files.scan(0))
+    dicom_files.write_series(folder / "b", dicom_files.scan(1), PatientID="")
+    with pytest.raises(InputError, match="several swi series: 2 volumes of series 3"):
+        find_cases(folder, InputSettings((Role.SWI,), echo=1, scratch=tmp_path / "scratch"))
+
+
 def test_enhanced_files_and_missing_slices(tmp_path, dicom_files):
     folder = tmp_path / "export"
     scans = [dicom_files.scan(seed) for seed in range(2)]
