@@ -153,7 +153,6 @@ RIGID = Stage("Rigid", (40, 15, 8), (4, 2, 1), (4.0, 2.0, 1.0))
 SETTINGS = {
     "chosen": ours(SCHEDULE),
     "chosen, rigid": ours(SCHEDULE, "rigid"),
-    "no margin": ours(replace(SCHEDULE, margin_mm=0.0)),
     "margin 8 mm": ours(replace(SCHEDULE, margin_mm=8.0)),
     "short": ours(replace(SCHEDULE, rigid=Stage("Rigid", (30, 10), (4, 2), (4.0, 2.0)))),
     "1.5 mm": ours(replace(SCHEDULE, working_mm=1.5)),

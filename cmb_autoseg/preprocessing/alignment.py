@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import GeometryError
-from cmb_autoseg.geometry import Volume, check_same_grid
+from cmb_autoseg.geometry import Volume, check_same_grid, same_grid
 from cmb_autoseg.preprocessing.registration import Registration, check_registration, register
 from cmb_autoseg.preprocessing.resampling import resample_brain, resample_image
 from cmb_autoseg.records import DERIVED_ROLES, Case, Role, StepRecord
@@ -112,9 +112,10 @@ def _groups(case: Case, volumes: Mapping[Role, Volume]) -> list[tuple[Role, ...]
     """Roles that stay where they are first, then those of each other grid; the one to be registered comes first."""
     reference = case.reference_role
     ordered = sorted(volumes, key=MOVING_ORDER.index)
+    stored = {role: (volume.shape, volume.affine) for role, volume in volumes.items()}
     grids: list[list[Role]] = []
     for role in ordered:
-        home = next((grid for grid in grids if _share_grid(volumes[role], volumes[grid[0]])), None)
+        home = next((grid for grid in grids if same_grid(stored[role], stored[grid[0]])), None)
         if home is None:
             grids.append([role])
         else:
@@ -125,11 +126,3 @@ def _groups(case: Case, volumes: Mapping[Role, Volume]) -> list[tuple[Role, ...]
         return [tuple(own), *others]
     still = tuple(role for role in own if role is reference or role in TOGETHER)
     return [still, *((role,) for role in own if role not in still), *others]
-
-
-def _share_grid(one: Volume, other: Volume) -> bool:
-    try:
-        check_same_grid(one, other, "")
-    except GeometryError:
-        return False
-    return True

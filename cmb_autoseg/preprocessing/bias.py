@@ -6,8 +6,10 @@ The field is smooth, so it is found on a copy with larger voxels and applied to 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmb_autoseg.blocks import block_factors, block_mean
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume
+from cmb_autoseg.records import Triple
 
 __all__ = ["correct_bias"]
 
@@ -41,9 +43,9 @@ def correct_bias(volume: Volume, mask: NDArray[np.bool_]) -> tuple[Volume, dict[
     """
     import SimpleITK
 
-    factors = [max(1, round(WORKING_MM / mm)) for mm in volume.spacing_mm]
-    inside = _block_mean(mask, factors) > 0.5
-    grey = _block_mean(np.maximum(volume.data, 0), factors)
+    factors = block_factors(volume.spacing_mm, WORKING_MM)
+    inside = block_mean(mask, factors) > 0.5
+    grey = block_mean(np.maximum(volume.data, 0), factors)
     # A voxel without signal has no logarithm; it says nothing of the field.
     inside &= grey > 0.05 * (np.median(grey[inside]) if inside.any() else 1)
     if np.count_nonzero(inside) < MIN_VOXELS:
@@ -84,16 +86,8 @@ def _spread(values: NDArray[np.floating]) -> float:
     return round(float((high - low) / (1.349 * middle)), 6)
 
 
-def _block_mean(data: NDArray[np.generic], factors: list[int]) -> NDArray[np.float32]:
-    """Mean of blocks; the last block of an axis is completed with its border voxels."""
-    padded = np.pad(data.astype(np.float32), [(0, -n % f) for n, f in zip(data.shape, factors, strict=True)], "edge")
-    i, j, k = (n // f for n, f in zip(padded.shape, factors, strict=True))
-    blocks = padded.reshape(i, factors[0], j, factors[1], k, factors[2])
-    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float64), dtype=np.float32)
-
-
-def _enlarged(field: NDArray[np.floating], factors: list[int], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A smooth field on the voxels that `_block_mean` averaged: linear between the blocks' centres."""
+def _enlarged(field: NDArray[np.floating], factors: Triple[int], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A smooth field on the voxels that `block_mean` averaged: linear between the blocks' centres."""
     enlarged: NDArray[np.float32] = field.astype(np.float32)
     for axis, (length, factor) in enumerate(zip(shape, factors, strict=True)):
         last = enlarged.shape[axis] - 1

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cmb_autoseg.blocks import block_mean
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.records import Role
 
@@ -80,8 +81,8 @@ def _dark_shell(volume: Volume, foreground: BoolArray) -> float:
     """Share of dark voxels in the foreground's outer 15 mm."""
     factors = _block_factors(volume.spacing_mm)
     spacing_mm = _coarse_spacing(volume.spacing_mm, factors)
-    inside = _block_mean(foreground.astype(np.float32), factors) >= 1
-    grey = _block_mean(volume.data, factors)
+    inside = block_mean(foreground, factors) >= 1
+    grey = block_mean(volume.data, factors)
     if not inside.any():
         return 0.0
     depth_mm = ndimage.distance_transform_edt(inside, sampling=spacing_mm)
@@ -108,7 +109,7 @@ def classical_mask(volume: Volume) -> BoolArray:
     """
     factors = _block_factors(volume.spacing_mm)
     spacing_mm = _coarse_spacing(volume.spacing_mm, factors)
-    grey = _block_mean(volume.data, factors)
+    grey = block_mean(volume.data, factors)
     tissue = _tissue(ndimage.gaussian_filter(grey, [SMOOTHING_MM / mm for mm in spacing_mm]))
     whole = np.ones(volume.shape, dtype=bool)
     if tissue is None:
@@ -193,18 +194,8 @@ def _coarse_spacing(spacing_mm: Spacing, factors: tuple[int, int, int]) -> Spaci
     return i, j, k
 
 
-def _block_mean(data: NDArray[np.float32], factors: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Mean of blocks; the last block of an axis is completed with its border voxels."""
-    padding = [(0, -length % factor) for length, factor in zip(data.shape, factors, strict=True)]
-    padded = np.pad(data, padding, mode="edge")
-    i, j, k = (length // factor for length, factor in zip(padded.shape, factors, strict=True))
-    blocks = padded.reshape(i, factors[0], j, factors[1], k, factors[2])
-    mean: NDArray[np.float32] = blocks.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
-    return mean
-
-
 def _enlarge(mask: BoolArray, factors: tuple[int, int, int], shape: tuple[int, int, int]) -> BoolArray:
-    """Undo `_block_mean` for a mask."""
+    """Undo `block_mean` for a mask."""
     for axis, factor in enumerate(factors):
         mask = np.repeat(mask, factor, axis=axis)
     return mask[: shape[0], : shape[1], : shape[2]]

@@ -1,33 +1,18 @@
-"""Coarse copies of a volume, on which most measures are fast and do not hang on the voxel size."""
+"""Where most measures look: the box that holds the brain, and its core."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cmb_autoseg.blocks import block_factors, block_mean
 from cmb_autoseg.records import Triple
 
-__all__ = ["block_factors", "block_mean", "brain_box", "brain_core"]
+__all__ = ["brain_box", "brain_core"]
 
 CORE_MM = 14.0
 """Scalp, skull and the fluid around the brain: what a generous mask holds of them lies in this depth."""
 LEAST_CORE = 0.15
 DEPTH_MM = 4.0
-
-
-def block_factors(spacing_mm: Triple[float], target_mm: float) -> Triple[int]:
-    """How many voxels to join along each axis so that they are about `target_mm` long."""
-    i, j, k = (max(1, round(target_mm / mm)) for mm in spacing_mm)
-    return i, j, k
-
-
-def block_mean(data: NDArray[np.float32], factors: Triple[int]) -> NDArray[np.float32]:
-    """Mean of whole blocks; voxels beyond the last whole block of an axis are left out."""
-    kept = data[tuple(slice(0, max(n // f, 1) * f) for n, f in zip(data.shape, factors, strict=True))]
-    for axis, factor in enumerate(factors):
-        if factor > 1 and kept.shape[axis] >= factor:
-            shape = (*kept.shape[:axis], kept.shape[axis] // factor, factor, *kept.shape[axis + 1 :])
-            kept = kept.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
-    return np.ascontiguousarray(kept, dtype=np.float32)
 
 
 def brain_box(brain: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice, slice]:
@@ -50,8 +35,7 @@ def brain_core(brain: NDArray[np.bool_], spacing_mm: Triple[float]) -> NDArray[n
     if brain.all():
         return brain
     factors = block_factors(spacing_mm, DEPTH_MM)
-    padding = [(0, -n % f) for n, f in zip(brain.shape, factors, strict=True)]
-    coarse = block_mean(np.pad(brain, padding, mode="edge").astype(np.float32), factors) > 0.5
+    coarse = block_mean(brain, factors) > 0.5
     coarse_mm = [mm * factor for mm, factor in zip(spacing_mm, factors, strict=True)]
     # A brain that is cut off at the border goes on beyond it.
     depth_mm = ndimage.distance_transform_edt(np.pad(coarse, 1, mode="edge"), sampling=coarse_mm)[1:-1, 1:-1, 1:-1]

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from cmb_autoseg.files import write_text, write_tsv
@@ -42,8 +41,8 @@ def cohort_rows(rows: Sequence[Row]) -> list[dict[str, str]]:
     return [*table, _row("all", rows)] if len(names) > 1 else table
 
 
-def write_cohort_table(rows: Sequence[Row], tsv: Path, markdown: Path | None = None, html: Path | None = None) -> None:
-    """Write `cohorts.tsv`, and the same table as Markdown and as HTML where asked."""
+def write_cohort_table(rows: Sequence[Row], tsv: Path, markdown: Path | None = None) -> None:
+    """Write `cohorts.tsv`, and the same table as Markdown where asked."""
     table = cohort_rows(rows)
     write_tsv(tsv, COHORT_COLUMNS, table)
     if markdown is not None:
@@ -51,12 +50,6 @@ def write_cohort_table(rows: Sequence[Row], tsv: Path, markdown: Path | None = N
         cells += [[row[column].replace("|", "\\|") for column in COHORT_COLUMNS] for row in table]
         lines = ["| " + " | ".join(line) + " |" for line in cells]
         write_text(markdown, "\n".join(lines) + "\n")
-    if html is not None:
-        head = "".join(f"<th>{escape(TITLES[column])}</th>" for column in COHORT_COLUMNS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(row[c])}</td>" for c in COHORT_COLUMNS) + "</tr>" for row in table
-        )
-        write_text(html, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>\n")
 
 
 def _row(name: str, rows: Sequence[Row]) -> dict[str, str]:

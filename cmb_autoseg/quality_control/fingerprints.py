@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cmb_autoseg.blocks import block_factors, block_mean
 from cmb_autoseg.geometry import Volume, to_canonical
-from cmb_autoseg.quality_control._blocks import block_factors, block_mean
 
 __all__ = [
     "SIDE",
@@ -66,9 +66,9 @@ def thumbnail(volume: Volume, signed: bool) -> str:
     upright = to_canonical(volume)
     data = np.nan_to_num(np.asarray(upright.data, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     factors = block_factors(upright.spacing_mm, BLOCK_MM)
-    grey = block_mean(data, factors)
+    grey = block_mean(data, factors, "left out")
     block_mm = np.array(upright.spacing_mm) * factors
-    strength = block_mean(np.abs(data - np.median(data)), factors) if signed else grey
+    strength = block_mean(np.abs(data - np.median(data)), factors, "left out") if signed else grey
     there = strength > 0.2 * np.percentile(strength, 98)
     if not there.any():
         there = np.ones_like(there)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from cmb_autoseg.blocks import block_factors, block_mean
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.quality_control._blocks import block_factors, block_mean, brain_box
+from cmb_autoseg.quality_control._blocks import brain_box
 from cmb_autoseg.quality_control.case_quality import PairQuality
 
 __all__ = ["measure_pair"]
@@ -23,9 +24,9 @@ def measure_pair(reference: Volume, other: Volume, brain: BoolArray, registratio
     box = brain_box(brain)
     factors = block_factors(reference.spacing_mm, WORKING_MM)
     spacing_mm = [mm * factor for mm, factor in zip(reference.spacing_mm, factors, strict=True)]
-    one = block_mean(reference.data[box], factors)
-    two = block_mean(other.data[box], factors)
-    inside = block_mean(brain[box].astype(np.float32), factors) > 0.5
+    one = block_mean(reference.data[box], factors, "left out")
+    two = block_mean(other.data[box], factors, "left out")
+    inside = block_mean(brain[box], factors, "left out") > 0.5
     if not inside.any():
         inside = np.ones_like(inside)
     values = two[inside]

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cmb_autoseg.blocks import block_factors, block_mean
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.quality_control._blocks import block_factors, block_mean, brain_box
+from cmb_autoseg.quality_control._blocks import brain_box
 from cmb_autoseg.quality_control.case_quality import SIGNED_ROLES, SequenceQuality
 from cmb_autoseg.quality_control.fingerprints import thumbnail, value_digest
 from cmb_autoseg.records import Role
@@ -174,8 +175,8 @@ def _air(volume: Volume, brain: BoolArray, median: float) -> tuple[float | None,
     Ghosts repeat the head along one axis, so they lie beside it and never in the corners, which hold noise alone.
     """
     factors = block_factors(volume.spacing_mm, AIR_MM)
-    grey = block_mean(volume.data, factors)
-    within = block_mean(brain.astype(np.float32), factors) > 0
+    grey = block_mean(volume.data, factors, "left out")
+    within = block_mean(brain, factors, "left out") > 0
     spacing_mm = [mm * factor for mm, factor in zip(volume.spacing_mm, factors, strict=True)]
     bright = ndimage.binary_opening((grey > HEAD_SHARE * median), np.ones((2, 2, 1), dtype=bool)) | within
     numbered, _ = ndimage.label(bright)

@@ -93,10 +93,10 @@ def test_files_are_written_and_the_same_twice(tmp_path):
     for folder in (tmp_path / "one", tmp_path / "two"):
         write_flow_table(folder / "participant_flow.tsv", flow)
         draw_flow(flow, folder / "participant_flow.svg", folder / "participant_flow.png")
-        write_cohort_table(ROWS, folder / "cohorts.tsv", folder / "cohorts.md", folder / "cohorts.html")
+        write_cohort_table(ROWS, folder / "cohorts.tsv", folder / "cohorts.md")
 
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert len(files) == 6
+    assert len(files) == 5
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert len(read_tsv(tmp_path / "one" / "participant_flow.tsv")) == len(flow.counts)
