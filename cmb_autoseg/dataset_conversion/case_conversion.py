@@ -124,11 +124,19 @@ def died(job: CaseJob) -> str:
 
 
 def _disguise(job: CaseJob) -> Disguise:
-    """With pseudonyms a DICOM file is told by its number, since its folder may name its person."""
+    """With pseudonyms a DICOM file is told by its number, since its folder may name its person.
+
+    Reads nothing: it tells of files that cannot be read, too.
+    """
     if not job.disguise.aliases:
         return job.disguise
-    paths = {str(path): job.disguise.path(job.disguise(str(path))) for path in source_paths(job.case)}
-    series = [source for source in job.case.images.values() if source.kind == "dicom"]
+    case = job.case
+    sources = [*case.images.values(), *([case.brain_mask.source] if case.brain_mask else [])]
+    known = [path for source in sources for path in (source.path, *source.files)]
+    if case.label is not None:
+        known += [case.label.path, *case.label.files, *case.label.raters.values()]
+    paths = {path: job.disguise.path(job.disguise(path)) for path in known if "/" in path}
+    series = [source for source in sources if source.kind == "dicom"]
     paths |= {file: f"{source.path} file {n}" for source in series for n, file in enumerate(source.files, 1)}
     return replace(job.disguise, paths=dict(sorted(paths.items(), reverse=True)))
 

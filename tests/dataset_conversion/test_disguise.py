@@ -92,6 +92,18 @@ def test_a_dicom_file_is_told_by_its_number_since_its_folder_names_people(tmp_pa
     assert re.match(r"series 3 magnitude file 3: not readable", reason), reason
 
 
+def test_a_file_that_cannot_be_opened_is_told_under_its_pseudonym(tiny_cohort, write_card):
+    cohort = find_cases(parse_card(write_card(CARD + "privacy: {hash_ids: true}\n")), "a salt of pepper")
+    for path in tiny_cohort.rglob("*_T2S.nii.gz"):
+        path.write_bytes(b"no scan")
+    for case in cohort.cases:
+        reason = attempt(CaseJob(case, tiny_cohort / "raw", (Role.GRE_MAG,), cohort.disguise_of(case)))
+        assert isinstance(reason, str)
+        assert f"{case.subject}/{case.subject}_T2S.nii.gz" in reason
+        assert "sub-10" not in reason
+        assert str(tiny_cohort) not in reason
+
+
 def test_archives_that_cannot_be_listed_are_not_named(tmp_path, write_card):
     (tmp_path / "batch_sub-7781.zip").write_bytes(b"PK\3\4 no archive")
     save(tmp_path / "one/sub-1/swi.nii", scan(1))
