@@ -206,8 +206,8 @@ class BrainNetworkSettings(Record):
     """With dataset.json, plans.json and fold_all/checkpoint_final.pth."""
     sha256: str | None = None
     """Of the checkpoint; None takes whatever is there and writes its digest down."""
-    device: Literal["cuda", "cpu"] = "cpu"
-    """Where it runs, which like the folder is no part of what a mask depends on."""
+    device: Literal["cuda", "cpu"] | None = None
+    """Where it runs, which like the folder is no part of what a mask depends on; None for cuda where there is one."""
 
 
 class RegistrationBounds(Record):

@@ -129,7 +129,7 @@ def _by_network(case: Case, volumes: dict[Role, Volume]) -> tuple[FoundBrain | N
 def _network(settings: BrainNetworkSettings) -> "BrainNetwork":
     from cmb_autoseg.preprocessing.brain_network import load_brain_network
 
-    return load_brain_network(Path(settings.folder), settings.sha256, settings.device)
+    return load_brain_network(Path(settings.folder), settings.sha256, settings.device or "cpu")
 
 
 def _classical(volumes: dict[Role, Volume], reference: Role, why: str, warn: bool) -> FoundBrain:

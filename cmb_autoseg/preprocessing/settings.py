@@ -66,8 +66,9 @@ class Preparation:
             return None
         if named is None and not (folder / "plans.json").is_file():
             download_brain_network(folder)
+        device = self.device or (prep.hd_bet.device if prep.hd_bet else None) or _best_device()
         digest = weights_digest(folder, expected)
-        return BrainNetworkSettings(folder=str(folder.absolute()), sha256=digest, device=self.device or _best_device())
+        return BrainNetworkSettings(folder=str(folder.absolute()), sha256=digest, device=device)
 
 
 def _best_device() -> Literal["cuda", "cpu"]:

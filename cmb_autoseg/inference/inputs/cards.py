@@ -38,10 +38,13 @@ def cases_of_card(argument: str, settings: InputSettings) -> tuple[list[Case], l
     from cmb_autoseg.dataset_conversion.card_file import parse_card
     from cmb_autoseg.dataset_conversion.choice import Wanted
     from cmb_autoseg.dataset_conversion.resolver import find_cases
+    from cmb_autoseg.preprocessing.settings import NETWORK_ROLES
 
     opened = parse_card(argument)
     salt = _salt(opened, settings) if opened.card.privacy.hash_ids else None
-    cohort = find_cases(opened, salt, labels=False, wanted=Wanted(settings.roles, settings.echo, settings.prefer))
+    shown = NETWORK_ROLES if opened.card.prep.hd_bet is not None else ()
+    roles = tuple(dict.fromkeys((*settings.roles, *shown)))
+    cohort = find_cases(opened, salt, labels=False, wanted=Wanted(roles, settings.echo, settings.prefer))
     cases: list[Case] = []
     failures = [InputFailure(exclusion.case, exclusion.reason) for exclusion in cohort.exclusions]
     for case in cohort.cases:
