@@ -31,6 +31,8 @@ NEARLY = 0.7
 """Of the robust z of an outlier: two measures beyond that are one."""
 LEAST_GAIN = 0.03
 """Smaller gains of likeness are no matter."""
+UNLIKE = 0.17
+"""A smaller lack of likeness is no matter: a clean simulated person reaches 0.15 where the others are nearly alike."""
 SPACING_STEP = 0.05
 """Voxel sizes that differ by less than this share are one protocol's."""
 
@@ -248,21 +250,21 @@ def _looks(cases: Sequence[CohortCase], settings: QualitySettings) -> Iterator[t
     for case in cases:
         for role, sequence in case.quality.sequences.items():
             pictures[role][case.case] = decode_thumbnail(sequence.thumbnail)
-    means = {
+    medians = {
         role: np.median([picture / 127 for picture in shown.values()], axis=0)
         for role, shown in pictures.items()
         if len(shown) >= settings.min_cohort
     }
-    for role, mean in means.items():
+    for role, median in medians.items():
         having = [case for case in cases if case.case in pictures[role]]
-        template = standardized(mean)
+        template = standardized(median)
         likeness: dict[str, float | None] = {
             name: float(standardized(picture) @ template) for name, picture in pictures[role].items()
         }
-        measure = Measure("likeness to the cohort's mean", lambda _: None, 0.12, ("unlike the others", ""))
+        measure = Measure("likeness to the cohort's median", lambda _: None, UNLIKE, ("unlike the others", ""))
         for case, text, _ in _far(having, likeness, measure, settings):
             yield case, Finding(rule="look", level="review", text=f"{role}: {text}", role=role)
-        yield from _other_sequence(having, role, pictures[role], means, settings)
+        yield from _other_sequence(having, role, pictures[role], medians, settings)
         yield from _turned(having, role, pictures[role], settings)
 
 
@@ -270,14 +272,14 @@ def _other_sequence(
     cases: Sequence[CohortCase],
     role: Role,
     pictures: Mapping[str, Picture],
-    means: Mapping[Role, Picture],
+    medians: Mapping[Role, Picture],
     settings: QualitySettings,
 ) -> Iterator[tuple[CohortCase, Finding]]:
-    """Scans that are more like the mean of another sequence, within the brain, than the others of theirs are."""
-    for other, mean in means.items():
+    """Scans that are more like the median of another sequence, within the brain, than the others of theirs are."""
+    for other, median in medians.items():
         if other is role:
             continue
-        own, foreign = standardized(inner(means[role])), standardized(inner(mean))
+        own, foreign = standardized(inner(medians[role])), standardized(inner(median))
         gains: dict[str, float | None] = {
             name: float(standardized(inner(picture)) @ (foreign - own)) for name, picture in pictures.items()
         }

@@ -1,11 +1,14 @@
 """Rules one by one: what changes a verdict, and what does not."""
 
+import base64
+
 import numpy as np
 import pytest
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.quality_control.case_rules import case_findings
 from cmb_autoseg.quality_control.findings import CohortCase
+from cmb_autoseg.quality_control.fingerprints import standardized
 from cmb_autoseg.quality_control.settings import QualitySettings
 from cmb_autoseg.quality_control.verdicts import judge
 from cmb_autoseg.records import Role
@@ -139,6 +142,30 @@ def test_outliers_need_a_cohort(head):
 
     assert "SNR 7" in judge([*cases, odd])[-1].reasons
     assert "SNR 7" not in judge([*cases[:4], odd])[-1].reasons
+
+
+def test_a_somewhat_unlike_scan_passes_beside_faulty_ones(head):
+    rng = np.random.default_rng(5)
+    common, own = (standardized(part.reshape(16, 16, 16)) for part in rng.normal(size=(2, 16**3)))
+
+    def scan(name, picture):
+        whole = picture + rng.normal(0, 0.1, picture.shape) / np.sqrt(picture.size)
+        thumbnail = base64.b64encode(np.rint(127 * whole / np.abs(whole).max()).astype(np.int8).tobytes()).decode()
+        return changed(head, name=name, thumbnail=thumbnail)
+
+    def unlike(likeness):
+        return likeness * common + np.sqrt(1 - likeness**2) * own
+
+    cases = [
+        *(scan(f"clean{n}", common) for n in range(18)),
+        scan("somewhat", unlike(0.85)),
+        scan("very", unlike(0.75)),
+        *(scan(f"faulty{n}", -common) for n in range(6)),
+    ]
+
+    told = {v.case for v in judge(cases) if any(f.rule == "look" and f.role is Role.SWI for f in v.findings)}
+
+    assert told == {"very", *(f"faulty{n}" for n in range(6))}
 
 
 def with_contrasts(case, *contrasts, role=Role.SWI):
