@@ -20,7 +20,7 @@ from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.preprocessing.checks import read_sequences
 from cmb_autoseg.quality_control import CaseQuality
-from cmb_autoseg.readers import file_on_disk, read_grid, source_files
+from cmb_autoseg.readers import read_grid, source_files
 from cmb_autoseg.records import Case, ImageSource, LabelSource, Record, Role, StepRecord
 
 __all__ = [
@@ -227,7 +227,7 @@ def _label_files(label: LabelSource) -> list[Path]:
     if label.kind == "reviewed":
         return []
     paths = label.files or (label.path, *label.raters.values())
-    return [file_on_disk(path) for path in paths if path]
+    return [file for path in paths if path for file in source_files(ImageSource(path=path))]
 
 
 def _stamps(case: Case, earlier: Sequence[SourceStamp]) -> tuple[SourceStamp, ...]:

@@ -19,6 +19,7 @@ __all__ = ["data_files", "data_names", "read_grid", "read_volume"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 META_SUFFIXES = (".mha", ".mhd")
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
 META_DATA = re.compile(rb"ElementDataFile[ \t]*[=:]?[ \t]*([^\r\n]*)", re.IGNORECASE)
 META_END = re.compile(rb"(?:\A|\n)[ \t]*ElementDataFile[ \t]*[=:]")
 NRRD_DATA = re.compile(rb"[\r\n]data ?file[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -74,6 +75,8 @@ def read_volume(path: Path, echo: int | None, dtype: Any) -> Volume:
 
 def data_files(path: Path) -> list[Path]:
     """The files beside a header that hold its voxels; none of a file with both, or of one that is not read."""
+    if path.suffix.lower() not in (*META_SUFFIXES, *NRRD_SUFFIXES):
+        return []
     try:
         with path.open("rb") as stream:
             names = data_names(str(path), stream.read(LONGEST_HEADER))
@@ -98,7 +101,7 @@ def data_names(path: str, head: bytes) -> list[str]:
         if META_END.search(head) is None:
             raise InputError(f"{path}: its header has no ElementDataFile; export the scan again")
         found = META_DATA.findall(head)
-    elif path.lower().endswith((".nrrd", ".nhdr")):
+    elif path.lower().endswith(NRRD_SUFFIXES):
         end = NRRD_END.search(head)
         if end is None and len(head) >= LONGEST_HEADER:
             raise InputError(f"{path}: its header is longer than {LONGEST_HEADER} bytes; export the scan again")
