@@ -58,9 +58,6 @@ class RawDataset:
         """Everything but the declared test cases, unlabelled ones included."""
         return tuple(case for case in self.cases if case.split != "test")
 
-    def test_cases(self) -> tuple[RawCase, ...]:
-        return tuple(case for case in self.cases if case.split == "test")
-
 
 def read_raw_dataset(folders: DatasetFolders) -> RawDataset:
     """Read `dataset.json` and `cases.tsv`.

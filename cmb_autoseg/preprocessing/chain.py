@@ -23,7 +23,7 @@ from cmb_autoseg.preprocessing.checks import (
     repair,
 )
 from cmb_autoseg.preprocessing.distortion import correct_distortion
-from cmb_autoseg.preprocessing.normalization import zscore_in_brain
+from cmb_autoseg.preprocessing.normalization import strip, zscore_in_brain
 from cmb_autoseg.preprocessing.resampling import resample_lesions_to
 from cmb_autoseg.quality_control import CaseQuality
 from cmb_autoseg.records import DERIVED_ROLES, Case, Role, StepRecord
@@ -32,9 +32,6 @@ __all__ = ["PreparedCase", "prepare_case"]
 
 LESION_MARGIN_MM = 2.0
 """Brain is kept at least this far around a marked lesion."""
-
-ZERO_STAND_IN = 1e-6
-"""Share of the largest value that replaces an exact 0 inside the brain."""
 
 UNBIASED = frozenset([Role.QSM, Role.GRE_PHASE, *DERIVED_ROLES])
 """Values that no coil's sensitivity multiplies."""
@@ -239,14 +236,7 @@ def _unbiased(case: Case, volumes: dict[Role, Volume], brain: Volume, diary: _Di
 
 def _finished(case: Case, volume: Volume, brain: NDArray[np.bool_]) -> Volume:
     """Normalized where that is asked for, and zero outside the brain alone."""
-    return zscore_in_brain(volume, brain) if case.prep.normalize == "zscore" else _strip(volume, brain)
-
-
-def _strip(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
-    """Zero outside the brain, never zero inside: nnU-Net takes exact zeros for background."""
-    tiny = np.float32(ZERO_STAND_IN * float(np.abs(volume.data).max()))
-    inside = np.where(volume.data == 0, max(tiny, np.finfo(np.float32).tiny), volume.data)
-    return volume.with_data(np.where(brain, inside, 0).astype(np.float32))
+    return zscore_in_brain(volume, brain) if case.prep.normalize == "zscore" else strip(volume, brain)
 
 
 def _quality(

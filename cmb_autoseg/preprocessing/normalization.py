@@ -5,10 +5,26 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.geometry import Volume
 
-__all__ = ["zscore_in_brain"]
+__all__ = ["strip", "zscore_in_brain"]
 
 ZERO_STAND_IN = np.float32(1e-6)
-"""Standard deviations that replace an exact 0 inside the brain: nnU-Net takes zeros for background."""
+"""Share of the largest value, or standard deviations, that replaces an exact 0 inside the brain: nnU-Net takes zeros
+for background."""
+
+
+def strip(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
+    """The values inside the brain; 0 outside, and never exactly 0 inside.
+
+    Args:
+        volume: finite.
+        brain: of the same shape.
+
+    Returns:
+        float32 on the same grid.
+    """
+    tiny = ZERO_STAND_IN * np.float32(np.abs(volume.data).max())
+    inside = np.where(volume.data == 0, max(tiny, np.finfo(np.float32).tiny), volume.data)
+    return volume.with_data(np.where(brain, inside, 0).astype(np.float32))
 
 
 def zscore_in_brain(volume: Volume, brain: NDArray[np.bool_]) -> Volume:

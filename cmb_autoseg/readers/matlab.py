@@ -5,16 +5,16 @@ They hold no geometry; the card gives it. Axes are MATLAB's, first to last.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["list_arrays", "read_array", "read_shape"]
+__all__ = ["list_arrays", "load_arrays", "read_array", "read_shape"]
 
-HDF5_MARK = b"\x89HDF"
+HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 HDF5_AT = (0, 512)
 """Where the mark stands: MATLAB puts a text in front."""
 NUMBERS = {"double", "single", "logical", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
@@ -67,18 +67,40 @@ def read_array(path: Path, variable: str | None) -> NDArray[Any]:
     """
     name = _chosen(path, variable).name
     try:
-        if _is_hdf5(path):
-            import h5py
-
-            with h5py.File(path, "r") as file:
-                return np.asarray(file[name][()]).T
-        from scipy.io import loadmat
-
-        return np.asarray(loadmat(path, variable_names=[name])[name])
+        with path.open("rb") as stream:
+            return np.asarray(load_arrays(stream, name)[name])
     except MemoryError:
         raise InputError(f"{path}: {name} does not fit into memory; use a larger machine") from None
     except Exception as error:  # SciPy, zlib and HDF5 each raise their own kinds for damaged data
         raise _damaged(path, error) from None
+
+
+def load_arrays(stream: BinaryIO, only: str | None = None) -> dict[str, Any]:
+    """What a `.mat` file of either kind holds at its top level, axes as MATLAB has them.
+
+    Raises:
+        Exception: of many kinds, as SciPy, zlib and HDF5 raise them for damaged data.
+    """
+    if _is_hdf5(stream):
+        import h5py
+
+        with h5py.File(stream, "r") as file:
+            return {
+                name: _value(item)
+                for name, item in file.items()
+                if isinstance(item, h5py.Dataset) and only in (None, name)
+            }
+    from scipy.io import loadmat
+
+    loaded = loadmat(cast("str", stream), variable_names=None if only is None else [only])  # its stubs know no streams
+    return {name: value for name, value in loaded.items() if not name.startswith("__")}
+
+
+def _value(dataset: Any) -> NDArray[Any]:
+    """The values of an HDF5 dataset; MATLAB stores the first index as the fastest, and of an empty array its size."""
+    if dataset.attrs.get("MATLAB_empty", 0):
+        return np.empty(tuple(map(int, np.ravel(dataset[()]))))
+    return np.asarray(dataset[()]).T
 
 
 def _chosen(path: Path, variable: str | None) -> _Array:
@@ -103,7 +125,9 @@ def _arrays(path: Path) -> list[_Array]:
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder; give the file itself' if path.is_dir() else 'no such file'}")
     try:
-        return _arrays_of_hdf5(path) if _is_hdf5(path) else _arrays_of_matlab(path)
+        with path.open("rb") as stream:
+            newer = _is_hdf5(stream)
+        return _arrays_of_hdf5(path) if newer else _arrays_of_matlab(path)
     except Exception as error:  # see read_array
         raise _damaged(path, error) from None
 
@@ -132,13 +156,13 @@ def _matlab_class(dataset: Any) -> str:
     return {"float64": "double", "float32": "single", "bool": "logical"}.get(str(dataset.dtype), str(dataset.dtype))
 
 
-def _is_hdf5(path: Path) -> bool:
-    with path.open("rb") as stream:
-        for position in HDF5_AT:
-            stream.seek(position)
-            if stream.read(len(HDF5_MARK)) == HDF5_MARK:
-                return True
-    return False
+def _is_hdf5(stream: BinaryIO) -> bool:
+    found = False
+    for position in HDF5_AT:
+        stream.seek(position)
+        found = found or stream.read(len(HDF5_MARK)) == HDF5_MARK
+    stream.seek(0)
+    return found
 
 
 def _damaged(path: Path, error: Exception) -> InputError:

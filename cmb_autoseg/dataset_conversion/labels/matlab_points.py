@@ -2,19 +2,16 @@
 
 import io
 import re
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.readers import read_bytes
+from cmb_autoseg.readers.matlab import load_arrays
 
 __all__ = ["read_points_array"]
-
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-HDF5_OFFSET = 512
-"""MATLAB writes a header of its own before the HDF5 file."""
 
 
 def read_points_array(path: str, variable: str | None) -> NDArray[np.float64]:
@@ -33,35 +30,12 @@ def read_points_array(path: str, variable: str | None) -> NDArray[np.float64]:
     content = read_bytes(path)
     if not content:
         return np.empty((0, 3))
-    newer = HDF5_SIGNATURE in (content[: len(HDF5_SIGNATURE)], content[HDF5_OFFSET:][: len(HDF5_SIGNATURE)])
     try:
-        arrays = _from_hdf5(content) if newer else _from_matlab5(content)
+        arrays = load_arrays(io.BytesIO(content))
     except Exception as error:  # scipy, h5py and zlib each raise their own kinds for damaged data
         reason = re.sub(r"\s+", " ", str(error)) or type(error).__name__
         raise InputError(f"{path}: not readable as .mat ({reason}); save it anew with save -v7") from None
     return _of_points(path, _chosen(path, arrays, variable))
-
-
-def _from_matlab5(content: bytes) -> dict[str, Any]:
-    from scipy.io import loadmat
-
-    loaded: dict[str, Any] = loadmat(cast("str", io.BytesIO(content)))  # its stubs know no streams
-    return {name: value for name, value in loaded.items() if not name.startswith("__")}
-
-
-def _from_hdf5(content: bytes) -> dict[str, Any]:
-    import h5py
-
-    arrays: dict[str, Any] = {}
-    with h5py.File(io.BytesIO(content), "r") as file:
-        for name, item in file.items():
-            if not isinstance(item, h5py.Dataset):
-                continue
-            if item.attrs.get("MATLAB_empty", 0):  # it then holds its size instead of its values
-                arrays[name] = np.empty((0, 3))
-            else:
-                arrays[name] = np.asarray(item).T  # MATLAB stores the first index as the fastest
-    return arrays
 
 
 def _chosen(path: str, arrays: dict[str, Any], variable: str | None) -> Any:
