@@ -7,6 +7,8 @@ import pytest
 from cmb_autoseg.cli import plan_preprocess, predict, train
 from cmb_autoseg.files import read_json
 
+from .conftest import RECIPE
+
 SHAPE, AFFINE = (32, 32, 10), np.diag([2.0, 2.0, 4.0, 1.0])
 CARD = """\
 schema: 1
@@ -16,18 +18,6 @@ images:
   P: {role: gre_phase, path: "{sub}_pha.nii.gz"}
 labels: {cmb: {kind: mask, path: "{sub}_cmb.nii.gz"}}
 prep: {brain: already_masked, bias: n4, normalize: zscore, derived: [frst, local_phase]}
-"""
-RECIPE = """\
-schema: 1
-name: one
-description: one step
-epochs: 1
-steps_per_epoch: 1
-validation_steps: 1
-batch_size: 1
-network: {features: [4, 8]}
-optimizer: {learning_rate: 1.0e-3}
-inference: {mirror: [], tile_step: 1.0}
 """
 
 
@@ -57,10 +47,10 @@ def base(tmp_path_factory):
     for number in range(5):
         write_person(base / "cohort", f"p{number}", number)
     (base / "cohort" / "card.yaml").write_text(CARD)
-    (base / "one.yaml").write_text(RECIPE)
+    (base / "tiny.yaml").write_text(RECIPE)
     where = ["-d", "9", "--workspace", str(base / "ws"), "-device", "cpu"]
     assert plan_preprocess.main([*where, "-c", str(base / "cohort" / "card.yaml")]) == 0
-    assert train.main([*where, "-r", str(base / "one.yaml"), "-f", "0"]) == 0
+    assert train.main([*where, "-r", str(base / "tiny.yaml"), "-f", "0"]) == 0
     return base
 
 
@@ -69,7 +59,7 @@ def steps(base, out, *options):
     folder = base / f"new_{out}"
     write_person(folder, "ann", 99)
     (folder / "ann_cmb.nii.gz").unlink()
-    model = base / "ws" / "results" / "Dataset009_Prepared" / "CMBTrainer__one__3d"
+    model = base / "ws" / "results" / "Dataset009_Prepared" / "CMBTrainer__tiny__3d"
     where = ["-m", str(model), "-device", "cpu", "--operating-point", "0.5"]
     assert predict.main(["-i", str(folder), "-o", str(base / out), *where, *options]) == 0
     record = read_json(base / out / "ann_swi.json")
