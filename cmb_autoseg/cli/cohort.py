@@ -112,7 +112,7 @@ def _init(folder: Path, out: Path | None) -> int:
 
 def _check(cards: Sequence[str], count_lesions: bool) -> int:
     from cmb_autoseg.dataset_conversion.card_file import parse_card
-    from cmb_autoseg.dataset_conversion.resolver import find_cases
+    from cmb_autoseg.dataset_conversion.sorting.resolver import find_cases
     from cmb_autoseg.progress import log, report
 
     cohorts = [find_cases(opened) for opened in [parse_card(card) for card in cards]]

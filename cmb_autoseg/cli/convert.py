@@ -71,7 +71,7 @@ def convert_cards(
     """
     from cmb_autoseg.dataset_conversion.card_file import parse_card
     from cmb_autoseg.dataset_conversion.conversion import convert, workspace_salt
-    from cmb_autoseg.dataset_conversion.resolver import find_cases
+    from cmb_autoseg.dataset_conversion.sorting.resolver import find_cases
     from cmb_autoseg.progress import log, report
 
     opened = [parse_card(card) for card in cards]

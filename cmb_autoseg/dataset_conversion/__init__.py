@@ -5,7 +5,7 @@ from cmb_autoseg.dataset_conversion.card_file import parse_card, shipped_cards
 from cmb_autoseg.dataset_conversion.conversion import Conversion, convert, merge_cases, workspace_salt
 from cmb_autoseg.dataset_conversion.dataset_tables import ConversionRecord
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
-from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion, find_cases, read_card
+from cmb_autoseg.dataset_conversion.sorting.resolver import Cohort, Exclusion, find_cases, read_card
 
 __all__ = [
     "Cohort",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cmb_autoseg import __version__
-from cmb_autoseg.dataset_conversion.disguise import Disguise
+from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
 from cmb_autoseg.errors import CASE_FAULTS, InputError, OutputError, fault_reason
 from cmb_autoseg.files import file_digest, text_digest, write_bytes

@@ -22,8 +22,8 @@ from cmb_autoseg.dataset_conversion.case_conversion import (
     set_aside,
 )
 from cmb_autoseg.dataset_conversion.dataset_tables import ConversionRecord, case_rows, write_seconds, write_tables
-from cmb_autoseg.dataset_conversion.disguise import Disguise
-from cmb_autoseg.dataset_conversion.duplicates import shared_scans
+from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
+from cmb_autoseg.dataset_conversion.sorting.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.effort import estimate_effort
 from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
 from cmb_autoseg.dataset_conversion.quality import (
@@ -33,7 +33,7 @@ from cmb_autoseg.dataset_conversion.quality import (
     write_flow,
     write_quality,
 )
-from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
+from cmb_autoseg.dataset_conversion.sorting.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, InputError, LeakageError
 from cmb_autoseg.files import atomic_path, read_tsv
 from cmb_autoseg.locking import own_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cmb_autoseg._nnunet import dataset_json
 from cmb_autoseg.dataset_conversion.case_conversion import CaseRecord, source_paths
-from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
+from cmb_autoseg.dataset_conversion.sorting.resolver import Cohort, Exclusion
 from cmb_autoseg.files import read_tsv, text_digest, write_json, write_text, write_tsv
 from cmb_autoseg.readers import source_files
 from cmb_autoseg.records import Case, PrepSettings, Record, Role

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from cmb_autoseg.dataset_conversion.case_conversion import CaseRecord
-from cmb_autoseg.dataset_conversion.resolver import Cohort, Exclusion
+from cmb_autoseg.dataset_conversion.sorting.resolver import Cohort, Exclusion
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.progress import log
 from cmb_autoseg.quality_control.cohort_table import write_cohort_table

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from cmb_autoseg.cli.cohort import main as cohort_command
 from cmb_autoseg.cli.convert import main as convert
-from cmb_autoseg.dataset_conversion.resolver import read_card
+from cmb_autoseg.dataset_conversion.sorting.resolver import read_card
 from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.files import read_tsv
 from cmb_autoseg.geometry import Volume, read_volume, write_volume

@@ -6,8 +6,8 @@ import pytest
 
 from cmb_autoseg.dataset_conversion.card_file import parse_card
 from cmb_autoseg.dataset_conversion.case_conversion import CaseJob, attempt
-from cmb_autoseg.dataset_conversion.disguise import Disguise
-from cmb_autoseg.dataset_conversion.resolver import find_cases
+from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
+from cmb_autoseg.dataset_conversion.sorting.resolver import find_cases
 from cmb_autoseg.errors import CardError
 from cmb_autoseg.records import Role
 

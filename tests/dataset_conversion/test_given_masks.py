@@ -5,7 +5,7 @@ import pytest
 
 from cmb_autoseg.cli.cohort import main
 from cmb_autoseg.dataset_conversion import read_card
-from cmb_autoseg.dataset_conversion.choice import Wanted
+from cmb_autoseg.dataset_conversion.sorting.choice import Wanted
 from cmb_autoseg.inference.inputs import InputSettings
 from cmb_autoseg.inference.inputs.cards import cases_of_card
 from cmb_autoseg.preprocessing import prepare_case

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.dataset_conversion import read_card
-from cmb_autoseg.dataset_conversion.choice import Wanted
-from cmb_autoseg.dataset_conversion.naming import safe_name
-from cmb_autoseg.dataset_conversion.patterns import compile_pattern
+from cmb_autoseg.dataset_conversion.sorting.choice import Wanted
+from cmb_autoseg.dataset_conversion.sorting.naming import safe_name
+from cmb_autoseg.dataset_conversion.sorting.patterns import compile_pattern
 from cmb_autoseg.errors import CardError
 from cmb_autoseg.records import Role
 
@@ -321,7 +321,7 @@ def test_valdo_card(tmp_path):
 
 def test_ten_thousand_cases_take_seconds(tmp_path, write_card, monkeypatch):
     paths = sorted(f"c{n:05d}/{kind}.nii" for n in range(10_000) for kind in ("swi", "t1", "cmb"))
-    monkeypatch.setattr("cmb_autoseg.dataset_conversion.resolver.list_files", lambda root: paths)
+    monkeypatch.setattr("cmb_autoseg.dataset_conversion.sorting.resolver.list_files", lambda root: paths)
     images = 's: {role: swi, path: "{sub}/swi.nii"}\n  t: {role: t1, path: "{sub}/t1.nii"}'
     start = time.process_time()
     cohort = read_card(write_card(card_with(images, 'labels: {cmb: {kind: mask, path: "{sub}/cmb.nii"}}')))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cmb_autoseg.cli.cohort import main
 from cmb_autoseg.dataset_conversion import read_card
-from cmb_autoseg.dataset_conversion.placement import Slice, affine_by_axes, affine_by_slices
+from cmb_autoseg.dataset_conversion.sorting.placement import Slice, affine_by_axes, affine_by_slices
 from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.readers import read_grid, read_volume
 from cmb_autoseg.records import Role
@@ -80,7 +80,7 @@ def test_broken_archive_leaves_out_its_cases_alone(bulk, tmp_path, capsys):
 
 def test_archives_of_other_names_stay_closed(bulk, tmp_path, monkeypatch):
     zip_up(tmp_path / "backup.zip", {"SWI/SWI.nii.gz": scan(1)})
-    from cmb_autoseg.dataset_conversion import matching
+    from cmb_autoseg.dataset_conversion.sorting import matching
 
     opened: list[str] = []
     listing = matching.list_members

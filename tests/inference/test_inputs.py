@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.dataset_conversion.conversion import workspace_salt
-from cmb_autoseg.dataset_conversion.resolver import read_card
+from cmb_autoseg.dataset_conversion.sorting.resolver import read_card
 from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.inference.inputs import InputSettings, find_cases
 from cmb_autoseg.records import Role

@@ -13,7 +13,7 @@ from pathlib import Path
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME
 from cmb_autoseg.dataset_conversion.draft.meaning import quoted, role_of_description
 from cmb_autoseg.dataset_conversion.draft.templates import Template, find_templates
-from cmb_autoseg.dataset_conversion.naming import safe_name
+from cmb_autoseg.dataset_conversion.sorting.naming import safe_name
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.readers.dicom_frames import Frame, read_frames, tag_number
 from cmb_autoseg.readers.dicom_kinds import oddity_of

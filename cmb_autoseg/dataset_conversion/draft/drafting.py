@@ -7,7 +7,7 @@ from cmb_autoseg.dataset_conversion.draft.dicom import draft_dicom
 from cmb_autoseg.dataset_conversion.draft.pictures import draft_pictures
 from cmb_autoseg.dataset_conversion.draft.shipped import draft_of_shipped
 from cmb_autoseg.dataset_conversion.draft.volumes import draft_volumes
-from cmb_autoseg.dataset_conversion.walk import list_files
+from cmb_autoseg.dataset_conversion.sorting.walk import list_files
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.readers import ITK_SUFFIXES, MATLAB_SUFFIX, PICTURE_SUFFIXES

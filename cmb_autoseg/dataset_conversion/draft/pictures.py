@@ -9,7 +9,7 @@ from cmb_autoseg.dataset_conversion.card import LABEL_NAME
 from cmb_autoseg.dataset_conversion.draft.marks import box_keys
 from cmb_autoseg.dataset_conversion.draft.meaning import quoted
 from cmb_autoseg.dataset_conversion.draft.templates import SLICE, Cut, Template, find_templates
-from cmb_autoseg.dataset_conversion.naming import safe_name
+from cmb_autoseg.dataset_conversion.sorting.naming import safe_name
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Role
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import parse_card
-from cmb_autoseg.dataset_conversion.card_paths import card_patterns
+from cmb_autoseg.dataset_conversion.sorting.card_paths import card_patterns
 from cmb_autoseg.dataset_conversion.draft.meaning import quoted
 from cmb_autoseg.dataset_conversion.draft.templates import find_templates
-from cmb_autoseg.dataset_conversion.naming import safe_name
-from cmb_autoseg.dataset_conversion.patterns import Pattern
+from cmb_autoseg.dataset_conversion.sorting.naming import safe_name
+from cmb_autoseg.dataset_conversion.sorting.patterns import Pattern
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.readers.archive import is_archive
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES

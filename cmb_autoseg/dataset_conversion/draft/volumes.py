@@ -8,7 +8,7 @@ from cmb_autoseg.dataset_conversion.card import LABEL_NAME
 from cmb_autoseg.dataset_conversion.draft.marks import case_table_keys, point_keys
 from cmb_autoseg.dataset_conversion.draft.meaning import quoted
 from cmb_autoseg.dataset_conversion.draft.templates import Template, find_templates
-from cmb_autoseg.dataset_conversion.naming import safe_name
+from cmb_autoseg.dataset_conversion.sorting.naming import safe_name
 from cmb_autoseg.readers import MATLAB_SUFFIX
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role
 

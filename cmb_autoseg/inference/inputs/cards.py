@@ -36,8 +36,8 @@ def cases_of_card(argument: str, settings: InputSettings) -> tuple[list[Case], l
         CardError: a mistake in the card, or it does not fit the files; pseudonyms without a workspace.
     """
     from cmb_autoseg.dataset_conversion.card_file import parse_card
-    from cmb_autoseg.dataset_conversion.choice import Wanted
-    from cmb_autoseg.dataset_conversion.resolver import find_cases
+    from cmb_autoseg.dataset_conversion.sorting.choice import Wanted
+    from cmb_autoseg.dataset_conversion.sorting.resolver import find_cases
     from cmb_autoseg.preprocessing.settings import NETWORK_ROLES
 
     opened = parse_card(argument)

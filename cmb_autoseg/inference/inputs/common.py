@@ -103,7 +103,7 @@ def with_unused_echo(case: Case, echo: int | None, scans: Iterable[str]) -> Case
     """The case with a note that the chosen echo is in none of its scans, which have one echo each."""
     if echo is None or echo == 1:
         return case
-    from cmb_autoseg.dataset_conversion.choice import unused_echo
+    from cmb_autoseg.dataset_conversion.sorting.choice import unused_echo
 
     role = case.reference_role
     notes = (case.notes.get(role, ""), unused_echo(echo, (f"{scan} has one echo" for scan in scans)))

@@ -109,7 +109,7 @@ def _scans_in(folder: Path) -> tuple[list[Path], list[InputFailure]]:
 
 
 def _check_preferred(settings: InputSettings, scans: Iterable[Path]) -> None:
-    from cmb_autoseg.dataset_conversion.choice import check_preferred
+    from cmb_autoseg.dataset_conversion.sorting.choice import check_preferred
 
     check_preferred(settings.prefer, (path.name for path in scans))
 

@@ -3,8 +3,8 @@
 import pytest
 
 from cmb_autoseg.dataset_conversion.card import Card
-from cmb_autoseg.dataset_conversion.label_sources import label_source
-from cmb_autoseg.dataset_conversion.matching import FileMatch
+from cmb_autoseg.dataset_conversion.sorting.label_sources import label_source
+from cmb_autoseg.dataset_conversion.sorting.matching import FileMatch
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import ImageSource, LabelSource, Role
 

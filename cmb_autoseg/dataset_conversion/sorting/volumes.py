@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import ImageCard, SliceTable
 from cmb_autoseg.dataset_conversion.labels.tables import Row, check_column, number, read_table
-from cmb_autoseg.dataset_conversion.matching import FileMatch
-from cmb_autoseg.dataset_conversion.placement import Slice, affine_by_axes, affine_by_slices
+from cmb_autoseg.dataset_conversion.sorting.matching import FileMatch
+from cmb_autoseg.dataset_conversion.sorting.placement import Slice, affine_by_axes, affine_by_slices
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.readers import MATLAB_SUFFIX, PICTURE_SUFFIXES
 from cmb_autoseg.records import Affine, ImageSource

@@ -13,24 +13,24 @@ from pydantic import Field
 
 from cmb_autoseg.dataset_conversion.card import BRAIN_MASK, LABEL_NAME, REVIEWED_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import OpenCard, parse_card
-from cmb_autoseg.dataset_conversion.card_paths import card_patterns, case_template, slices_field
-from cmb_autoseg.dataset_conversion.choice import NO_WISH, Wanted, check_preferred, choose_images
-from cmb_autoseg.dataset_conversion.columns import Participants, fill_columns
-from cmb_autoseg.dataset_conversion.disguise import Disguise
-from cmb_autoseg.dataset_conversion.given_masks import brain_mask, with_mask_role
-from cmb_autoseg.dataset_conversion.label_sources import claim_left_out, label_source
+from cmb_autoseg.dataset_conversion.sorting.card_paths import card_patterns, case_template, slices_field
+from cmb_autoseg.dataset_conversion.sorting.choice import NO_WISH, Wanted, check_preferred, choose_images
+from cmb_autoseg.dataset_conversion.sorting.columns import Participants, fill_columns
+from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
+from cmb_autoseg.dataset_conversion.sorting.given_masks import brain_mask, with_mask_role
+from cmb_autoseg.dataset_conversion.sorting.label_sources import claim_left_out, label_source
 from cmb_autoseg.dataset_conversion.labels.unclaimed import Unclaimed
-from cmb_autoseg.dataset_conversion.matching import (
+from cmb_autoseg.dataset_conversion.sorting.matching import (
     FileMatch,
     MatchedFiles,
     SeriesFound,
     assign_files,
     check_matches,
 )
-from cmb_autoseg.dataset_conversion.naming import Name, Namer
-from cmb_autoseg.dataset_conversion.patience import Patience
-from cmb_autoseg.dataset_conversion.volumes import volumes_of
-from cmb_autoseg.dataset_conversion.walk import list_files
+from cmb_autoseg.dataset_conversion.sorting.naming import Name, Namer
+from cmb_autoseg.dataset_conversion.sorting.patience import Patience
+from cmb_autoseg.dataset_conversion.sorting.volumes import volumes_of
+from cmb_autoseg.dataset_conversion.sorting.walk import list_files
 from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.files import as_text
 from cmb_autoseg.preprocessing.settings import Preparation
@@ -333,7 +333,7 @@ def _series(opened: OpenCard, root: Path, patience: Patience) -> SeriesFound:
     """What the sequences of a cohort of DICOM files are; nothing for any other cohort."""
     if opened.card.source != "dicom":
         return SeriesFound({})
-    from cmb_autoseg.dataset_conversion.dicom_cohort import find_series
+    from cmb_autoseg.dataset_conversion.sorting.dicom_cohort import find_series
 
     return find_series(opened, root, patience)
 

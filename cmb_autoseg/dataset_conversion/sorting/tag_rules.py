@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cmb_autoseg.dataset_conversion.card import Card, EntityRule, TagRule, compiled_regex
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
-from cmb_autoseg.dataset_conversion.patience import Patience
+from cmb_autoseg.dataset_conversion.sorting.patience import Patience
 from cmb_autoseg.readers.dicom_frames import tag_number
 
 __all__ = ["CardTags", "entity_of", "holds"]

@@ -15,11 +15,11 @@ from typing import cast
 
 from cmb_autoseg.dataset_conversion.card import ImageCard
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
-from cmb_autoseg.dataset_conversion.matching import FileMatch, SeriesFound
-from cmb_autoseg.dataset_conversion.patience import Patience
-from cmb_autoseg.dataset_conversion.patterns import pieces
-from cmb_autoseg.dataset_conversion.tag_rules import CardTags, entity_of, holds
-from cmb_autoseg.dataset_conversion.walk import list_files
+from cmb_autoseg.dataset_conversion.sorting.matching import FileMatch, SeriesFound
+from cmb_autoseg.dataset_conversion.sorting.patience import Patience
+from cmb_autoseg.dataset_conversion.sorting.patterns import pieces
+from cmb_autoseg.dataset_conversion.sorting.tag_rules import CardTags, entity_of, holds
+from cmb_autoseg.dataset_conversion.sorting.walk import list_files
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import as_text
 from cmb_autoseg.parallel import choose_workers, run_jobs

@@ -10,8 +10,8 @@ from typing import Any
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card, ImageCard, LabelCard, RatersCard
 from cmb_autoseg.dataset_conversion.labels.case_lists import is_listed
 from cmb_autoseg.dataset_conversion.labels.unclaimed import Unclaimed
-from cmb_autoseg.dataset_conversion.matching import FileMatch
-from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
+from cmb_autoseg.dataset_conversion.sorting.matching import FileMatch
+from cmb_autoseg.dataset_conversion.sorting.patterns import Pattern, compile_pattern, pieces
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, ImageSource, LabelSource, Role, TableRows
 

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from cmb_autoseg.dataset_conversion.card import BRAIN_MASK, LABEL_NAME, REVIEWED_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
-from cmb_autoseg.dataset_conversion.card_paths import suffix_of
-from cmb_autoseg.dataset_conversion.patience import Patience
-from cmb_autoseg.dataset_conversion.patterns import IN_ARCHIVE, Pattern, pieces
+from cmb_autoseg.dataset_conversion.sorting.card_paths import suffix_of
+from cmb_autoseg.dataset_conversion.sorting.patience import Patience
+from cmb_autoseg.dataset_conversion.sorting.patterns import IN_ARCHIVE, Pattern, pieces
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 from cmb_autoseg.readers import ITK_SUFFIXES, MATLAB_SUFFIX, PICTURE_SUFFIXES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import CORE_COLUMNS, Card, compiled_regex
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
-from cmb_autoseg.dataset_conversion.patience import Patience
+from cmb_autoseg.dataset_conversion.sorting.patience import Patience
 
 __all__ = ["Participants", "fill_columns"]
 

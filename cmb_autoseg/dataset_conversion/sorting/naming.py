@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
-from cmb_autoseg.dataset_conversion.patterns import pieces
+from cmb_autoseg.dataset_conversion.sorting.patterns import pieces
 
 __all__ = ["Name", "Namer", "safe_name"]
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import BRAIN_MASK, Card
-from cmb_autoseg.dataset_conversion.choice import Chosen, Wanted
-from cmb_autoseg.dataset_conversion.matching import FileMatch
+from cmb_autoseg.dataset_conversion.sorting.choice import Chosen, Wanted
+from cmb_autoseg.dataset_conversion.sorting.matching import FileMatch
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import same_grid
 from cmb_autoseg.readers import read_grid

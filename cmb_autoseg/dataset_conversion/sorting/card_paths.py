@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from cmb_autoseg.dataset_conversion.card import BRAIN_MASK, LABEL_NAME, REVIEWED_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import OpenCard
-from cmb_autoseg.dataset_conversion.patterns import Pattern, compile_pattern, pieces
+from cmb_autoseg.dataset_conversion.sorting.patterns import Pattern, compile_pattern, pieces
 from cmb_autoseg.readers import IMAGE_SUFFIXES, MATLAB_SUFFIX, PICTURE_SUFFIXES
 from cmb_autoseg.readers.archive import ARCHIVE_SUFFIXES
 

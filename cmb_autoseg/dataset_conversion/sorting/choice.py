@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import Card, ImageCard
-from cmb_autoseg.dataset_conversion.matching import FileMatch, name_tags, plain_tag
+from cmb_autoseg.dataset_conversion.sorting.matching import FileMatch, name_tags, plain_tag
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import same_grid
 from cmb_autoseg.readers import count_volumes, read_grid
