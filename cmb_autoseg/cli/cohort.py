@@ -36,7 +36,7 @@ CHECK = epilog(
 SHOW = epilog(
     {
         "cmb_cohort show uk_biobank": "its keys; those of the card that it extends hold besides",
-        "cmb_cohort show dicom > my_card.yaml": "a copy to work on",
+        "cmb_cohort show dicom": "copy it into a card of your own, or write extends: dicom there",
     },
     writes="nothing",
     see="cmb_cohort list",

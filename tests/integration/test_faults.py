@@ -600,7 +600,7 @@ SCANS = [
 ]
 
 COHORTS = [
-    Fault("no_action", "cmb_cohort", ("init.check.list", "--help")),
+    Fault("no_action", "cmb_cohort", ("init.check.show.list", "--help")),
     Fault("action_mistyped", "cmb_cohort chekc x", ("chekc", "check", "--help")),
     Fault("init_of_nothing", "cmb_cohort init nowhere", ("DIR nowhere", "no such file or folder")),
     Fault("init_of_a_file", "cmb_cohort init cohort/card.yaml", ("card.yaml", "a file", "folder is needed")),
