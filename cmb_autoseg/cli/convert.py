@@ -27,6 +27,7 @@ EPILOG = epilog(
         "cmb_convert valdo=/data/VALDO/Task2 my_card.yaml -d Dataset502_BOTH --jobs 4": "two cohorts as one dataset",
     },
     writes="WORKSPACE/raw/DatasetNNN_NAME/: prepared volumes, cases.tsv, exclusions.tsv, conversion_log.txt;\n"
+    "quality control (qc.html to look through, qc.tsv), participant_flow.*, cohorts.tsv;\n"
     "your own files are only read, and a repeated run does only what has changed",
     some_failed="some cases were left out: exclusions.tsv says which and why; without any usable case it is 2",
     see="cmb_cohort check, which tries cards out; cmb_plan_preprocess, which comes next",
