@@ -355,6 +355,7 @@ def set_aside(raw: Path, record: CaseRecord, n_channels: int) -> None:
 def bring_back(raw: Path) -> None:
     """Put the volumes of cases that were set aside where an earlier run had written them."""
     for path in sorted((raw / SET_ASIDE).rglob("*.nii.gz")):
+        (raw / "dataset.json").unlink(missing_ok=True)  # until the tables are written, the folder holds more than they say
         path.replace(raw / path.relative_to(raw / SET_ASIDE))
     shutil.rmtree(raw / SET_ASIDE, ignore_errors=True)
 

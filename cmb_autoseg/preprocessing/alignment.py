@@ -44,6 +44,8 @@ class Alignment:
     brain: NDArray[np.bool_] | None = None
     """On the reference's grid, once it is known: registration looks inside it."""
     _matrices: dict[Role, NDArray[np.float64] | None] = field(default_factory=dict)
+    _failures: dict[tuple[Role, bool], GeometryError] = field(default_factory=dict)
+    """By the registered sequence, and whether the brain was known then: once it is, another try is worth it."""
 
     def __post_init__(self) -> None:
         self._groups = _groups(self.case, self.volumes)
@@ -65,8 +67,15 @@ class Alignment:
         if self.is_at_rest(role):
             return None
         group = next(group for group in self._groups if role in group)
+        attempt = group[0], self.brain is not None
+        if attempt in self._failures:
+            raise self._failures[attempt]
         if group[0] not in self._matrices:
-            matrix = self._found(group)
+            try:
+                matrix = self._found(group)
+            except GeometryError as error:
+                self._failures[attempt] = error
+                raise
             self._matrices.update(dict.fromkeys(group, matrix))
         return self._matrices[role]
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from cmb_autoseg.errors import GeometryError
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.preprocessing.alignment import Alignment
 from cmb_autoseg.preprocessing.derived import (
@@ -45,6 +46,9 @@ def derive_channels(
 
     Returns:
         Channels on the reference's grid, float32, and what was done about each wanted one.
+
+    Raises:
+        GeometryError: a source cannot be brought to the reference's grid and may not be left out.
     """
     made: dict[Role, Volume] = {}
     steps: list[StepRecord] = []
@@ -54,7 +58,13 @@ def derive_channels(
             lacking = " or ".join(SOURCES[role])
             steps.append(StepRecord(step=f"channel {role}", decision=f"not made: the case has no {lacking}"))
             continue
-        made[role], remark = _derive(role, source, alignment, brain, frst_radii_mm)
+        try:
+            made[role], remark = _derive(role, source, alignment, brain, frst_radii_mm)
+        except GeometryError as error:  # its source cannot be brought to the reference's grid
+            if alignment.case.prep.registration.on_failure == "refuse":
+                raise
+            steps.append(StepRecord(step=f"channel {role}", decision=f"not made: {error}"))
+            continue
         steps.append(StepRecord(step=f"channel {role}", decision=f"made of {source}{remark}"))
     return made, steps
 

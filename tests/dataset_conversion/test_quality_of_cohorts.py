@@ -171,3 +171,24 @@ def test_a_table_of_all_cases_that_changes_for_one_prepares_that_one_anew(tiny_c
     assert convert(card, tmp_path / "w") == 0
     assert "3 unchanged" in capsys.readouterr().out
     assert np.argwhere(nib.load(tmp_path / "w" / RAW / "labelsTr/sub-102.nii.gz").dataobj)[:, 0].min() <= 8
+
+
+def test_interrupted_after_excluded_cases_were_brought_back_the_dataset_is_unfinished(
+    spoilt_cohort, write_card, tmp_path, monkeypatch
+):
+    from cmb_autoseg.dataset_conversion import conversion
+
+    raw = tmp_path / "w" / RAW
+    card = write_card(CARD + lenient("exclude"))
+    assert convert(card, tmp_path / "w") == 0
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "judge_cases", stop)
+        assert convert(card, tmp_path / "w") == 130
+    assert not (raw / "dataset.json").exists()
+    assert convert(card, tmp_path / "w") == 0
+    assert not list(raw.glob("images*/sub-103*"))
+

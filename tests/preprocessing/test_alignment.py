@@ -7,6 +7,7 @@ from cmb_autoseg.errors import GeometryError
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.preprocessing import alignment
 from cmb_autoseg.preprocessing.alignment import Alignment
+from cmb_autoseg.preprocessing.channels import derive_channels
 from cmb_autoseg.preprocessing.registration import Registration
 from cmb_autoseg.records import Case, ImageSource, PrepSettings, Role
 
@@ -101,3 +102,27 @@ def test_masks_are_carried_from_where_they_were_found(registered):
     mask = np.zeros(SHAPE, np.uint8)
     mask[4:8, 4:8, 2:5] = 1
     np.testing.assert_array_equal(found.mask(Volume(mask, THERE), Role.T1).data, mask)
+
+
+def test_a_failed_registration_is_tried_again_only_once_the_brain_is_known(registered):
+    found = aligned({Role.SWI: volume(HERE), Role.T1: volume(THERE, 1)}, registration={"max_translation_mm": 2})
+    for known in (False, True):
+        found.brain = np.ones(SHAPE, bool) if known else None
+        for _ in range(2):
+            with pytest.raises(GeometryError, match=r"t1 does not register"):
+                found.image(Role.T1)
+    assert registered == [("scan 1", False, "affine"), ("scan 1", True, "affine")]
+
+
+def test_a_channel_whose_source_is_left_out_is_not_made(registered):
+    volumes = {Role.SWI: volume(HERE), Role.GRE_MAG: volume(THERE, 1), Role.GRE_PHASE: volume(THERE, 2)}
+    brain = Volume(np.ones(SHAPE, np.uint8), HERE)
+    for on_failure in ("leave_out", "refuse"):
+        found = aligned(volumes, registration={"max_translation_mm": 2, "on_failure": on_failure})
+        if on_failure == "refuse":
+            with pytest.raises(GeometryError, match=r"gre_mag does not register"):
+                derive_channels([Role.LOCAL_PHASE], found, brain, (1.0,))
+            continue
+        made, (step,) = derive_channels([Role.LOCAL_PHASE], found, brain, (1.0,))
+        assert made == {}
+        assert step.decision.startswith("not made: sub-01: gre_mag does not register")
