@@ -1,0 +1,147 @@
+"""Out-of-fold predictions, operating points and the model card."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.evaluate import evaluate_cases
+from cmb_autoseg.evaluation.protocols import PROTOCOLS
+from cmb_autoseg.files import write_json, write_tsv
+from cmb_autoseg.geometry import Volume, read_volume, write_volume
+from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.model_folder import trained_plan
+from cmb_autoseg.inference.operating_points import (
+    SWEEP_COLUMNS,
+    ScoredCase,
+    points_of,
+    resolve_operating_point,
+    sweep_thresholds,
+    weakness,
+)
+from cmb_autoseg.lesions import lesion_mask
+from cmb_autoseg.locking import own_folder
+from cmb_autoseg.pipeline.stored import made_by, refuse_stale_plan
+from cmb_autoseg.planners import N_FOLDS
+from cmb_autoseg.progress import Meter, log
+from cmb_autoseg.raw_dataset import RawCase, RawDataset, folds_file, parse_folds, read_raw_dataset
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Model, Plan, Role
+from cmb_autoseg.run_log import open_log
+from cmb_autoseg.workspace import DatasetFolders
+
+__all__ = ["finalize"]
+
+
+def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
+    """Judge a model by the cases that each fold has not seen, and make it ready for use.
+
+    Writes `crossvalidation/` (out-of-fold probabilities, metrics, threshold sweep),
+    `operating_points.json` and, last, `model.json`.
+
+    Returns:
+        The cross-validation's table, as text.
+
+    Raises:
+        InputError: a fold is not trained.
+        OutputError: another process finalizes this model.
+    """
+    raw = read_raw_dataset(folders)
+    plan = trained_plan(model)
+    refuse_stale_plan(raw, plan)
+    records = _fold_records(folders, model, plan)
+    with own_folder(model, "cmb_finalize"):
+        open_log(folders.workspace)
+        return _finalize(raw, model, plan, records, device)
+
+
+def _finalize(raw: RawDataset, model: Path, plan: Plan, records: Sequence[FoldModel], device: str) -> str:
+    predicted = _out_of_fold(raw, records, model, device, "Out-of-fold prediction")
+    sweep = sweep_thresholds(predicted, PROTOCOLS["valdo"])
+    points = points_of(sweep)
+    folder = model / "crossvalidation"
+    write_tsv(folder / "thresholds.tsv", SWEEP_COLUMNS, sweep.rows())
+    write_json(model / "operating_points.json", [point.model_dump(mode="json") for point in points])
+    counting = resolve_operating_point(points, "counting")
+    scored = _out_of_fold(raw, records, model, device, "Scoring at the point counting")
+    masks = ((c.name, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in scored)
+    report = evaluate_cases(masks, PROTOCOLS["valdo"])
+    report.write(folder)
+    _model_card(records, plan).write(model / "model.json")
+    warning = weakness(counting)
+    if warning is not None:
+        log(f"warning: {model.name}: {warning}")
+    lines = [f"{point.name}: threshold {point.threshold:.2f} ({point.rule})" for point in points]
+    return "\n".join(("cross-validation at the operating point counting", report.table(), *lines, f"model: {model}"))
+
+
+def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[FoldModel]:
+    absent = [fold for fold in range(N_FOLDS) if not (model / f"fold_{fold}" / "fold.json").is_file()]
+    recipe = model.name.split("__")[1].removesuffix(f"_{plan.preset}")
+    command = f"cmb_train -d {folders.number} -r {recipe} -p {plan.preset} -f"
+    if absent:
+        listed = [str(fold) for fold in absent]
+        raise InputError(f"{model}: folds {', '.join(listed)} are not trained; run {command} {' '.join(listed)}")
+    try:
+        records = [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(N_FOLDS)]
+    except InputError as error:
+        problem = str(error).partition("; ")[0]
+        raise InputError(f"{problem}; delete it and run {command} all") from None
+    for record, fold in zip(records, parse_folds(folders), strict=True):
+        if (set(record.training_cases), set(record.validation_cases)) != (set(fold["train"]), set(fold["val"])):
+            raise InputError(
+                f"{model / f'fold_{record.fold}'}: trained on another deal of the cases than "
+                f"{folds_file(folders)} has now; move the folder {model.name} away and run {command} all"
+            )
+    return records
+
+
+def _out_of_fold(
+    raw: RawDataset, records: Sequence[FoldModel], model: Path, device: str, doing: str
+) -> Iterator[ScoredCase]:
+    """Every labelled training case with the probability of the fold that has not seen it.
+
+    Maps are kept in `crossvalidation/` and predicted again only when the fold was trained anew.
+    """
+    cases = {case.name: case for case in raw.cases}
+    total = sum(len(record.validation_cases) for record in records)
+    made_by_path = model / "crossvalidation" / "made_by.json"
+    known = made_by(made_by_path)
+    with Meter(doing, total) as meter:
+        for record in records:
+            ensemble: Ensemble | None = None
+            for name in record.validation_cases:
+                path = model / "crossvalidation" / f"{name}_prob.nii.gz"
+                if known.get(name) != record.checkpoint or not path.is_file():
+                    ensemble = ensemble or Ensemble(model, (record.fold,), device)
+                    write_volume(path, ensemble.probability(_images(cases[name], raw, ensemble.channels)), "float32")
+                    known[name] = record.checkpoint
+                    write_json(made_by_path, known)
+                reference = read_volume(cases[name].label, dtype="uint8")
+                yield ScoredCase(name, read_volume(path), reference, _brain(cases[name], raw))
+                meter.advance()
+
+
+def _images(case: RawCase, raw: RawDataset, channels: Sequence[Role]) -> dict[Role, Volume]:
+    return {role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in channels}
+
+
+def _brain(case: RawCase, raw: RawDataset) -> NDArray[np.bool_]:
+    image = next(iter(_images(case, raw, SUSCEPTIBILITY_ROLES).values()))
+    return np.asarray(image.data != 0)
+
+
+def _model_card(records: Sequence[FoldModel], plan: Plan) -> Model:
+    return Model(
+        dataset=plan.dataset,
+        recipe=records[0].recipe,
+        channels=plan.channels,
+        folds={record.fold: record.checkpoint for record in records},
+        seed=records[0].seed,
+        n_cases=sum(len(record.validation_cases) for record in records),
+        n_subjects=len({subject for record in records for subject in record.validation_subjects}),
+        n_lesions=plan.lesions_before,
+        training_range=plan.training_range,
+        parents=records[0].parents,
+    )

@@ -1,0 +1,50 @@
+"""What earlier stages left: plans, and what files were made by."""
+
+from pathlib import Path
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import read_json
+from cmb_autoseg.planners import current_fingerprint
+from cmb_autoseg.raw_dataset import RawDataset
+from cmb_autoseg.records import Plan
+from cmb_autoseg.workspace import PRESETS, DatasetFolders
+
+__all__ = ["made_by", "read_plan", "refuse_stale_plan"]
+
+
+def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
+    """The plan of `preset`; without a name `adaptive` if there is one, else the only one.
+
+    Raises:
+        InputError: the dataset is not planned.
+    """
+    there = [name for name in PRESETS if folders.plan(name).is_file()]
+    chosen = preset or (there[0] if there else "adaptive")
+    if chosen not in there:
+        raise InputError(
+            f"{folders.name}: not planned with preset {chosen}; run cmb_plan_preprocess -d {folders.number} "
+            f"--preset {chosen}"
+        )
+    try:
+        return Plan.read(folders.plan(chosen))
+    except InputError as error:
+        problem = str(error).partition("; ")[0]
+        raise InputError(f"{problem}; run cmb_plan_preprocess -d {folders.number} --preset {chosen} again") from None
+
+
+def refuse_stale_plan(raw: RawDataset, plan: Plan) -> None:
+    """Refuse to work by a plan of what the raw dataset was before it was converted again."""
+    if current_fingerprint(raw, plan) is None:
+        raise InputError(
+            f"{plan.dataset}: its cases changed since it was planned; run cmb_plan_preprocess -d {raw.folders.number} "
+            f"--preset {plan.preset}, and train anew in an empty results folder"
+        )
+
+
+def made_by(record: Path) -> dict[str, str]:
+    """What a record says that results were made by; one that is missing or damaged says nothing."""
+    try:
+        content = read_json(record)
+    except InputError:
+        return {}
+    return content if isinstance(content, dict) else {}
