@@ -499,6 +499,32 @@ class Plan(Record):
         return self
 
 
+class Encoder(Record):
+    """A pretrained encoder: what it fits and whom it has seen. Part of `encoder.pt`, and beside it for people."""
+
+    name: str
+    """Of the recipe that made it: its folder below `encoders/`."""
+    method: Literal["barlow_twins", "masked_autoencoding", "imagenet"]
+    datasets: tuple[str, ...]
+    """The first one's plan gave channels, grid and network."""
+    fold: int | None
+    """The fold of the first dataset whose training subjects it saw too; None for unlabelled cases alone."""
+    seed: int
+    steps: int
+    """Optimizer steps."""
+    channels: tuple[Role, ...]
+    """Of the input stem, in its order."""
+    topology: Topology
+    patch_shape: Triple[Count]
+    subjects: tuple[str, ...]
+    """`cohort/subject` of everyone that the weights have learned from, sorted."""
+    n_cases: int
+    weights: str
+    """Digest of the weights."""
+    parents: tuple[str, ...]
+    """Digests of the plan and of the recipe; for `imagenet` of the weights' file too."""
+
+
 class FoldModel(Record):
     """One trained fold: what it learned from and what it must be judged on."""
 
@@ -511,12 +537,18 @@ class FoldModel(Record):
     training_cases: tuple[str, ...]
     validation_cases: tuple[str, ...]
     training_subjects: tuple[str, ...]
-    """`cohort/subject` of everyone the weights have learned from."""
+    """`cohort/subject` of everyone the weights have learned from, in pretraining and of unlabelled cases too."""
+    unlabelled_cases: tuple[str, ...] = ()
+    """Of semi-supervised training."""
+    encoder: Encoder | None = None
+    """What its encoder was before the first step; None for random weights."""
+    budget: float = 1.0
+    """Share of the fold's labelled training subjects that it was given."""
     validation_subjects: tuple[str, ...]
     checkpoint: str
     """SHA-256 of `checkpoint_final.pth`."""
     parents: tuple[str, ...]
-    """Digests of the plan and of the recipe."""
+    """Digests of the plan and of the recipe, and of the encoder's weights where there was one."""
 
 
 class Model(Record):

@@ -4,13 +4,13 @@ import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.records import Record
+from cmb_autoseg.records import Record, Role
 
 __all__ = ["Recipe", "list_recipes", "read_recipe"]
 
@@ -93,6 +93,93 @@ class AugmentationSettings(Settings):
     """Chance of each sequence to be blanked; one in which microbleeds show always stays."""
 
 
+class BarlowTwinsSettings(Settings):
+    """Barlow Twins (Zbontar et al. 2021): two views of one place are to correlate feature by feature."""
+
+    projector: tuple[PositiveInt, ...] = (2048, 2048, 2048)
+    """Width of each layer between the encoder and the loss; the last is the number of features that are correlated."""
+    redundancy_weight: PositiveFloat = 0.005
+    """Weight of the off-diagonal part of the cross-correlation, lambda in the paper."""
+    places: Literal["patch", "voxels"] = "patch"
+    """What is one sample: the mean of the deepest level over the patch, or single places of `voxel_level`."""
+    voxel_level: Annotated[int, Field(ge=0)] = 1
+    """With `places: voxels`, the encoder's level whose feature vectors are compared, 0 for the finest."""
+    voxels_per_patch: PositiveInt = 16
+    """With `places: voxels`, how many places of a patch are compared, drawn anew for every patch."""
+
+
+class MaskingSettings(Settings):
+    """Masked autoencoding: blocks of the patch are blanked and have to be filled in."""
+
+    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """Share of blocks that are blanked, each sequence by itself."""
+    block: PositiveInt = 8
+    """Voxels along each side of a block; fewer along axes of fewer voxels."""
+
+
+class PretrainingSettings(Settings):
+    """How `cmb_pretrain` makes the recipe's encoder."""
+
+    method: Literal["barlow_twins", "masked_autoencoding", "imagenet"]
+    """What it learns from; `imagenet` learns nothing but inflates the 2D ResNet-18 weights of `--weights`."""
+    epochs: PositiveInt = 100
+    """Epochs; the learning rate falls to 0 at the last."""
+    steps_per_epoch: PositiveInt = 250
+    """Batches of an epoch."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Patches, or pairs of views, of a step; over all processes."""
+    micro_batch_size: PositiveInt | None = None
+    """Patches that go through the encoder at a time; fewer take less memory and give the same. Without it: all."""
+    learning_rate: PositiveFloat = 5e-4
+    """At its height; Adam with a cosine decay."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    """Of Adam."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    """Steps over which the learning rate rises linearly to its full value."""
+    brain: Share = 0.9
+    """Share of patches around a voxel of the brain; the others lie anywhere."""
+    channel_dropout: Share = 0.3
+    """Chance of each sequence to be left out of a view; one in which microbleeds show always stays."""
+    barlow_twins: BarlowTwinsSettings = BarlowTwinsSettings()
+    masking: MaskingSettings = MaskingSettings()
+
+
+class TransferSettings(Settings):
+    """Where the encoder's first weights come from, and how gently they are changed."""
+
+    encoder: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")] | None = None
+    """Recipe whose `cmb_pretrain` made the encoder. Without it: random weights, or what `cmb_train --encoder` names."""
+    learning_rate_factor: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Learning rate of a pretrained encoder as a share of the rest's."""
+    frozen_steps: Annotated[int, Field(ge=0)] = 0
+    """First steps in which a pretrained encoder does not change."""
+
+
+class SemiSupervisedSettings(Settings):
+    """Learning from unlabelled cases while training: what the network says of an easy view teaches a hard one."""
+
+    method: Literal["fixmatch", "mean_teacher"]
+    """Who teaches: the network itself (Sohn et al. 2020) or its moving average (Tarvainen and Valpola 2017)."""
+    unlabelled_ratio: PositiveFloat = 1.0
+    """Unlabelled patches of a step for each labelled one, rounded up."""
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Of the unlabelled loss at its full."""
+    ramp_up_steps: Annotated[int, Field(ge=0)] = 500
+    """Steps over which the weight rises linearly from 0."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.9
+    """A voxel teaches microbleed from this probability on, and background from 1 minus this down."""
+    background_ratio: PositiveFloat = 10.0
+    """Background voxels that teach for each voxel of microbleed, the least certain of the confident first."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the mean teacher's weights, a step."""
+    noise_sigma: tuple[Annotated[float, Field(ge=0)], PositiveFloat] = (0.05, 0.2)
+    """Noise of the hard view; the brain's own standard deviation is 1."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Contrast of the hard view changes by at most this."""
+    channel_dropout: Share = 0.5
+    """Chance of each sequence to be blanked in the hard view; one in which microbleeds show always stays."""
+
+
 class InferenceSettings(Settings):
     """Test-time flips and the overlap of sliding windows."""
 
@@ -125,6 +212,13 @@ class Recipe(Settings):
     sampling: SamplingSettings = SamplingSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     inference: InferenceSettings = InferenceSettings()
+    sequences: tuple[Role, ...] | None = None
+    """The only sequences to train on; the others are left blank. Without it: all that the plan has."""
+    pretraining: PretrainingSettings | None = None
+    """How `cmb_pretrain -r` makes an encoder of this recipe's name. Without it: it makes none."""
+    transfer: TransferSettings = TransferSettings()
+    semi_supervised: SemiSupervisedSettings | None = None
+    """Learning from unlabelled cases. Without it: they are not looked at in training."""
 
 
 def list_recipes() -> dict[str, Path]:
@@ -188,6 +282,8 @@ def _legal_keys(location: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in location:
         inner = model.model_fields[part].annotation
-        assert isinstance(inner, type) and issubclass(inner, BaseModel)
-        model = inner
+        # An optional part is a union with None.
+        model = next(
+            kind for kind in (inner, *get_args(inner)) if isinstance(kind, type) and issubclass(kind, BaseModel)
+        )
     return [field.alias or name for name, field in model.model_fields.items()]
