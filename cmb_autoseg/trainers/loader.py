@@ -14,7 +14,7 @@ from cmb_autoseg.interruption import end_with
 from cmb_autoseg.trainers.augmentation import Augmentation
 from cmb_autoseg.trainers.sampling import CaseAnchors, PatchSampler, PatchShares
 
-__all__ = ["PatchLoader", "PatchSource"]
+__all__ = ["PatchLoader", "PatchSource", "crop"]
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,14 @@ class PatchLoader:
             if grid is not None:
                 margin = warp.margin(self.patch_shape, self.spacing_mm)
         start, shape = np.array(draw.start) - margin, np.array(self.patch_shape) + 2 * margin
-        image = torch.from_numpy(_crop(self.source.images[draw.case], start, shape))
-        label = torch.from_numpy((_crop(self.source.labels[draw.case], start, shape) == 1).astype(np.float32))
+        image = torch.from_numpy(crop(self.source.images[draw.case], start, shape))
+        label = torch.from_numpy((crop(self.source.labels[draw.case], start, shape) == 1).astype(np.float32))
         if self.augmentation is None:
             return image, label
         return self.augmentation(rng, image, label, self.patch_shape, grid)
 
 
-def _crop(array: Any, start: NDArray[np.int64], shape: NDArray[np.int64]) -> NDArray[Any]:
+def crop(array: Any, start: NDArray[np.int64], shape: NDArray[np.int64]) -> NDArray[Any]:
     """A box of (channel, z, y, x), zero where it reaches outside; float32."""
     low = np.maximum(start, 0)
     high = np.minimum(start + shape, array.shape[1:])
