@@ -1,7 +1,7 @@
 """Thresholds with a reason: chosen on out-of-fold predictions, named, and carried by the model."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ __all__ = [
     "SWEEP_THRESHOLDS",
     "ScoredCase",
     "Sweep",
+    "count_case",
     "is_number",
     "points_of",
     "resolve_operating_point",
@@ -78,6 +79,9 @@ class Sweep:
     n_other_voxels: int
     """Brain voxels that are no reference voxels."""
 
+    def __add__(self, more: "Sweep") -> "Sweep":
+        return Sweep(*(getattr(self, part.name) + getattr(more, part.name) for part in fields(Sweep)))
+
     @property
     def sensitivity(self) -> NDArray[np.float64]:
         """Of lesions."""
@@ -119,6 +123,9 @@ class Sweep:
         ]
 
 
+NO_CASES = Sweep(0, 0, *np.zeros((5, len(SWEEP_THRESHOLDS)), dtype=np.int64), *(0, 0))
+
+
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     result = np.full(len(part), np.nan)
     np.divide(part, whole, out=result, where=whole > 0)
@@ -132,27 +139,32 @@ def sweep_thresholds(cases: Iterable[ScoredCase], protocol: Protocol) -> Sweep:
         InputError: there is no case, or no reference lesion in any case.
         GeometryError: probability and reference of a case are not on one grid.
     """
-    n_cases = n_lesions = 0
-    # (threshold, what): hits, matched predictions, false positives; then voxels found, voxels false.
-    lesions = np.zeros((len(SWEEP_THRESHOLDS), 3), dtype=np.int64)
-    voxels = np.zeros((len(SWEEP_THRESHOLDS), 2), dtype=np.int64)
-    totals = np.zeros(2, dtype=np.int64)
+    total = NO_CASES
     for case in cases:
-        check_same_grid(case.probability, case.reference, "predict on the grid of the reference")
-        marked = case.reference.data > 0
-        n_cases += 1
-        n_lesions += _add_lesions(lesions, case.probability, marked, protocol)
-        brain = marked if case.brain is None else marked | case.brain
-        others = ~marked if case.brain is None else brain & ~marked
-        voxels[:, 0] += _count_at_thresholds(case.probability.data[marked])
-        voxels[:, 1] += _count_at_thresholds(case.probability.data[others])
-        totals += (np.count_nonzero(marked), np.count_nonzero(others))
-    if not n_lesions:
+        total = total + count_case(case, protocol)
+    if not total.n_lesions:
         raise InputError(
-            f"operating points: no reference lesion in {n_cases} validation cases, so no threshold can be chosen; "
-            "add labelled cases with lesions"
+            f"operating points: no reference lesion in {total.n_cases} validation cases, so no threshold can be "
+            "chosen; add labelled cases with lesions"
         )
-    return Sweep(n_cases, n_lesions, *lesions.T, *voxels.T, *(int(total) for total in totals))
+    return total
+
+
+def count_case(case: ScoredCase, protocol: Protocol) -> Sweep:
+    """The counts of one case, which may be without lesions.
+
+    Raises:
+        GeometryError: probability and reference are not on one grid.
+    """
+    check_same_grid(case.probability, case.reference, "predict on the grid of the reference")
+    marked = case.reference.data > 0
+    # (threshold, what): hits, matched predictions, false positives.
+    lesions = np.zeros((len(SWEEP_THRESHOLDS), 3), dtype=np.int64)
+    n_lesions = _add_lesions(lesions, case.probability, marked, protocol)
+    brain = marked if case.brain is None else marked | case.brain
+    others = ~marked if case.brain is None else brain & ~marked
+    voxels = (_count_at_thresholds(case.probability.data[side]) for side in (marked, others))
+    return Sweep(1, n_lesions, *lesions.T, *voxels, *(int(np.count_nonzero(side)) for side in (marked, others)))
 
 
 def _count_at_thresholds(values: NDArray[Any]) -> NDArray[np.int64]:
