@@ -4,18 +4,25 @@ The folds' logits are averaged, as nnU-Net does; its own sliding window and resa
 that plain nnU-Net on the same folder and prepared inputs gives the same probabilities.
 """
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmb_autoseg._nnunet import CONFIGURATION, FINAL_CHECKPOINT, nnunet_environment
 from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.model_folder import trained_plan
-from cmb_autoseg.records import Role
+from cmb_autoseg.records import Role, Triple
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cmb_autoseg.preprocessing.network_input import NetworkInput
 
 __all__ = ["Ensemble", "available_folds"]
 
@@ -120,6 +127,57 @@ class Ensemble:
             )
         return predictor
 
+    @property
+    def patch_shape(self) -> Triple[int]:
+        """Voxels of the network's patch, on the axes of its inputs."""
+        first, second, third = self._predictor.configuration_manager.patch_size
+        return int(first), int(second), int(third)
+
+    def network_input(self, volumes: Mapping[Role, Volume]) -> "NetworkInput":
+        """What the network is given of one prepared case: cropped, z-scored, on the plan's spacing.
+
+        Args:
+            volumes: as for `probability`.
+        """
+        with nnunet_environment():
+            from cmb_autoseg.preprocessing.network_input import network_input, stack_channels
+
+            data, spacing = stack_channels(volumes, self.channels)
+            return network_input(data, spacing, self.plans, self.dataset_json)
+
+    def networks(self) -> "Iterator[tuple[int, nn.Module]]":
+        """Each fold's network in turn, for evaluation and with gradients; one module, whose weights change."""
+        predicting = self._predictor.network
+        # A copy, since prediction may have moved the module's weights to a device in inference mode.
+        network: nn.Module = copy.deepcopy(getattr(predicting, "_orig_mod", predicting)).to(self._predictor.device)
+        network.eval()
+        for fold, weights in zip(self.folds, self._predictor.list_of_parameters, strict=True):
+            network.load_state_dict(weights)
+            yield fold, network
+
+    def onto_scan(self, values: NDArray[np.float32], inputs: "NetworkInput") -> NDArray[np.float32]:
+        """Bring a map back to the grid of the prepared volumes, as probabilities are brought.
+
+        Args:
+            values: (a, b, c) on the grid of the network's input.
+            inputs: that input.
+
+        Returns:
+            (i, j, k), interpolated linearly; 0 outside the box that the network was given.
+        """
+        predictor, properties = self._predictor, inputs.properties
+        manager, configuration = predictor.plans_manager, predictor.configuration_manager
+        with nnunet_environment():
+            resampled = configuration.resampling_fn_probabilities(
+                values[None],
+                properties["shape_after_cropping_and_before_resampling"],
+                configuration.spacing,
+                [properties["spacing"][axis] for axis in manager.transpose_forward],
+            )
+        whole = np.zeros(properties["shape_before_cropping"], dtype=np.float32)
+        whole[tuple(slice(*side) for side in properties["bbox_used_for_cropping"])] = np.asarray(resampled)[0]
+        return np.ascontiguousarray(whole.transpose(manager.transpose_backward).transpose(2, 1, 0))
+
     def probability(self, volumes: Mapping[Role, Volume]) -> Volume:
         """Probability of a microbleed at every voxel, on the grid of the prepared volumes.
 
@@ -127,16 +185,13 @@ class Ensemble:
             volumes: canonical, one grid, zero outside the brain; sequences that the model does not
                 know are left out, planned ones that are missing are blank channels.
         """
+        inputs = self.network_input(volumes)
         with nnunet_environment():
             import torch
             from nnunetv2.inference.export_prediction import (
                 convert_predicted_logits_to_segmentation_with_correct_shape,
             )
 
-            from cmb_autoseg.preprocessing.network_input import network_input, stack_channels
-
-            data, spacing = stack_channels(volumes, self.channels)
-            inputs = network_input(data, spacing, self.plans, self.dataset_json)
             logits = self._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(inputs.data)).cpu()
             _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
                 logits,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmb_autoseg import __version__
 from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
@@ -32,7 +33,16 @@ from cmb_autoseg.records import (
 )
 from cmb_autoseg.run_log import open_log, record, versions
 
-__all__ = ["CaseResult", "predict_case", "predict_cases", "range_warnings", "size_warnings"]
+__all__ = [
+    "CaseResult",
+    "fixed_part",
+    "on_own_grid",
+    "predict_case",
+    "predict_cases",
+    "prepare_for",
+    "range_warnings",
+    "size_warnings",
+]
 
 SPACING_TOLERANCE = 1.2
 BRAIN_TOLERANCE = 1.5
@@ -102,25 +112,18 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
         GeometryError: its sequences do not share one grid.
     """
     case = as_trained(case, ensemble.plan.prep, ensemble.channels)
-    fixed = _fixed_part(case, ensemble, point)
+    fixed = fixed_part(case, ensemble, point)
     finished = layout.finished(case.name, fixed)
     if finished is not None:
         return finished
     clock = _Clock()
-    if not set(case.images) & set(ensemble.channels) & set(SUSCEPTIBILITY_ROLES):
-        raise InputError(
-            f"{case.name}: has {', '.join(case.images) or 'no sequence'}, but the model needs at least one of "
-            f"{', '.join(role for role in ensemble.channels if role in SUSCEPTIBILITY_ROLES)}"
-        )
-    prepared = prepare_case(case, keep=ensemble.channels)
+    prepared = prepare_for(case, ensemble)
     usable = [role for role in ensemble.channels if role in prepared.volumes]
     missing = [role for role in ensemble.channels if role not in usable]
     clock.stop("prepare")
     canonical = ensemble.probability(prepared.volumes)
     clock.stop("network")
-    probability = Volume(
-        from_canonical(canonical.data, prepared.original), prepared.original.affine, prepared.original.header, case.name
-    )
+    probability = on_own_grid(canonical.data, prepared)
     components = lesion_components(probability, point)
     table = describe(case.name, components, probability)
     outside = range_warnings(prepared, ensemble.plan.training_range, ensemble.channels)
@@ -143,7 +146,28 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
     return CaseResult(table, warnings, tuple(usable), tuple(missing), seconds)
 
 
-def _fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[str, Any]:
+def prepare_for(case: Case, ensemble: Ensemble) -> PreparedCase:
+    """The case as the model wants it; its settings must be those of training already.
+
+    Raises:
+        InputError: it lacks every susceptibility sequence of the model, or a file is unusable.
+        GeometryError: its sequences do not share one grid.
+    """
+    if not set(case.images) & set(ensemble.channels) & set(SUSCEPTIBILITY_ROLES):
+        raise InputError(
+            f"{case.name}: has {', '.join(case.images) or 'no sequence'}, but the model needs at least one of "
+            f"{', '.join(role for role in ensemble.channels if role in SUSCEPTIBILITY_ROLES)}"
+        )
+    return prepare_case(case, keep=ensemble.channels)
+
+
+def on_own_grid(canonical: NDArray[Any], prepared: PreparedCase) -> Volume:
+    """A map (i, j, k) in canonical axes on the grid of the scan as it came."""
+    original = prepared.original
+    return Volume(from_canonical(canonical, original), original.affine, original.header, prepared.case.name)
+
+
+def fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[str, Any]:
     """What decides the result; a finished case whose record says the same is not predicted again."""
     inputs = [
         {
