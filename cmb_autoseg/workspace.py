@@ -67,6 +67,11 @@ class Workspace:
         raw = self.root / "raw"
         return sorted(path.name for path in raw.glob("Dataset*") if DATASET_NAME.fullmatch(path.name))
 
+    def encoder(self, name: str, fold: int | None = None) -> Path:
+        """The file of a pretrained encoder, by its recipe's name: a fold's own, or the one that serves all folds."""
+        folder = self.root / "encoders" / name
+        return (folder if fold is None else folder / f"fold_{fold}") / "encoder.pt"
+
     def dataset(self, wanted: str) -> DatasetFolders:
         """Find a dataset by number, name or `DatasetNNN_NAME`.
 
