@@ -1,0 +1,1 @@
+"""Self-supervised pretraining: encoders that learn from unlabelled scans."""

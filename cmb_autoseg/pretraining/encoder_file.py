@@ -1,0 +1,90 @@
+"""`encoder.pt`: the weights of an encoder and the record of what they fit and whom they have seen.
+
+A file of plain types and tensors, so that reading it runs no foreign code.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from torch import Tensor
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import write_bytes
+from cmb_autoseg.records import Encoder
+
+__all__ = ["read_encoder", "weights_digest", "write_encoder"]
+
+FORMAT = "cmb_autoseg encoder 1"
+DAMAGES = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, kinds, shapes and values, in the names' order; where they were computed plays no part."""
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        total.update(value.numpy().tobytes())
+    return f"sha256:{total.hexdigest()}"
+
+
+def write_encoder(path: Path, weights: Mapping[str, Tensor], record: Encoder) -> Encoder:
+    """Write the weights with their record, and the record beside them as JSON.
+
+    Args:
+        path: `.../encoder.pt`; the JSON takes its name.
+        weights: the state dict of a `ResidualEncoder`.
+        record: what they are; its digest of the weights is filled in here.
+
+    Returns:
+        The record as written.
+    """
+    plain = {name: value.detach().cpu().clone() for name, value in weights.items()}
+    record = record.model_copy(update={"weights": weights_digest(plain)})
+    # The JSON first: whoever finds the weights finds both.
+    record.write(path.with_suffix(".json"))
+    # Through memory, since torch writes a file's name into it, and temporary names differ from run to run.
+    content = BytesIO()
+    torch.save({"format": FORMAT, "record": record.model_dump(mode="json"), "weights": plain}, content)
+    write_bytes(path, content.getvalue())
+    return record
+
+
+def read_encoder(path: Path) -> tuple[dict[str, Tensor], Encoder]:
+    """Weights (on the CPU) and record of an encoder file.
+
+    Raises:
+        InputError: no such file, a damaged one, or one that cmb_pretrain has not made.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; give an encoder.pt, as cmb_pretrain makes it")
+    content = _load(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not _are_weights(content.get("weights")):
+        raise InputError(f"{path}: no encoder file of this version; make one with cmb_pretrain")
+    record = Encoder.parse(content.get("record"), f"{path}: record")
+    weights: dict[str, Tensor] = content["weights"]
+    if weights_digest(weights) != record.weights:
+        raise InputError(f"{path}: damaged (its weights are not those of its record); delete it and pretrain again")
+    return weights, record
+
+
+def _load(path: Path) -> Any:
+    content = BytesIO(path.read_bytes())  # An unreadable file is another matter than unreadable content.
+    try:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    # What torch raises for a truncated or foreign file depends on where it is broken.
+    except (*DAMAGES, UnpicklingError, BadZipFile):
+        raise InputError(f"{path}: damaged, or no file of weights; delete it and run cmb_pretrain again") from None
+
+
+def _are_weights(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )
