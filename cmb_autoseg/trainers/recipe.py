@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.records import Record, Role
+from cmb_autoseg.records import Plan, Record, Role
 
 __all__ = ["Recipe", "list_recipes", "read_recipe"]
 
@@ -219,6 +219,13 @@ class Recipe(Settings):
     transfer: TransferSettings = TransferSettings()
     semi_supervised: SemiSupervisedSettings | None = None
     """Learning from unlabelled cases. Without it: they are not looked at in training."""
+
+    def applied_to(self, plan: Plan) -> Plan:
+        """The plan with the batch size and the features that the recipe insists on."""
+        topology = plan.topology
+        if self.network.features is not None:
+            topology = topology.with_features(self.network.features)
+        return plan.model_copy(update={"topology": topology, "batch_size": self.batch_size or plan.batch_size})
 
 
 def list_recipes() -> dict[str, Path]:

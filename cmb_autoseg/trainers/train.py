@@ -1,6 +1,5 @@
 """The training stage: one fold of one recipe on one preprocessed dataset."""
 
-import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,26 +16,22 @@ from cmb_autoseg._nnunet import (
     refuse_unusable_logger,
 )
 from cmb_autoseg.errors import CMBError, InputError
-from cmb_autoseg.files import file_digest, read_json, text_digest, write_json
-from cmb_autoseg.inference.model_folder import trained_settings
+from cmb_autoseg.files import file_digest, read_json, write_json
 from cmb_autoseg.interruption import hold_back_stops
+from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import Meter, log
-from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_file, parse_folds
+from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, parse_folds
 from cmb_autoseg.records import FoldModel, Plan
 from cmb_autoseg.run_log import open_log
+from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder, choose_encoder
+from cmb_autoseg.trainers.fold_cases import FoldCases, fold_cases
+from cmb_autoseg.trainers.fold_settings import FoldSettings, refuse_mixture
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["fold_folder", "train_fold"]
+__all__ = ["FoldSettings", "fold_folder", "refuse_missing_inputs", "train_fold"]
 
 WORKERS_WITH_CUDA = 12
-MIXTURES = {
-    "plan": "plan",
-    "recipe": "recipe or schedule",
-    "seed": "seed",
-    "folds": "deal of the cases to folds",
-}
-"""What the folds of one model must share, by key of its settings, and in words."""
 
 
 def fold_folder(model: Path, fold: int) -> Path:
@@ -44,70 +39,85 @@ def fold_folder(model: Path, fold: int) -> Path:
 
 
 def train_fold(
-    raw: RawDataset,
-    plan: Plan,
-    recipe: Recipe,
-    model: Path,
-    fold: int,
-    device: str,
-    seed: int,
-    checkpoint_steps: int | None = None,
+    raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, fold: int, settings: FoldSettings
 ) -> FoldModel:
     """Train one fold, or go on with it, or return the record of the finished one.
 
-    A checkpoint is written every `checkpoint_steps` steps, after every epoch, and when the process is
-    asked to end (Ctrl-C, SIGTERM, SIGHUP); a repeated call goes on from it.
+    A checkpoint is written every so many steps, after every epoch, and when the process is asked to end
+    (Ctrl-C, SIGTERM, SIGHUP); a repeated call goes on from it.
 
     Args:
         raw: the dataset, for subjects and folds.
         plan: its plan.
         recipe: schedule, loss, sampling and augmentation.
-        model: the results folder of this recipe.
+        model: the results folder of this recipe, `.../DATASET/CMBTrainer__NAME__3d`; nnU-Net finds it by that name.
         fold: from 0.
-        device: `cuda` or `cpu`.
-        seed: of the first weights and of all patches.
-        checkpoint_steps: None for the trainer's own number.
+        settings: device, seed, encoder, budget.
 
     Raises:
-        InputError: the folder holds folds of another plan, recipe or seed; no lesion to train on; a
-            checkpoint that cannot be read.
+        InputError: the folder holds folds of another plan, recipe, seed, budget or encoder; no lesion to
+            train on; a checkpoint that cannot be read; an encoder that is missing or does not fit; a
+            recipe that needs unlabelled cases or sequences that are not there.
+        LeakageError: the encoder has seen a subject that the fold is judged on.
         OutputError: another process trains this fold.
         Stopped: the process was asked to end, and the checkpoint is written.
     """
     folds = _folds(raw)
-    settings: dict[str, object] = {
+    cases = fold_cases(raw, plan, folds, fold, recipe, settings.budget, settings.seed)
+    encoder = choose_encoder(raw, folds, fold, recipe, settings.encoder)
+    shared: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
+        "seed": settings.seed,
         "plan": plan.model_dump(mode="json"),
-        "folds": text_digest(json.dumps(folds)),
+        "folds": folds_digest(folds),
+        "budget": settings.budget,
+        "encoder": encoder.identity if encoder is not None else None,
     }
-    _refuse_mixture(model, settings)
+    refuse_mixture(model, shared)
     folder = fold_folder(model, fold)
     record_path = folder / "fold.json"
     if record_path.is_file() and (folder / FINAL_CHECKPOINT).is_file():
         log(f"fold {fold}: finished already, left as it is")
         return FoldModel.read(record_path)
-    split = folds[fold]
-    plans = nnunet_plans(_with_recipe(plan, recipe), model.name.split("__")[1], settings)
-    content = dataset_json(plan.channels, len(split["train"]) + len(split["val"]), plan.dataset)
     with own_folder(folder, f"the training of fold {fold}"):
-        _run(raw, plan, plans, content, folder, fold, device, checkpoint_steps)
-        record = FoldModel(
-            dataset=plan.dataset,
-            recipe=recipe.name,
-            fold=fold,
-            seed=seed,
-            epochs=recipe.epochs,
-            steps_per_epoch=recipe.steps_per_epoch,
-            training_cases=tuple(split["train"]),
-            validation_cases=tuple(split["val"]),
-            training_subjects=_subjects(raw, split["train"]),
-            validation_subjects=_subjects(raw, split["val"]),
-            checkpoint=file_digest(folder / FINAL_CHECKPOINT),
-            parents=(plan.digest, recipe.digest),
-        )
+        if not (folder / FINAL_CHECKPOINT).is_file():
+            refuse_missing_inputs(raw, plan)
+            refuse_unusable_logger()
+            _run(raw, recipe.applied_to(plan), shared, folder, fold, cases, encoder, settings)
+        (folder / LATEST_CHECKPOINT).unlink(missing_ok=True)
+        record = _record(plan, recipe, fold, settings, cases, encoder, file_digest(folder / FINAL_CHECKPOINT))
         record.write(record_path)
     return record
+
+
+def _record(
+    plan: Plan,
+    recipe: Recipe,
+    fold: int,
+    settings: FoldSettings,
+    cases: FoldCases,
+    encoder: PretrainedEncoder | None,
+    checkpoint: str,
+) -> FoldModel:
+    parent = encoder.record if encoder is not None else None
+    seen = {*cases.learned_from, *(parent.subjects if parent is not None else ())}
+    return FoldModel(
+        dataset=plan.dataset,
+        recipe=recipe.name,
+        fold=fold,
+        seed=settings.seed,
+        epochs=recipe.epochs,
+        steps_per_epoch=recipe.steps_per_epoch,
+        training_cases=tuple(case.name for case in cases.training),
+        validation_cases=tuple(case.name for case in cases.validation),
+        training_subjects=tuple(sorted(seen)),
+        unlabelled_cases=tuple(case.name for case in cases.unlabelled),
+        encoder=parent,
+        budget=settings.budget,
+        validation_subjects=tuple(sorted({subject_of(case) for case in cases.validation})),
+        checkpoint=checkpoint,
+        parents=(plan.digest, recipe.digest, *((parent.weights,) if parent is not None else ())),
+    )
 
 
 def _folds(raw: RawDataset) -> list[Fold]:
@@ -123,62 +133,39 @@ def _folds(raw: RawDataset) -> list[Fold]:
     return folds
 
 
-def _with_recipe(plan: Plan, recipe: Recipe) -> Plan:
-    """The plan with the batch size and the features that the recipe insists on."""
-    topology = plan.topology
-    if recipe.network.features is not None:
-        topology = topology.with_features(recipe.network.features)
-    return plan.model_copy(update={"topology": topology, "batch_size": recipe.batch_size or plan.batch_size})
-
-
-def _refuse_mixture(model: Path, settings: dict[str, object]) -> None:
-    if not (model / "plans.json").is_file():
-        return
-    trained = trained_settings(model)
-    for key, name in MIXTURES.items():
-        if trained.get(key) != settings[key]:
-            recipe = trained.get("recipe", {})
-            raise InputError(
-                f"{model}: holds folds trained with another {name}; folds of one model must share it: move that folder "
-                f"away, or use the same settings as before ({recipe.get('epochs')} epochs of "
-                f"{recipe.get('steps_per_epoch')} steps, seed {trained.get('seed')})"
-            )
-
-
 def _run(
     raw: RawDataset,
     plan: Plan,
-    plans: dict[str, Any],
-    content: dict[str, object],
+    shared: dict[str, object],
     folder: Path,
     fold: int,
-    device: str,
-    checkpoint_steps: int | None,
+    cases: FoldCases,
+    encoder: PretrainedEncoder | None,
+    settings: FoldSettings,
 ) -> None:
-    latest, final = folder / LATEST_CHECKPOINT, folder / FINAL_CHECKPOINT
-    if final.is_file():
-        latest.unlink(missing_ok=True)
-        return
-    _refuse_gaps(raw, plan)
-    refuse_unusable_logger()
-    with nnunet_environment(raw.folders, WORKERS_WITH_CUDA if device == "cuda" else 0):
+    model, latest = folder.parent, folder / LATEST_CHECKPOINT
+    content = dataset_json(plan.channels, len(cases.training) + len(cases.validation), plan.dataset)
+    plans = nnunet_plans(plan, model.name.split("__")[1], shared)
+    workers = WORKERS_WITH_CUDA if settings.device == "cuda" else 0
+    with nnunet_environment(raw.folders, workers, results=model.parents[1]):
         import torch
 
         from cmb_autoseg.trainers.cmb_trainer import CHECKPOINT_STEPS, CMBTrainer
 
         # nnU-Net's constructor takes this key out of the plans; its W&B logger goes on with the same run by it.
         ours = {**plans, "continue_training": latest.is_file()}
-        trainer = CMBTrainer(ours, CONFIGURATION, fold, content, torch.device(device))
+        trainer = CMBTrainer(ours, CONFIGURATION, fold, content, torch.device(settings.device))
         trainer.plans_manager.plans.pop("continue_training", None)
-        trainer.checkpoint_steps = checkpoint_steps or CHECKPOINT_STEPS
+        trainer.cases, trainer.encoder = cases, encoder
+        trainer.checkpoint_steps = settings.checkpoint_steps or CHECKPOINT_STEPS
         if latest.exists():
             _go_on(trainer, latest)
         trainer.prepare()
-        with own_folder(folder.parent, "a fold that begins", wait_s=60, nested=False):
+        with own_folder(model, "a fold that begins", wait_s=60, nested=False):
             # Several folds may begin at a time, on several machines.
-            _refuse_mixture(folder.parent, trainer.plans_manager.plans["cmb_autoseg"])
-            write_json(folder.parent / "plans.json", trainer.plans_manager.plans)
-            write_json(folder.parent / "dataset.json", content)
+            refuse_mixture(model, shared)
+            write_json(model / "plans.json", trainer.plans_manager.plans)
+            write_json(model / "dataset.json", content)
         steps, done = trainer.num_epochs * trainer.num_iterations_per_epoch, trainer.steps_done
         open_log(raw.folders.workspace)
         with hold_back_stops() as trainer.stop, Meter(f"Training fold {fold}", steps, done) as meter:
@@ -186,7 +173,12 @@ def _run(
             trainer.run_training()
 
 
-def _refuse_gaps(raw: RawDataset, plan: Plan) -> None:
+def refuse_missing_inputs(raw: RawDataset, plan: Plan) -> None:
+    """Refuse to learn from cases that are not preprocessed by this plan.
+
+    Raises:
+        InputError: names the first that is missing.
+    """
     folder, made = preprocessed_folder(raw.folders, plan.preset), raw.folders.plan(plan.preset)
     cure = f"run cmb_plan_preprocess -d {raw.folders.number} --preset {plan.preset}"
     if not folder.is_dir():
@@ -211,8 +203,3 @@ def _go_on(trainer: Any, checkpoint: Path) -> None:
             "delete it to train this fold from the start"
         ) from None
     log(f"fold {trainer.fold}: goes on after step {trainer.steps_done}, in epoch {trainer.current_epoch + 1}")
-
-
-def _subjects(raw: RawDataset, names: list[str]) -> tuple[str, ...]:
-    subject_of = {case.name: f"{case.cohort}/{case.subject}" for case in raw.cases}
-    return tuple(sorted({subject_of[name] for name in names}))
