@@ -51,12 +51,15 @@ def preprocessed_folder(folders: DatasetFolders, preset: str) -> Path:
 
 
 @contextlib.contextmanager
-def nnunet_environment(folders: DatasetFolders | None = None, worker_processes: int = 0) -> Iterator[None]:
+def nnunet_environment(
+    folders: DatasetFolders | None = None, worker_processes: int = 0, results: Path | None = None
+) -> Iterator[None]:
     """Set nnU-Net's variables for a block and restore them; swallow what it prints and warns.
 
     Args:
         folders: the dataset whose workspace it shall see; None where no folder is needed.
         worker_processes: for its background augmentation; 0 runs in this process.
+        results: where models go, `results/DATASET/CLASS__PLANS__CONFIGURATION`; None for the workspace's own.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = {
@@ -69,6 +72,8 @@ def nnunet_environment(folders: DatasetFolders | None = None, worker_processes: 
     if folders is not None:
         for kind in ("raw", "preprocessed", "results"):
             wanted[f"nnUNet_{kind}"] = str(folders.workspace / kind)
+    if results is not None:
+        wanted["nnUNet_results"] = str(results)
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

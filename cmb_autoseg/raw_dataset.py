@@ -1,5 +1,6 @@
 """The raw folder of one dataset as later stages read it: which cases, which files."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,17 @@ from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest
 from cmb_autoseg.records import PrepSettings, Role
 from cmb_autoseg.workspace import DatasetFolders
 
-__all__ = ["N_FOLDS", "Fold", "RawCase", "RawDataset", "check_folds", "folds_file", "parse_folds", "read_raw_dataset"]
+__all__ = [
+    "N_FOLDS",
+    "Fold",
+    "RawCase",
+    "RawDataset",
+    "check_folds",
+    "folds_digest",
+    "folds_file",
+    "parse_folds",
+    "read_raw_dataset",
+]
 
 N_FOLDS = 5
 CASE_COLUMNS = ("case", "cohort", "subject", "sequences", "split", "labelled")
@@ -31,6 +42,8 @@ class RawCase:
     field_strength_t: float | None
     folder: Path
     """The dataset's raw folder."""
+    n_lesions: int = 0
+    """Of a labelled case; 0 where nobody has looked."""
 
     def image(self, channel: int) -> Path:
         part = "imagesTs" if self.split == "test" else "imagesTr" if self.labelled else "imagesUn"
@@ -135,6 +148,7 @@ def _case(row: dict[str, str], folder: Path) -> RawCase:
         labelled=row["labelled"] == "1",
         field_strength_t=float(field) if re.fullmatch(r"\d+(\.\d+)?", field) else None,
         folder=folder,
+        n_lesions=int(lesions) if (lesions := row.get("n_lesions", "")).isdecimal() else 0,
     )
 
 
@@ -173,6 +187,11 @@ def _is_fold(fold: object) -> bool:
         isinstance(fold.get(part), list) and all(isinstance(name, str) for name in fold[part])
         for part in ("train", "val")
     )
+
+
+def folds_digest(folds: Sequence[Fold]) -> str:
+    """Two models with equal digests have learned from and are judged by the same deal of the cases."""
+    return text_digest(json.dumps(folds))
 
 
 def check_folds(dataset: RawDataset, folds: Sequence[Fold]) -> None:

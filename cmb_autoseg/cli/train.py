@@ -28,6 +28,7 @@ def build_parser() -> Parser:
             {
                 "cmb_train -d 501 -f all": "five folds one after the other, then cmb_finalize",
                 "cmb_train -d 501 -f 0 -r demo -device cpu": "one fold of the short recipe, on a laptop",
+                "cmb_train -d 501 -f 0 -r supervised --encoder ssl_mae": "begins with the encoder of cmb_pretrain",
                 "cmb_train --list-recipes": "names of the recipes that come with the tool",
             },
             writes="WORKSPACE/results/DatasetNNN_NAME/CMBTrainer__RECIPE__3d/fold_K/: checkpoint_final.pth,\n"
@@ -43,6 +44,13 @@ def build_parser() -> Parser:
     )
     add_preset(what)
     add_option(what, "--list-recipes", action="store_true", help="name the shipped recipes and stop")
+    add_option(
+        what,
+        "--encoder",
+        metavar="NAME",
+        help="pretrained encoder to begin with: the recipe of a cmb_pretrain, a file, or none for random weights "
+        "(default: what the recipe says)",
+    )
     schedule = parser.add_argument_group("schedule")
     add_option(schedule, "--epochs", type=positive_int, metavar="N", help="instead of the recipe's")
     add_option(schedule, "--steps-per-epoch", type=positive_int, metavar="N", help="instead of the recipe's")
@@ -81,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.pipeline import TrainSettings, finalize, train
     from cmb_autoseg.progress import report
 
-    model, _ = train(folders, recipe, folds, TrainSettings(device, args.seed, args.preset, args.checkpoint_every))
+    chosen = TrainSettings(device, args.seed, args.preset, args.checkpoint_every, args.encoder)
+    model, _ = train(folders, recipe, folds, chosen)
     report(f"trained folds {', '.join(map(str, folds))}: {model}")
     if args.f == ["all"]:
         report(finalize(folders, model, device))

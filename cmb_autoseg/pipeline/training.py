@@ -8,7 +8,7 @@ from cmb_autoseg.pipeline.stored import read_plan, refuse_stale_plan
 from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.records import FoldModel
 from cmb_autoseg.trainers.recipe import Recipe
-from cmb_autoseg.trainers.train import train_fold
+from cmb_autoseg.trainers.train import FoldSettings, train_fold
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["TrainSettings", "train"]
@@ -23,6 +23,10 @@ class TrainSettings:
     preset: str | None = None
     checkpoint_steps: int | None = None
     """None: what the trainer thinks right."""
+    encoder: str | Path | None = None
+    """Name or file of a pretrained encoder, `none` for random weights; None: what the recipe says."""
+    budget: float = 1.0
+    """Share of each fold's labelled training subjects that it is trained on."""
 
 
 def train(
@@ -33,8 +37,6 @@ def train(
     plan = read_plan(folders, settings.preset)
     refuse_stale_plan(raw, plan)
     model = folders.model(recipe.name, plan.preset)
-    records = [
-        train_fold(raw, plan, recipe, model, fold, settings.device, settings.seed, settings.checkpoint_steps)
-        for fold in folds
-    ]
+    chosen = FoldSettings(settings.device, settings.seed, settings.checkpoint_steps, settings.encoder, settings.budget)
+    records = [train_fold(raw, plan, recipe, model, fold, chosen) for fold in folds]
     return model, records

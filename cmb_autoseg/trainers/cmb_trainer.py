@@ -4,55 +4,37 @@ Import it inside `nnunet_environment`; nnunetv2 reads some variables at import t
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
-from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from torch import Tensor
 
 from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import atomic_path, write_tsv
 from cmb_autoseg.interruption import StopRequest
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES
+from cmb_autoseg.records import Role
 from cmb_autoseg.run_log import record
-from cmb_autoseg.trainers.augmentation import (
-    AXES,
-    Augmentation,
-    ChannelDropout,
-    Flip,
-    Intensity,
-    SpatialWarp,
-    max_pooled_targets,
-)
-from cmb_autoseg.trainers.curves import CURVE_COLUMNS, ScalarLogger, draw_curves
-from cmb_autoseg.trainers.loader import PatchLoader, PatchSource
+from cmb_autoseg.trainers.augmentation import AXES, max_pooled_targets
+from cmb_autoseg.trainers.curves import ScalarLogger, curve_columns, draw_curves, voxel_dice
+from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
+from cmb_autoseg.trainers.fold_cases import FoldCases
+from cmb_autoseg.trainers.fold_settings import same_training
 from cmb_autoseg.trainers.losses import DeepSupervisionLoss, DiceBCELoss
+from cmb_autoseg.trainers.patch_data import FoldPatches, PatchFeed
 from cmb_autoseg.trainers.recipe import Recipe
-from cmb_autoseg.trainers.sampling import CaseAnchors, PatchShares
+from cmb_autoseg.trainers.semi_supervised import Teaching
+from cmb_autoseg.trainers.transfer import parameter_groups, transfer_encoder
 
 __all__ = ["CHECKPOINT_STEPS", "CMBTrainer"]
 
 CHECKPOINT_STEPS = 100
-VALIDATION_SEED = 7_919
-"""Keeps the draws of validation patches apart from those of training patches."""
-
-
-def _load_case(dataset: nnUNetDatasetBlosc2, name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
-    try:
-        case: tuple[Any, Any, Any, dict[str, Any]] = dataset.load_case(name)
-    except (RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise InputError(
-            f"{dataset.source_folder}/{name}.b2nd: the network input of {name} is damaged ({type(error).__name__}); "
-            f"delete the file and run cmb_plan_preprocess -d {Path(dataset.source_folder).parent.name}"
-        ) from None
-    return case
+LARGEST_GRADIENT = 12
+"""Norm to which nnU-Net clips."""
 
 
 def _nothing(note: str) -> None:
@@ -63,13 +45,15 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
     """Trains one fold by the recipe in `plans["cmb_autoseg"]`.
 
     nnU-Net finds the class by name, constructs it, and re-reads the constructor's arguments, so
-    the signature is nnU-Net's. `on_step` may be set to watch the progress, `stop` to end between two
-    steps, and `checkpoint_steps` to save more or less often.
+    the signature is nnU-Net's. `cases` must be set, and `encoder` where there is a pretrained one, before
+    `prepare`. `on_step` may be set to watch the progress, `stop` to end between two steps, and
+    `checkpoint_steps` to save more or less often.
     """
 
     network: Any
     dataloader_train: Any
     dataloader_val: Any
+    cases: FoldCases
 
     def __init__(
         self,
@@ -80,20 +64,25 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        settings = plans["cmb_autoseg"]
-        self.recipe = Recipe.model_validate(settings["recipe"])
-        self.seed = int(settings["seed"])
+        self.settings = plans["cmb_autoseg"]
+        self.recipe = Recipe.model_validate(self.settings["recipe"])
+        self.seed = int(self.settings["seed"])
         self.initial_lr = self.recipe.optimizer.learning_rate
         self.weight_decay = self.recipe.optimizer.weight_decay
         self.num_epochs = self.recipe.epochs
         self.num_iterations_per_epoch = self.recipe.steps_per_epoch
         self.num_val_iterations_per_epoch = self.recipe.validation_steps
+        self.encoder: PretrainedEncoder | None = None
         self.on_step: Callable[[str], None] = _nothing
         self.stop = StopRequest()
         self.checkpoint_steps = CHECKPOINT_STEPS
+        self.teaching: Teaching | None = None
+        self.unlabelled: PatchFeed | None = None
         self.curves: list[dict[str, float]] = []
         self._losses: list[float] = []
-        self._draws: dict[str, Any] | None = None
+        self._lessons: list[list[float]] = []
+        """Unlabelled loss and voxels that taught, step by step of this epoch."""
+        self._draws: list[dict[str, Any] | None] = []
 
     def print_to_log_file(self, *args: object, also_print_to_console: bool = False, add_timestamp: bool = True) -> None:  # noqa: ARG002 - nnU-Net's signature
         """Into the log of our run; nnU-Net's own file would be one more with every resumption."""
@@ -103,22 +92,35 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
     def steps_done(self) -> int:
         return int(self.current_epoch * self.num_iterations_per_epoch) + len(self._losses)
 
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Of the channels."""
+        return tuple(map(Role, self.dataset_json["channel_names"].values()))
+
     # Network, loss and optimiser
 
     def initialize(self) -> None:
-        """As nnU-Net does, from a seed, with a memory layout that CPU convolutions prefer."""
+        """As nnU-Net does, from a seed or a pretrained encoder, with a memory layout that CPU convolutions prefer."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.SeedSequence((self.seed, self.fold)).generate_state(1)[0]))
             super().initialize()
+        if self.encoder is not None:
+            given = self.encoder
+            done = transfer_encoder(self.network.encoder, self.roles, given.path, given.weights, given.record)
+            record(f"fold {self.fold}: encoder {given.record.name} of {given.path}: {done}", event="encoder")
         if self.device.type == "cpu":
             self.network = self.network.to(memory_format=torch.channels_last_3d)
+        if self.recipe.semi_supervised is not None:
+            self.teaching = Teaching(self.recipe.semi_supervised, self.network)
 
     def _build_loss(self) -> DeepSupervisionLoss:
         return DeepSupervisionLoss(DiceBCELoss(**self.recipe.loss.model_dump()))
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, None]:
-        """Adam; the learning rate is set at every step by `_learning_rate`."""
-        return torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay), None
+        """Adam; the learning rate is set at every step by `_set_learning_rates`."""
+        factor = 1.0 if self.encoder is None else self.recipe.transfer.learning_rate_factor
+        groups = parameter_groups(self.network, factor)
+        return torch.optim.Adam(groups, self.initial_lr, weight_decay=self.weight_decay), None
 
     def _learning_rate(self, step: int) -> float:
         """Linear warm-up, then nnU-Net's polynomial decay with exponent 0.9, step by step."""
@@ -127,64 +129,50 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         rise = min(1.0, (step + 1) / (warmup + 1))
         return float(self.initial_lr * rise * (1 - step / total) ** 0.9)
 
+    def _set_learning_rates(self) -> None:
+        """A pretrained encoder gets its share, and nothing as long as it is frozen."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.steps_done) * group.get("factor", 1.0)
+        if self.encoder is not None:
+            self.network.encoder.requires_grad_(self.steps_done >= self.recipe.transfer.frozen_steps)
+
     # Data
 
-    def get_dataloaders(self) -> tuple[Any, Any]:
-        """Patches per lesion with the recipe's shares; background processes only where CUDA waits for them."""
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """The cases that the fold was given."""
+        return [case.name for case in self.cases.training], [case.name for case in self.cases.validation]
+
+    def get_dataloaders(self) -> tuple[PatchFeed, PatchFeed]:
+        """Patches of training and validation cases; those of unlabelled cases go to `unlabelled`."""
         training, validation = self.do_split()
-        shares = PatchShares(**self.recipe.sampling.model_dump())
-        plans = self.configuration_manager
-        source = self._source(training)
-        if not any(case.lesions for case in source.anchors):
-            raise InputError(
-                f"fold {self.fold}: no lesion in its {len(training)} training cases; add labelled cases with lesions"
-            )
-        train_loader, val_loader = (
-            PatchLoader(
-                self._source(names) if names is validation else source,
-                plans.patch_size,
-                plans.spacing,
-                self.batch_size,
-                shares,
-                augmentation,
-                seed,
-            )
-            for names, augmentation, seed in (
-                (training, self._augmentation(), (self.seed, self.fold)),
-                (validation, None, (self.seed, self.fold, VALIDATION_SEED)),
-            )
-        )
-        workers = get_allowed_n_proc_DA()
-        if not workers:
-            return SingleThreadedAugmenter(train_loader, None), SingleThreadedAugmenter(val_loader, None)
-        for loader in (train_loader, val_loader):
-            loader.start_epoch(self.current_epoch, len(self._losses))
-        pin = self.device.type == "cuda"
-        return (
-            NonDetMultiThreadedAugmenter(train_loader, None, workers, 2 * workers, list(range(workers)), pin),
-            NonDetMultiThreadedAugmenter(val_loader, None, 1, 2, [0], pin),
+        patches = self._patches()
+        unlabelled = [case.name for case in self.cases.unlabelled]
+        if unlabelled:
+            self.unlabelled = self._feed(patches.unlabelled(unlabelled), 0.5)
+        return self._feed(patches.training(training), 1.0), self._feed(patches.validation(validation), 0.0)
+
+    def _patches(self) -> FoldPatches:
+        plan, recipe = self.configuration_manager, self.recipe
+        blank = [
+            i for i, role in enumerate(self.roles) if recipe.sequences is not None and role not in recipe.sequences
+        ]
+        return FoldPatches(
+            Path(self.preprocessed_dataset_folder),
+            recipe,
+            self.roles,
+            tuple(blank),
+            tuple(plan.patch_size),
+            tuple(plan.spacing),
+            self.batch_size,
+            self._mirror_axes(recipe.augmentation.flip),
+            (self.seed, self.fold),
         )
 
-    def _source(self, names: list[str]) -> PatchSource:
-        dataset = nnUNetDatasetBlosc2(self.preprocessed_dataset_folder, names)
-        images, labels, anchors = {}, {}, []
-        for name in names:
-            images[name], labels[name], _, properties = _load_case(dataset, name)
-            shape = images[name].shape[1:]
-            anchors.append(CaseAnchors(name, shape, properties["lesions"], properties["brain"]))
-        return PatchSource(images, labels, anchors)
+    def _feed(self, loader: Any, share: float) -> PatchFeed:
+        return PatchFeed.start(loader, self.current_epoch, len(self._losses), self.device.type == "cuda", share)
 
-    def _augmentation(self) -> Augmentation:
-        settings = self.recipe.augmentation
-        roles = list(self.dataset_json["channel_names"].values())
-        return Augmentation(
-            SpatialWarp(settings.warp_probability, settings.rotation_degrees, settings.scaling, settings.elastic_mm),
-            Flip(self._mirror_axes(settings.flip)),
-            Intensity(settings.intensity_probability, settings.noise_sigma, settings.contrast),
-            ChannelDropout(
-                settings.channel_dropout, tuple(roles.index(role) for role in SUSCEPTIBILITY_ROLES if role in roles)
-            ),
-        )
+    def _feeds(self) -> list[PatchFeed]:
+        return [feed for feed in (self.dataloader_train, self.dataloader_val, self.unlabelled) if feed is not None]
 
     def _mirror_axes(self, planes: tuple[str, ...]) -> tuple[int, ...]:
         """Array axes, in the plan's order of axes, that mirror across these planes."""
@@ -224,12 +212,12 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> None:
         self.network.train()
-        for augmenter in (self.dataloader_train, self.dataloader_val):
-            if isinstance(augmenter, SingleThreadedAugmenter):
-                augmenter.data_loader.start_epoch(self.current_epoch)
-        if self._draws is not None and isinstance(self.dataloader_train, SingleThreadedAugmenter):
-            self.dataloader_train.data_loader.draws = self._draws
-        self._draws = None
+        for feed in self._feeds():
+            feed.start_epoch(self.current_epoch)
+        for feed, draws in zip((self.dataloader_train, self.unlabelled), self._draws, strict=False):
+            if feed is not None:
+                feed.take_up(draws)
+        self._draws = []
 
     def _save_if_due(self) -> None:
         """A checkpoint every so many steps, and one when the process is asked to end."""
@@ -238,12 +226,46 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.stop.raise_if_made()
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.steps_done)
-        result: dict[str, Any] = super().train_step(self._with_pooled_targets(batch))
-        self._losses.append(float(result["loss"]))
+        """One step down the loss of labelled patches, and of unlabelled ones where the recipe learns from them."""
+        self._set_learning_rates()
+        self.optimizer.zero_grad(set_to_none=True)
+        batch = self._with_pooled_targets(batch)
+        with self._autocast():
+            targets = [self._on_device(target) for target in batch["target"]]
+            loss: Tensor = self.loss(self.network(self._on_device(batch["data"])), targets)
+            total = loss if self.teaching is None else loss + self._unlabelled_loss(self.teaching)
+        self._descend(total)
+        if self.teaching is not None:
+            self.teaching.follow(self.steps_done)
+        self._losses.append(float(loss.detach()))
         self.on_step(f"loss {np.mean(self._losses[-20:]):.3f}")
-        return result
+        return {"loss": self._losses[-1]}
+
+    def _unlabelled_loss(self, teaching: Teaching) -> Tensor:
+        assert self.unlabelled is not None
+        views = next(self.unlabelled)
+        lesson = teaching.lesson(self._on_device(views["easy"]), self._on_device(views["hard"]), self.steps_done)
+        self._lessons.append([float(lesson.loss.detach()), float(lesson.voxels)])
+        return lesson.weight * lesson.loss
+
+    def _descend(self, loss: Tensor) -> None:
+        """As nnU-Net does: scaled for half precision on CUDA, gradients clipped."""
+        scaler = self.grad_scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
+
+    def _on_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, non_blocking=True)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = super().validation_step(self._with_pooled_targets(batch))
@@ -254,20 +276,16 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         return {"data": batch["data"], "target": max_pooled_targets(batch["target"], strides)}
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
-        """Voxel Dice pooled over the epoch's patches; 0 where there is neither lesion nor prediction.
-
-        nnU-Net's own moving average turns to NaN for good in that case.
-        """
-        hits, wrong, missed = (
-            float(np.sum([output[key] for output in val_outputs])) for key in ("tp_hard", "fp_hard", "fn_hard")
-        )
-        total = 2 * hits + wrong + missed
+        """The epoch's figures, for the curves."""
         figures = {
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "training_loss": float(np.mean(self._losses)),
             "validation_loss": float(np.mean([output["loss"] for output in val_outputs])),
-            "validation_dice": 2 * hits / total if total else 0.0,
+            "validation_dice": voxel_dice(val_outputs),
         }
+        if self._lessons:
+            loss, voxels = np.mean(self._lessons, axis=0)
+            figures |= {"unlabelled_loss": float(loss), "teaching_voxels": float(voxels)}
         self.curves.append({"epoch": self.current_epoch, **figures})
         for logger in self.logger.loggers:
             for name, value in figures.items():
@@ -280,9 +298,9 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
     def on_epoch_end(self) -> None:
         """Curves and a checkpoint after every epoch."""
         self.current_epoch += 1
-        self._losses = []
+        self._losses, self._lessons = [], []
         folder = Path(self.output_folder)
-        write_tsv(folder / "progress.tsv", CURVE_COLUMNS, self.curves)
+        write_tsv(folder / "progress.tsv", curve_columns(self.curves), self.curves)
         if self.current_epoch < self.num_epochs:
             self.save_checkpoint(str(folder / LATEST_CHECKPOINT))
             self.stop.raise_if_made()
@@ -293,51 +311,65 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         draw_curves(self.curves, folder / "progress.png", f"fold {self.fold}")
         self.save_checkpoint(str(folder / FINAL_CHECKPOINT))
         (folder / LATEST_CHECKPOINT).unlink(missing_ok=True)
-        for augmenter in (self.dataloader_train, self.dataloader_val):
-            if isinstance(augmenter, NonDetMultiThreadedAugmenter):
-                augmenter._finish()
+        for feed in self._feeds():
+            feed.close()
 
     # Checkpoints: plain types and tensors, so that they load with weights_only=True
 
     def save_checkpoint(self, filename: str) -> None:
         """Everything to go on with between two steps: `current_epoch` epochs are done, and a part of the next."""
-        in_process = isinstance(self.dataloader_train, SingleThreadedAugmenter)
+        feeds = (self.dataloader_train, self.unlabelled) if self._losses else ()
         checkpoint = {
             "network_weights": {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()},
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "teacher_state": self.teaching.state_dict() if self.teaching is not None else None,
             "curves": self.curves,
             "current_epoch": self.current_epoch,
             "step_losses": self._losses,
-            "draws": self.dataloader_train.data_loader.draws if in_process and self._losses else None,
+            "step_lessons": self._lessons,
+            "draws": [feed.draws if feed is not None else None for feed in feeds],
             "init_args": {"configuration": self.configuration_name, "fold": self.fold},
-            "settings": self.plans_manager.plans["cmb_autoseg"],
+            "settings": self.settings,
+            "encoder": self._encoder_digest,
             "trainer_name": type(self).__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
         with atomic_path(Path(filename)) as temporary:
             torch.save(checkpoint, temporary)
 
+    @property
+    def _encoder_digest(self) -> str | None:
+        return self.encoder.record.weights if self.encoder is not None else None
+
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Go on where a checkpoint of this very recipe, plan and seed stopped.
+        """Go on where a checkpoint of this very recipe, plan, seed and encoder stopped.
 
         Raises:
-            InputError: it is of another fold, plan, recipe, seed or deal of the cases to folds.
+            InputError: it is of another fold, plan, recipe, seed, deal of the cases to folds, or encoder.
             KeyError, RuntimeError, ...: it is damaged.
         """
         if not self.was_initialized:
             self.initialize()
         checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=True)
-        ours = (self.fold, self.plans_manager.plans["cmb_autoseg"])
-        if (checkpoint["init_args"]["fold"], checkpoint["settings"]) != ours:
+        if checkpoint["init_args"]["fold"] != self.fold or not same_training(checkpoint["settings"], self.settings):
             raise InputError(
                 f"{filename_or_checkpoint}: of another fold, plan, recipe, seed or deal of the cases to folds; "
+                "delete it to train this fold from the start"
+            )
+        if checkpoint.get("encoder") != self._encoder_digest:
+            raise InputError(
+                f"{filename_or_checkpoint}: began with other weights of the encoder, which was pretrained anew since; "
                 "delete it to train this fold from the start"
             )
         self.network.load_state_dict(checkpoint["network_weights"])
         self.optimizer.load_state_dict(checkpoint["optimizer_state"])
         if self.grad_scaler is not None and checkpoint["grad_scaler_state"] is not None:
             self.grad_scaler.load_state_dict(checkpoint["grad_scaler_state"])
+        if self.teaching is not None:
+            self.teaching.load_state_dict(checkpoint["teacher_state"])
         self.curves = checkpoint["curves"]
         self.current_epoch, self._losses = checkpoint["current_epoch"], checkpoint["step_losses"]
-        self._draws = checkpoint["draws"]
+        self._lessons, draws = checkpoint.get("step_lessons", []), checkpoint["draws"]
+        # Versions that knew no unlabelled cases saved the one state of the draws as it was.
+        self._draws = draws if isinstance(draws, list) else [draws]

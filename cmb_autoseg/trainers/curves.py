@@ -4,14 +4,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cmb_autoseg.files import atomic_path
 
-__all__ = ["CURVE_COLUMNS", "ScalarLogger", "draw_curves"]
+__all__ = ["CURVE_COLUMNS", "UNLABELLED_COLUMNS", "ScalarLogger", "curve_columns", "draw_curves", "voxel_dice"]
 
 CURVE_COLUMNS = ("epoch", "learning_rate", "training_loss", "validation_loss", "validation_dice")
+UNLABELLED_COLUMNS = ("unlabelled_loss", "teaching_voxels")
+"""Further ones where unlabelled cases teach; means of a step."""
+
+
+def curve_columns(curves: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    """Of the table of these epochs."""
+    return CURVE_COLUMNS + tuple(name for name in UNLABELLED_COLUMNS if any(name in row for row in curves))
+
+
+def voxel_dice(validation: Sequence[Mapping[str, Any]]) -> float:
+    """Voxel Dice pooled over an epoch's validation batches; 0 where there is neither lesion nor prediction.
+
+    nnU-Net's own moving average turns to NaN for good in that case.
+
+    Args:
+        validation: what nnU-Net's `validation_step` counts: `tp_hard`, `fp_hard` and `fn_hard`.
+    """
+    hits, wrong, missed = (
+        float(np.sum([output[key] for output in validation])) for key in ("tp_hard", "fp_hard", "fn_hard")
+    )
+    total = 2 * hits + wrong + missed
+    return 2 * hits / total if total else 0.0
 
 
 def draw_curves(curves: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
@@ -22,6 +45,9 @@ def draw_curves(curves: Sequence[Mapping[str, float]], path: Path, title: str) -
     losses = figure.add_subplot()
     losses.plot(epochs, [row["training_loss"] for row in curves], label="training loss", color="tab:blue")
     losses.plot(epochs, [row["validation_loss"] for row in curves], label="validation loss", color="tab:orange")
+    if "unlabelled_loss" in curve_columns(curves):
+        unlabelled = [row.get("unlabelled_loss", float("nan")) for row in curves]
+        losses.plot(epochs, unlabelled, label="unlabelled loss", color="tab:red")
     losses.set_xlabel("epoch")
     losses.set_ylabel("Dice + cross-entropy loss")
     losses.set_title(title)
@@ -29,7 +55,7 @@ def draw_curves(curves: Sequence[Mapping[str, float]], path: Path, title: str) -
     dice.plot(epochs, [row["validation_dice"] for row in curves], label="validation Dice", color="tab:green")
     dice.set_ylabel("voxel Dice of validation patches")
     dice.set_ylim(0, 1)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
 

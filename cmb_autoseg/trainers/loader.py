@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmb_autoseg.interruption import end_with
-from cmb_autoseg.trainers.augmentation import Augmentation
+from cmb_autoseg.trainers.augmentation import SpatialWarp
 from cmb_autoseg.trainers.sampling import CaseAnchors, PatchSampler, PatchShares
 
 __all__ = ["PatchLoader", "PatchSource", "crop"]
@@ -29,6 +29,17 @@ class PatchSource:
     anchors: Sequence[CaseAnchors]
 
 
+class PatchAugmentation(Protocol):
+    """What makes two volumes of one patch: image and label, or two views; `Augmentation` says how it is called."""
+
+    @property
+    def warp(self) -> SpatialWarp: ...
+
+    def __call__(
+        self, rng: np.random.Generator, image: Tensor, label: Tensor, patch_shape: Sequence[int], grid: Tensor | None
+    ) -> tuple[Tensor, Tensor]: ...
+
+
 class PatchLoader:
     """Endless batches `{"data": (batch, channel, z, y, x), "target": (batch, 1, z, y, x)}`.
 
@@ -44,6 +55,7 @@ class PatchLoader:
         shares: of lesion, brain and anywhere patches.
         augmentation: None for validation.
         seed: of all draws.
+        blank: channels that are left empty, as if nobody had measured them.
     """
 
     def __init__(
@@ -53,10 +65,11 @@ class PatchLoader:
         spacing_mm: Sequence[float],
         batch_size: int,
         shares: PatchShares,
-        augmentation: Augmentation | None,
+        augmentation: PatchAugmentation | None,
         seed: Sequence[int],
+        blank: Sequence[int] = (),
     ) -> None:
-        self.source, self.augmentation = source, augmentation
+        self.source, self.augmentation, self.blank = source, augmentation, list(blank)
         self.patch_shape, self.spacing_mm, self.batch_size = tuple(patch_shape), tuple(spacing_mm), batch_size
         self.sampler = PatchSampler(source.anchors, patch_shape, shares)
         self.seed, self.epoch, self.first_step, self.thread_id = tuple(seed), 0, 0, 0
@@ -109,6 +122,7 @@ class PatchLoader:
                 margin = warp.margin(self.patch_shape, self.spacing_mm)
         start, shape = np.array(draw.start) - margin, np.array(self.patch_shape) + 2 * margin
         image = torch.from_numpy(crop(self.source.images[draw.case], start, shape))
+        image[self.blank] = 0
         label = torch.from_numpy((crop(self.source.labels[draw.case], start, shape) == 1).astype(np.float32))
         if self.augmentation is None:
             return image, label

@@ -1,0 +1,80 @@
+"""Which pretrained encoder a fold begins with, and whether it may."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.leakage import held_out_subjects, refuse_leaky_encoder
+from cmb_autoseg.raw_dataset import Fold, RawDataset
+from cmb_autoseg.records import Encoder
+from cmb_autoseg.trainers.recipe import Recipe, list_recipes
+from cmb_autoseg.workspace import DatasetFolders, Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["NO_ENCODER", "PretrainedEncoder", "choose_encoder"]
+
+NO_ENCODER = "none"
+"""How a user says that a fold begins with random weights."""
+
+
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    """An encoder as its file holds it."""
+
+    path: Path
+    weights: "dict[str, Tensor]"
+    """By the names of `ResidualEncoder`'s state."""
+    record: Encoder
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the folds of one model share: the weights may differ where every fold has its own encoder."""
+        _, recipe, *_ = (*self.record.parents, "", "")
+        return {"name": self.record.name, "method": self.record.method, "recipe": recipe}
+
+
+def choose_encoder(
+    raw: RawDataset, folds: Sequence[Fold], fold: int, recipe: Recipe, wanted: str | Path | None
+) -> PretrainedEncoder | None:
+    """The encoder that a fold begins with; None for random weights.
+
+    Args:
+        raw: the dataset.
+        folds: its folds.
+        fold: which of them.
+        recipe: its `transfer.encoder` is taken where nothing is `wanted`.
+        wanted: a name, a file, or `none`.
+
+    Raises:
+        InputError: there is no such encoder, or it cannot be read.
+        LeakageError: it has seen a subject that the fold is judged on.
+    """
+    chosen = recipe.transfer.encoder if wanted is None else wanted
+    if chosen is None or str(chosen) == NO_ENCODER:
+        return None
+    from cmb_autoseg.pretraining.encoder_file import read_encoder
+
+    path = _encoder_path(raw.folders, str(chosen), fold)
+    weights, record = read_encoder(path)
+    refuse_leaky_encoder(record, fold, held_out_subjects(raw, folds, fold))
+    return PretrainedEncoder(path, weights, record)
+
+
+def _encoder_path(folders: DatasetFolders, chosen: str, fold: int) -> Path:
+    """A file, else the fold's own encoder of that name, else the one that serves all folds."""
+    if Path(chosen).is_file():
+        return Path(chosen)
+    workspace = Workspace(folders.workspace)
+    if Path(chosen).name == chosen and not chosen.endswith(".pt"):
+        made = next((p for p in (workspace.encoder(chosen, fold), workspace.encoder(chosen)) if p.is_file()), None)
+        if made is not None:
+            return made
+    recipe = chosen if chosen in list_recipes() else "ssl_barlow_twins"
+    raise InputError(
+        f"encoder {chosen}: no such file, and none of that name for fold {fold} in {workspace.encoder(chosen).parent}; "
+        f"run cmb_pretrain -d {folders.number} -r {recipe}, or give --encoder none for random weights"
+    )

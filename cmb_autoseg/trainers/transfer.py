@@ -1,0 +1,130 @@
+"""Weights of a pretrained encoder into the segmenter's, tensor by tensor, counted.
+
+The input stem is the one tensor that hangs on which sequences there are. Its slices are taken by the
+role of their sequence, so that the order of channels plays no part and a new sequence has a start.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Encoder, Role
+
+__all__ = ["LEAST_SHARE", "STEM", "Transfer", "adapt_stem", "parameter_groups", "transfer_encoder"]
+
+STEM = "stem.0.weight"
+"""The stem's convolution, (feature, channel, z, y, x)."""
+LEAST_SHARE = 0.95
+"""Of the segmenter's encoder tensors; with fewer it would be called pretrained and be random."""
+MISFITS_NAMED = 2
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was loaded."""
+
+    n_loaded: int
+    n_tensors: int
+    """Of the segmenter's encoder."""
+    shared: tuple[Role, ...]
+    """Sequences whose stem came from the file."""
+    new: tuple[Role, ...]
+    """Sequences whose stem began as the mean of others'."""
+
+    def __str__(self) -> str:
+        new = f"; new: {', '.join(self.new)}, as the mean of the file's susceptibility sequences" if self.new else ""
+        return f"{self.n_loaded} of {self.n_tensors} tensors loaded; sequences: {', '.join(self.shared)}{new}"
+
+
+@torch.no_grad()
+def transfer_encoder(
+    encoder: nn.Module, channels: Sequence[Role], path: Path, weights: Mapping[str, Tensor], record: Encoder
+) -> Transfer:
+    """Copy every tensor that fits into a segmenter's encoder.
+
+    Args:
+        encoder: a `ResidualEncoder`; changed in place.
+        channels: of its stem, in its order.
+        path: of the file, for messages.
+        weights: by the names of the encoder's state.
+        record: of the file.
+
+    Raises:
+        InputError: under 95 % of the encoder's tensors fit, or the file knows none of its sequences; the
+            encoder is then as it was.
+    """
+    own = encoder.state_dict()
+    given = dict(weights)
+    if STEM in given:
+        given[STEM] = adapt_stem(given[STEM], record.channels, channels, path)
+    fitting = [name for name, tensor in own.items() if name in given and given[name].shape == tensor.shape]
+    if len(fitting) < LEAST_SHARE * len(own):
+        misfits = [_misfit(name, tensor, given) for name, tensor in own.items() if name not in fitting]
+        raise InputError(
+            f"{path}: fits {len(fitting)} of the encoder's {len(own)} tensors, at least 95 % are needed "
+            f"({'; '.join(misfits[:MISFITS_NAMED])}; features of the file {_numbers(record)}); pretrain with this plan "
+            "and these features, or give --encoder none"
+        )
+    for name in fitting:
+        own[name].copy_(given[name])
+    shared = tuple(role for role in channels if role in record.channels)
+    return Transfer(len(fitting), len(own), shared, tuple(role for role in channels if role not in shared))
+
+
+def adapt_stem(stem: Tensor, known: Sequence[Role], wanted: Sequence[Role], path: Path) -> Tensor:
+    """The stem's convolution for other sequences, by role.
+
+    A sequence that the file does not know gets the mean of the file's susceptibility sequences, or of all
+    where it has none. The normalization behind the stem takes up that the sum has other addends.
+
+    Args:
+        stem: (feature, channel, z, y, x).
+        known: role of each of its channels.
+        wanted: roles of the channels of the result.
+        path: of the file, for messages.
+
+    Raises:
+        InputError: no sequence is in both.
+    """
+    if not set(known) & set(wanted):
+        raise InputError(
+            f"{path}: has learned {', '.join(known)}, none of which is among {', '.join(wanted)} of the plan; "
+            "pretrain on this dataset, or give --encoder none"
+        )
+    susceptibility = [channel for channel, role in enumerate(known) if role in SUSCEPTIBILITY_ROLES]
+    mean = stem[:, susceptibility or list(range(len(known)))].mean(dim=1)
+    slices = [stem[:, known.index(role)] if role in known else mean for role in wanted]
+    return torch.stack(slices, dim=1)
+
+
+def parameter_groups(network: nn.Module, factor: float) -> list[dict[str, Any]]:
+    """Groups for an optimizer: with a factor other than 1 the encoder's come last and carry it as `factor`.
+
+    Args:
+        network: with an `encoder`.
+        factor: of the encoder's learning rate; the other group has 1.
+    """
+    if factor == 1:
+        return [{"params": list(network.parameters())}]
+    encoder = list(network.get_submodule("encoder").parameters())
+    ours = {id(parameter) for parameter in encoder}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in ours]
+    return [{"params": rest, "factor": 1.0}, {"params": encoder, "factor": factor}]
+
+
+def _misfit(name: str, tensor: Tensor, given: Mapping[str, Tensor]) -> str:
+    found = f"is {_shape(given[name])}" if name in given else "is missing"
+    return f"{name} {found} in the file, {_shape(tensor)} in the network"
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "a number"
+
+
+def _numbers(record: Encoder) -> str:
+    return "-".join(str(count) for count in record.topology.features_per_stage)
