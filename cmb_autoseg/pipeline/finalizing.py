@@ -3,14 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.evaluate import evaluate_cases
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import write_json, write_tsv
-from cmb_autoseg.geometry import Volume, read_volume, write_volume
+from cmb_autoseg.geometry import read_volume, write_volume
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.model_folder import trained_plan
 from cmb_autoseg.inference.operating_points import (
@@ -23,11 +20,11 @@ from cmb_autoseg.inference.operating_points import (
 )
 from cmb_autoseg.lesions import lesion_mask
 from cmb_autoseg.locking import own_folder
-from cmb_autoseg.pipeline.stored import made_by, refuse_stale_plan
+from cmb_autoseg.pipeline.stored import brain_of, images_of, made_by, refuse_stale_plan
 from cmb_autoseg.planners import N_FOLDS
 from cmb_autoseg.progress import Meter, log
-from cmb_autoseg.raw_dataset import RawCase, RawDataset, folds_file, parse_folds, read_raw_dataset
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Model, Plan, Role
+from cmb_autoseg.raw_dataset import RawDataset, folds_file, parse_folds, read_raw_dataset
+from cmb_autoseg.records import FoldModel, Model, Plan
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.workspace import DatasetFolders
 
@@ -115,21 +112,12 @@ def _out_of_fold(
                 path = model / "crossvalidation" / f"{name}_prob.nii.gz"
                 if known.get(name) != record.checkpoint or not path.is_file():
                     ensemble = ensemble or Ensemble(model, (record.fold,), device)
-                    write_volume(path, ensemble.probability(_images(cases[name], raw, ensemble.channels)), "float32")
+                    write_volume(path, ensemble.probability(images_of(cases[name], raw, ensemble.channels)), "float32")
                     known[name] = record.checkpoint
                     write_json(made_by_path, known)
                 reference = read_volume(cases[name].label, dtype="uint8")
-                yield ScoredCase(name, read_volume(path), reference, _brain(cases[name], raw))
+                yield ScoredCase(name, read_volume(path), reference, brain_of(cases[name], raw))
                 meter.advance()
-
-
-def _images(case: RawCase, raw: RawDataset, channels: Sequence[Role]) -> dict[Role, Volume]:
-    return {role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in channels}
-
-
-def _brain(case: RawCase, raw: RawDataset) -> NDArray[np.bool_]:
-    image = next(iter(_images(case, raw, SUSCEPTIBILITY_ROLES).values()))
-    return np.asarray(image.data != 0)
 
 
 def _model_card(records: Sequence[FoldModel], plan: Plan) -> Model:

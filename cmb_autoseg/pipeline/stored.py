@@ -1,15 +1,20 @@
-"""What earlier stages left: plans, and what files were made by."""
+"""What earlier stages left: plans, prepared images, and what files were made by."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
+from cmb_autoseg.geometry import Volume, read_volume
 from cmb_autoseg.planners import current_fingerprint
-from cmb_autoseg.raw_dataset import RawDataset
-from cmb_autoseg.records import Plan
+from cmb_autoseg.raw_dataset import RawCase, RawDataset
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Plan, Role
 from cmb_autoseg.workspace import PRESETS, DatasetFolders
 
-__all__ = ["made_by", "read_plan", "refuse_stale_plan"]
+__all__ = ["brain_of", "images_of", "made_by", "read_plan", "refuse_stale_plan"]
 
 
 def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
@@ -48,3 +53,14 @@ def made_by(record: Path) -> dict[str, str]:
     except InputError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def images_of(case: RawCase, raw: RawDataset, channels: Sequence[Role]) -> dict[Role, Volume]:
+    """The prepared sequences of a case that are among the channels."""
+    return {role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in channels}
+
+
+def brain_of(case: RawCase, raw: RawDataset) -> NDArray[np.bool_]:
+    """(i, j, k), where the first sequence in which microbleeds show is not blank."""
+    image = next(iter(images_of(case, raw, SUSCEPTIBILITY_ROLES).values()))
+    return np.asarray(image.data != 0)

@@ -1,0 +1,220 @@
+"""What is asked for, and everything that can be refused before the first cell is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmb_autoseg.comparison.case_scores import CellScores
+from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import text_digest
+from cmb_autoseg.raw_dataset import Fold, RawDataset
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Plan, Role
+from cmb_autoseg.trainers.encoder_choice import choose_encoder
+from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
+from cmb_autoseg.trainers.recipe import Recipe
+
+__all__ = ["CompareSettings", "Job", "ask", "read_comparison"]
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What the user chose.
+
+    Attributes:
+        recipes: in the order of the tables.
+        seeds: of training.
+        budgets: shares of the labelled training subjects.
+        folds: from 0.
+        reference: name of the recipe that the others are tested against; None for the first.
+        subsets: judge on subsets of the sequences, too.
+        cross_sequence: train on each sequence alone, too, and test on each.
+    """
+
+    recipes: tuple[Recipe, ...]
+    seeds: tuple[int, ...] = (0,)
+    budgets: tuple[float, ...] = (1.0,)
+    folds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    reference: str | None = None
+    subsets: bool = False
+    cross_sequence: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell with all that it takes to train it."""
+
+    cell: Cell
+    recipe: Recipe
+    """Of a cell of the cross-sequence matrix: with its one sequence."""
+    validation: frozenset[str]
+    """Names of the cases that it is judged on."""
+    made_of: dict[str, str]
+    """All that decides its scores, in words and digests."""
+
+    def refuse_change(self, scores: CellScores, path: Path) -> None:
+        """Refuse scores of other settings than these.
+
+        Raises:
+            InputError: names what differs.
+        """
+        differs = [name for name, value in self.made_of.items() if scores.made_of.get(name) != value]
+        if differs:
+            raise InputError(
+                f"{path}: made with another {differs[0]} than now; restore that, or move {path.parent.parent} away or "
+                "choose another -o"
+            )
+
+
+def ask(
+    raw: RawDataset, plan: Plan, folds: Sequence[Fold], settings: CompareSettings, out: Path
+) -> tuple[list[Job], Comparison]:
+    """The cells that are asked for, each looked through.
+
+    Raises:
+        InputError: a setting is out of range or stands twice, an encoder is missing, a recipe finds no case, or
+            `out` holds a comparison of another dataset, plan or recipe.
+        LeakageError: an encoder has seen somebody whom its fold is judged on.
+    """
+    _refuse_odd(settings)
+    earlier = read_comparison(out) if out.is_dir() else None
+    alone = _alone(plan, settings.recipes) if settings.cross_sequence else ()
+    names = [recipe.name for recipe in settings.recipes]
+    cells = grid_of_cells(names, settings.seeds, settings.budgets, settings.folds, alone)
+    comparison = Comparison(
+        dataset=plan.dataset,
+        plan=plan.digest,
+        channels=plan.channels,
+        reference=_reference(settings.reference, names, earlier),
+        recipes={recipe.name: recipe.digest for recipe in settings.recipes},
+        steps={recipe.name: recipe.epochs * recipe.steps_per_epoch for recipe in settings.recipes},
+        cells=cells,
+        subsets=settings.subsets,
+        data=_kind_of_data(raw),
+    )
+    _refuse_other(comparison, earlier, out)
+    recipes = {recipe.name: recipe for recipe in settings.recipes}
+    encoders = {
+        (recipe.name, fold): _encoder(raw, folds, fold, recipe)
+        for recipe in settings.recipes
+        for fold in settings.folds
+    }
+    jobs = [_job(raw, plan, folds, cell, recipes[cell.recipe], encoders[cell.recipe, cell.fold]) for cell in cells]
+    return jobs, comparison
+
+
+def _refuse_odd(settings: CompareSettings) -> None:
+    for flag, values in (
+        ("-r", [recipe.name for recipe in settings.recipes]),
+        ("--seeds", [str(seed) for seed in settings.seeds]),
+        ("--budgets", [f"{budget:g}" for budget in settings.budgets]),
+    ):
+        twice = next((value for value in values if values.count(value) > 1), None)
+        if twice is not None:
+            cure = "give a changed recipe a name of its own" if flag == "-r" else "name it once"
+            raise InputError(f"{flag}: found {twice} twice; {cure}")
+    outside = next((budget for budget in settings.budgets if not 0 < budget <= 1), None)
+    if outside is not None:
+        raise InputError(
+            f"--budgets: found {outside:g}, legal are shares over 0 and at most 1; give 0.25 for a quarter"
+        )
+
+
+def _reference(chosen: str | None, names: Sequence[str], earlier: Comparison | None) -> str:
+    """The chosen recipe, else the one that earlier calls tested against, else the first."""
+    if chosen is None:
+        return names[0] if earlier is None else earlier.reference
+    known = [*names, *(earlier.recipes if earlier is not None else ())]
+    if chosen not in known:
+        raise InputError(f"--reference {chosen}: not among the recipes; choose {', '.join(dict.fromkeys(known))}")
+    return chosen
+
+
+def _alone(plan: Plan, recipes: Sequence[Recipe]) -> tuple[Role, ...]:
+    """The sequences of the cross-sequence matrix.
+
+    Raises:
+        InputError: there is only one, or a recipe has sequences of its own.
+    """
+    visible = tuple(role for role in plan.channels if role in SUSCEPTIBILITY_ROLES)
+    if len(visible) < 2:
+        raise InputError(
+            f"--cross-sequence: {plan.dataset} has {', '.join(visible)} alone of the sequences in which microbleeds "
+            "show, and the matrix needs two; leave the option out"
+        )
+    own = next((recipe for recipe in recipes if recipe.sequences is not None), None)
+    if own is not None:
+        raise InputError(
+            f"--cross-sequence: recipe {own.name} has sequences of its own, which this option replaces; leave one out"
+        )
+    return visible
+
+
+def _kind_of_data(raw: RawDataset) -> str:
+    """`simulated` where the names of the labelled cohorts or of the dataset say so; else nothing is known."""
+    cohorts = {case.cohort for case in raw.cases if case.labelled}
+    made_up = {name for name in cohorts if "simul" in name.lower()}
+    if "simul" in raw.folders.name.lower() or made_up == cohorts:
+        return "simulated"
+    return "partly simulated" if made_up else ""
+
+
+def read_comparison(out: Path) -> Comparison | None:
+    """What was asked for in a folder so far; None where nothing was.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = out / "comparison.json"
+    if not path.is_file():
+        return None
+    try:
+        return Comparison.read(path)
+    except InputError as error:
+        raise InputError(
+            f"{str(error).partition('; ')[0]}; delete it and repeat the calls of cmb_compare that wrote into {out}: "
+            "finished cells are kept"
+        ) from None
+
+
+def _refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> None:
+    """Refuse a folder whose cells cannot be compared with these."""
+    if out.is_file():
+        raise InputError(f"-o {out}: is a file; name a folder")
+    if earlier is None:
+        return
+    cure = "choose another -o, or move that folder away"
+    if earlier.dataset != asked.dataset:
+        raise InputError(f"-o {out}: holds a comparison on {earlier.dataset}, not on {asked.dataset}; {cure}")
+    if earlier.plan != asked.plan:
+        raise InputError(f"-o {out}: holds a comparison by another plan of {asked.dataset}; {cure}")
+    for name, digest in asked.recipes.items():
+        if earlier.recipes.get(name, digest) != digest:
+            raise InputError(
+                f"-o {out}: recipe {name} was compared there with other settings ({earlier.steps[name]} steps, now "
+                f"{asked.steps[name]}); {cure}, or give the changed recipe a name of its own"
+            )
+
+
+def _encoder(raw: RawDataset, folds: Sequence[Fold], fold: int, recipe: Recipe) -> str:
+    """Digest of the weights that a fold begins with."""
+    encoder = choose_encoder(raw, folds, fold, recipe, None)
+    return "random" if encoder is None else encoder.record.weights
+
+
+def _job(raw: RawDataset, plan: Plan, folds: Sequence[Fold], cell: Cell, recipe: Recipe, encoder: str) -> Job:
+    if cell.trained_on is not None:
+        recipe = recipe.model_copy(update={"sequences": (cell.trained_on,)})
+    trained_sequences(plan, recipe)
+    cases = fold_cases(raw, plan, folds, cell.fold, recipe, cell.budget, cell.seed)
+    learned = sorted(case.name for case in (*cases.training, *cases.unlabelled))
+    validation = frozenset(folds[cell.fold]["val"])
+    made_of = {
+        "dataset": plan.dataset,
+        "plan": plan.digest,
+        "recipe": recipe.digest,
+        "encoder": encoder,
+        "set of training cases": text_digest(" ".join(learned)),
+        "set of validation cases": text_digest(" ".join(sorted(validation))),
+    }
+    return Job(cell, recipe, validation, made_of)

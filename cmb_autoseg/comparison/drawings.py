@@ -1,0 +1,196 @@
+"""One picture for each table, drawn from its rows alone."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Picture
+
+from cmb_autoseg.comparison.tables import TITLES, Row, Table
+from cmb_autoseg.evaluation.metrics import Figure
+from cmb_autoseg.files import atomic_path
+
+__all__ = ["draw"]
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#666666")
+"""Of Okabe and Ito, which people with any color vision tell apart."""
+MARKERS = "osD^vPX*"
+DPI = 130
+
+
+def draw(table: Table, path: Path, data: str = "") -> bool:
+    """Draw a table as PNG; False where it has no picture, or no row that is finished.
+
+    Args:
+        table: as `tables.py` makes it.
+        path: of the picture.
+        data: the kind of data, for the title, such as `simulated`.
+    """
+    rows = [row for row in table.rows if row.get("state") is None]
+    if table.name not in DRAWINGS or not rows:
+        path.unlink(missing_ok=True)
+        return False
+    picture = DRAWINGS[table.name](rows)
+    picture.suptitle(f"{table.title} ({data} data)" if data else table.title)
+    with atomic_path(path) as temporary:
+        picture.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+    return True
+
+
+def _picture(width_inches: float, height_inches: float) -> Picture:
+    picture = Picture(figsize=(width_inches, height_inches), layout="constrained")
+    FigureCanvasAgg(picture)
+    return picture
+
+
+def _style(recipes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {
+        recipe: {"color": COLORS[n % len(COLORS)], "marker": MARKERS[n % len(MARKERS)]}
+        for n, recipe in enumerate(dict.fromkeys(recipes))
+    }
+
+
+def _values(rows: Sequence[Row], key: str) -> tuple[list[float], list[list[float]]]:
+    """Values, and lengths of the whiskers below and above; undefined ones are NaN."""
+    found = [row.get(key) for row in rows]
+    figures = [item if isinstance(item, Figure) else Figure(value=None) for item in found]
+    values = [np.nan if figure.value is None else figure.value for figure in figures]
+    ends = [figure.ci or (value, value) for figure, value in zip(figures, values, strict=True)]
+    # A percentile interval may leave the value out; a whisker cannot be of negative length.
+    low = [max(0.0, value - end[0]) for value, end in zip(values, ends, strict=True)]
+    return values, [low, [max(0.0, end[1] - value) for value, end in zip(values, ends, strict=True)]]
+
+
+def _dots(axes: Any, at: Sequence[float], rows: Sequence[Row], key: str, **style: Any) -> None:
+    values, whiskers = _values(rows, key)
+    axes.errorbar(values, at, xerr=whiskers, fmt=style.pop("marker", "o"), capsize=3, markersize=5, **style)
+
+
+def _dot_panels(rows: Sequence[Row], keys: Sequence[str], label: Callable[[Row], str]) -> Picture:
+    """A panel for each figure; a line of each for every row, colored by recipe."""
+    picture = _picture(2.1 * len(keys) + 2, 0.32 * len(rows) + 1.5)
+    style = _style([row["recipe"] for row in rows])
+    panels = picture.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    for axes, key in zip(panels, keys, strict=True):
+        for n, row in enumerate(rows):
+            _dots(axes, [n], [row], key, **style[row["recipe"]])
+        axes.set_title(TITLES[key], fontsize=9)
+        axes.grid(axis="x", alpha=0.3)
+        axes.tick_params(labelsize=8)
+    panels[0].set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=8)
+    panels[0].invert_yaxis()
+    return picture
+
+
+def _paradigms(rows: Sequence[Row]) -> Picture:
+    return _dot_panels(rows, ("auc", "sensitivity", "precision", "f1", "fp_per_scan"), lambda row: row["recipe"])
+
+
+def _differences(rows: Sequence[Row]) -> Picture:
+    """A forest plot: a panel for each figure, a line for each recipe and budget."""
+    figures = list(dict.fromkeys(row["figure"] for row in rows))
+    labels = list(dict.fromkeys(f"{row['recipe']}, {row['budget']:.3g}" for row in rows))
+    style = _style([row["recipe"] for row in rows])
+    picture = _picture(2.1 * len(figures) + 2, 0.32 * len(labels) + 1.7)
+    panels = picture.subplots(1, len(figures), sharey=True, squeeze=False)[0]
+    for axes, figure in zip(panels, figures, strict=True):
+        axes.axvline(0, color="#666666", linewidth=1)
+        for row in (row for row in rows if row["figure"] == figure):
+            at = labels.index(f"{row['recipe']}, {row['budget']:.3g}")
+            _dots(axes, [at], [row], "difference", **style[row["recipe"]])
+        axes.set_title(figure, fontsize=9)
+        axes.tick_params(labelsize=8)
+    panels[0].set_yticks(range(len(labels)), labels, fontsize=8)
+    panels[0].invert_yaxis()
+    return picture
+
+
+def _efficiency(rows: Sequence[Row]) -> Picture:
+    keys = ("auc", "f1", "fp_per_scan")
+    picture = _picture(10, 3.6)
+    recipes = _style([row["recipe"] for row in rows])
+    budgets = sorted({row["budget"] for row in rows})
+    for axes, key in zip(picture.subplots(1, len(keys)), keys, strict=True):
+        for n, (recipe, style) in enumerate(recipes.items()):
+            own = [row for row in rows if row["recipe"] == recipe]
+            values, whiskers = _values(own, key)
+            # Beside each other, so that no whisker hides another.
+            at = [100 * row["budget"] * 1.03 ** (n - (len(recipes) - 1) / 2) for row in own]
+            axes.errorbar(at, values, yerr=whiskers, capsize=3, markersize=5, label=recipe, **style)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([100 * budget for budget in budgets], [f"{100 * budget:.3g}" for budget in budgets])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled subjects, %")
+        axes.set_title(TITLES[key], fontsize=10)
+        axes.grid(alpha=0.3)
+    picture.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return picture
+
+
+def _per_sequence(rows: Sequence[Row]) -> Picture:
+    ordered = sorted(rows, key=lambda row: list(dict.fromkeys(r["sequence"] for r in rows)).index(row["sequence"]))
+    return _dot_panels(
+        ordered, ("f1", "precision", "sensitivity", "auc"), lambda row: f"{row['sequence']}, {row['recipe']}"
+    )
+
+
+def _dropping(rows: Sequence[Row]) -> Picture:
+    ordered = sorted(rows, key=lambda row: list(dict.fromkeys(r["dropped"] for r in rows)).index(row["dropped"]))
+    picture = _dot_panels(ordered, ("f1", "f1_without", "cost"), lambda row: f"no {row['dropped']}, {row['recipe']}")
+    picture.axes[-1].axvline(0, color="#666666", linewidth=1)
+    return picture
+
+
+def _subsets(rows: Sequence[Row]) -> Picture:
+    return _maps(rows, [("f1", "subset", "recipe")], ("sequences", "recipe"), [("", list(rows))])
+
+
+def _cross(rows: Sequence[Row]) -> Picture:
+    recipes = dict.fromkeys(row["recipe"] for row in rows)
+    panels = [(recipe, [row for row in rows if row["recipe"] == recipe]) for recipe in recipes]
+    keys = [(key, "trained_on", "tested_on") for key in ("auc", "sensitivity")]
+    return _maps(rows, keys, ("trained on", "tested on"), panels)
+
+
+def _maps(
+    rows: Sequence[Row],
+    keys: Sequence[tuple[str, str, str]],
+    names: tuple[str, str],
+    panels: Sequence[tuple[str, list[Row]]],
+) -> Picture:
+    """Colored matrices with their numbers: a row of them for each panel, a column for each figure."""
+    _, down, across = keys[0]
+    lines, columns = (list(dict.fromkeys(row[key] for row in rows)) for key in (down, across))
+    width = max(3.4, 0.9 * len(columns) + 2.2)
+    picture = _picture(width * len(keys), (0.42 * len(lines) + 1.5) * len(panels) + 0.3)
+    grid = picture.subplots(len(panels), len(keys), squeeze=False)
+    for (title, own), axes_row in zip(panels, grid, strict=True):
+        for (key, _, _), axes in zip(keys, axes_row, strict=True):
+            values = np.full((len(lines), len(columns)), np.nan)
+            for row in own:
+                figure = row.get(key)
+                if isinstance(figure, Figure) and figure.value is not None:
+                    values[lines.index(row[down]), columns.index(row[across])] = figure.value
+            axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+            for (i, j), value in np.ndenumerate(values):
+                text = "n/a" if np.isnan(value) else f"{value:.2f}"
+                axes.text(j, i, text, ha="center", va="center", fontsize=9, color="black" if value > 0.6 else "white")
+            axes.set_xticks(range(len(columns)), columns, fontsize=8)
+            axes.set_yticks(range(len(lines)), lines, fontsize=8)
+            axes.set_xlabel(names[1], fontsize=9)
+            axes.set_ylabel(names[0], fontsize=9)
+            axes.set_title(", ".join(filter(None, (title, TITLES[key]))), fontsize=10)
+    return picture
+
+
+DRAWINGS: dict[str, Callable[[Sequence[Row]], Picture]] = {
+    "paradigms": _paradigms,
+    "differences": _differences,
+    "annotation_efficiency": _efficiency,
+    "per_sequence": _per_sequence,
+    "dropping": _dropping,
+    "subsets": _subsets,
+    "cross_sequence": _cross,
+}
