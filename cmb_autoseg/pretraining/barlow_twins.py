@@ -86,7 +86,7 @@ class Projector(nn.Sequential):
 
     def __init__(self, n_features: int, widths: Sequence[int]) -> None:
         layers: list[nn.Module] = []
-        for n_in, n_out in zip((n_features, *widths[:-2]), widths[:-1], strict=True):
+        for n_in, n_out in zip((n_features, *widths)[:-2], widths[:-1], strict=True):
             norm = nn.BatchNorm1d(n_out, track_running_stats=False)
             layers += [nn.Linear(n_in, n_out, bias=False), norm, nn.ReLU(inplace=True)]
         super().__init__(*layers, nn.Linear((n_features, *widths)[-2], widths[-1], bias=False))

@@ -124,7 +124,7 @@ class _Run:
         self.objective = build_objective(setup, seed)
         self.encoder, self.head = encoder.to(device).train(), self.objective.head.to(device).train()
         if device.type == "cpu":
-            self.encoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            self.encoder.to(memory_format=torch.channels_last_3d)
         patches = CasePatches(cases, setup.patch_shape, self.settings.brain)
         self.samples = NumberedSamples(self.objective.sampler, patches, seed, self.settings.batch_size)
         n_probes = min(N_PROBES, self.settings.steps_per_epoch * self.settings.batch_size)
@@ -153,7 +153,7 @@ class _Run:
             self.save_if_due()
         self.world.wait()
         if self.device.type == "cpu":
-            self.encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            self.encoder.to(memory_format=torch.contiguous_format)
 
     def learn(self, batch: dict[str, torch.Tensor]) -> None:
         """One optimizer step."""
@@ -188,7 +188,7 @@ class _Run:
     def rank_of_probes(self, probes: torch.Tensor) -> float:
         with torch.no_grad():
             embeddings = [
-                self.objective.embed(self.encoder, part, self.execution) for part in probes.split(PROBES_AT_A_TIME)
+                self.objective.embed(self.encoder, part, self.execution) for part in torch.split(probes, PROBES_AT_A_TIME)
             ]
         return effective_rank(torch.cat(embeddings))
 

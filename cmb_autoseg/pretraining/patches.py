@@ -64,7 +64,7 @@ def _present_channels(case: PretrainingCase, patch_shape: Sequence[int]) -> NDAr
     shape = np.array(patch_shape)
     middle = np.median(case.brain, axis=0) if len(case.brain) else np.array(case.image.shape[1:]) / 2
     around = crop(case.image, np.asarray(middle - shape // 2, dtype=np.int64), shape)
-    found = around.any(axis=(1, 2, 3))
+    found: NDArray[np.bool_] = np.any(around, axis=(1, 2, 3))
     for channel in np.flatnonzero(~found):
         found[channel] = bool(np.any(case.image[int(channel)]))
-    return np.asarray(found)
+    return found

@@ -53,7 +53,7 @@ def batches(samples: NumberedSamples, steps: range, own: range, device: torch.de
             "worker_init_fn": partial(_as_worker, os.getpid()),
             "multiprocessing_context": "fork",
         }
-    return iter(DataLoader(samples, batch_sampler=numbers, **options))  # type: ignore[arg-type]
+    return iter(DataLoader(samples, batch_sampler=numbers, **options))
 
 
 def _as_worker(parent: int, _: int) -> None:

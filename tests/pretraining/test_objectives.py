@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from cmb_autoseg.pretraining.barlow_twins import barlow_twins_loss
+from cmb_autoseg.pretraining.objectives import Execution
+from cmb_autoseg.pretraining.patches import CasePatches
+from cmb_autoseg.pretraining.setup import build_encoder, build_objective
+
+CPU = torch.device("cpu")
+
+
+def in_double(setup, cases):
+    """Encoder, objective and a batch of 5 samples in float64."""
+    patches = CasePatches(cases, setup.patch_shape, 1.0)
+    objective = build_objective(setup, 0)
+    samples = [objective.sampler(np.random.default_rng(number), patches) for number in range(5)]
+    batch = {
+        key: value.double() if value.is_floating_point() else value for key, value in default_collate(samples).items()
+    }
+    objective.head.double()
+    return build_encoder(len(setup.channels), setup.topology, 0).double(), objective, batch
+
+
+def gradients(*modules):
+    return [p.grad.clone() for module in modules for p in module.parameters() if p.grad is not None]
+
+
+def accumulated(setup, cases, micro_batch_size):
+    encoder, objective, batch = in_double(setup, cases)
+    figures = objective.accumulate(encoder, batch, Execution(CPU, micro_batch_size=micro_batch_size))
+    return figures, gradients(encoder, objective.head)
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
+
+
+def plain_pooled(setup, cases):
+    """The gradient by one ordinary backward pass through everything."""
+    encoder, objective, batch = in_double(setup, cases)
+    embeddings = [objective.head(encoder(batch[view])[-1].mean(dim=(2, 3, 4))) for view in ("first", "second")]
+    loss = barlow_twins_loss(*embeddings, objective.redundancy_weight).loss
+    loss.backward()
+    return float(loss.detach()), gradients(encoder, objective.head)
+
+
+def plain_voxels(setup, cases):
+    encoder, objective, batch = in_double(setup, cases)
+    level = setup.settings.barlow_twins.voxel_level
+    embeddings = []
+    for view in ("first", "second"):
+        maps = encoder(batch[view])[level]
+        rows = [maps[n, :, z, y, x] for n in range(5) for z, y, x in batch["places"][n].tolist()]
+        embeddings.append(objective.head(torch.stack(rows)))
+    loss = barlow_twins_loss(*embeddings, objective.redundancy_weight).loss
+    loss.backward()
+    return float(loss.detach()), gradients(encoder, objective.head)
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 1, 2])
+@pytest.mark.parametrize(("places", "plain"), [("patch", plain_pooled), ("voxels", plain_voxels)])
+def test_the_gradient_of_a_large_batch_is_exact(make_setup, cases, places, plain, micro_batch_size):
+    setup = make_setup(places=places)
+    loss, expected = plain(setup, cases)
+    figures, found = accumulated(setup, cases, micro_batch_size)
+    assert figures["loss"] == pytest.approx(loss, rel=1e-10)
+    assert_same(found, expected)
+
+
+def test_the_encoder_keeps_no_graph_of_more_than_a_micro_batch(make_setup, cases):
+    encoder, objective, batch = in_double(make_setup(), cases)
+    sizes = []
+    encoder.stem.register_forward_hook(lambda _, inputs, out: sizes.append((len(inputs[0]), out.requires_grad)))
+    objective.accumulate(encoder, batch, Execution(CPU, micro_batch_size=2))
+    assert sizes == [(4, False), (4, False), (2, False), (4, True), (4, True), (2, True)]
+    sizes.clear()
+    objective.accumulate(encoder, batch, Execution(CPU, micro_batch_size=5))
+    assert sizes == [(10, True)]
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2])
+def test_masked_autoencoding_weighs_every_voxel_alike(make_setup, cases, micro_batch_size):
+    setup = make_setup("masked_autoencoding")
+    encoder, objective, batch = in_double(setup, cases)
+    error = (objective.head(encoder(batch["visible"])) - batch["image"]).square()
+    loss = error[batch["asked"]].mean()
+    loss.backward()
+    figures, found = accumulated(setup, cases, micro_batch_size)
+    assert figures["loss"] == pytest.approx(float(loss.detach()), rel=1e-6)
+    assert_same(found, gradients(encoder, objective.head))
+
+
+def test_masked_patches_show_no_voxel_that_they_ask_for(make_setup, cases):
+    setup = make_setup("masked_autoencoding")
+    _, _, batch = in_double(setup, cases)
+    assert bool(batch["asked"].any())
+    assert not batch["visible"][batch["asked"]].any()
+    assert bool((batch["image"][batch["asked"]] != 0).all())
+
+
+def test_embeddings_are_the_features_that_are_learned(make_setup, cases):
+    for places, expected in (("patch", (5, 8)), ("voxels", (25, 6))):
+        encoder, objective, batch = in_double(make_setup(places=places), cases)
+        with torch.no_grad():
+            assert objective.embed(encoder, batch["first"], Execution(CPU)).shape == expected
