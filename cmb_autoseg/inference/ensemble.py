@@ -16,7 +16,7 @@ from cmb_autoseg._nnunet import CONFIGURATION, FINAL_CHECKPOINT, nnunet_environm
 from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.inference.model_folder import trained_plan
+from cmb_autoseg.inference.model_folder import trained_channels, trained_plan
 from cmb_autoseg.records import Role, Triple
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Ensemble:
                 "or choose others with -f"
             )
         self.plan = trained_plan(folder)
+        self._channels = trained_channels(folder)
         self.digests = {fold: file_digest(_checkpoint(folder, fold)) for fold in self.folds}
         self.digest = text_digest(repr(sorted(self.digests.items())) + self.plan.digest)
         try:
@@ -77,7 +78,8 @@ class Ensemble:
 
     @property
     def channels(self) -> tuple[Role, ...]:
-        return self.plan.channels
+        """Sequences that the model has learned from; the network's other channels stay blank."""
+        return self._channels
 
     def _load(self, device: str, trust_model: bool) -> Any:
         network_class = self.plans["configurations"][CONFIGURATION]["architecture"]["network_class_name"]
@@ -100,7 +102,7 @@ class Ensemble:
                 configuration.network_arch_class_name,
                 configuration.network_arch_init_kwargs,
                 configuration.network_arch_init_kwargs_req_import,
-                len(self.channels),
+                len(self.plan.channels),
                 manager.get_label_manager(self.dataset_json).num_segmentation_heads,
                 allow_init=False,
                 deep_supervision=False,
@@ -142,7 +144,13 @@ class Ensemble:
         with nnunet_environment():
             from cmb_autoseg.preprocessing.network_input import network_input, stack_channels
 
-            data, spacing = stack_channels(volumes, self.channels)
+            known = {role: volume for role, volume in volumes.items() if role in self.channels}
+            if not known:
+                raise InputError(
+                    f"{next(iter(volumes.values())).name}: has {', '.join(volumes)}, but the model has learned from "
+                    f"{', '.join(self.channels)} alone; take a model of all sequences"
+                )
+            data, spacing = stack_channels(known, self.plan.channels)
             return network_input(data, spacing, self.plans, self.dataset_json)
 
     def networks(self) -> "Iterator[tuple[int, nn.Module]]":

@@ -6,10 +6,10 @@ from typing import Any
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.operating_points import is_number, resolve_operating_point
-from cmb_autoseg.records import OperatingPoint, Plan
+from cmb_autoseg.records import OperatingPoint, Plan, Role
 from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace
 
-__all__ = ["find_model", "operating_point", "trained_plan", "trained_settings"]
+__all__ = ["find_model", "operating_point", "trained_channels", "trained_plan", "trained_settings"]
 
 
 def find_model(
@@ -69,6 +69,17 @@ def trained_plan(folder: Path) -> Plan:
         InputError: there is none in it, or one of another version.
     """
     return Plan.parse(trained_settings(folder)["plan"], f"{folder}/plans.json: cmb_autoseg.plan")
+
+
+def trained_channels(folder: Path) -> tuple[Role, ...]:
+    """The sequences that a model has learned from: the plan's, without those that its recipe leaves blank.
+
+    Raises:
+        InputError: the folder holds no plan.
+    """
+    channels, recipe = trained_plan(folder).channels, trained_settings(folder).get("recipe")
+    chosen = recipe.get("sequences") if isinstance(recipe, dict) else None
+    return channels if chosen is None else tuple(role for role in channels if role in chosen)
 
 
 def operating_point(folder: Path, wanted: str) -> OperatingPoint:

@@ -231,7 +231,7 @@ def _views(case: RawCase, job: Job, run: _Run) -> list[tuple[Role, ...]]:
 
 
 def _judged(case: RawCase, job: Job, run: _Run, ensemble: Ensemble) -> list[ScoredView]:
-    images = images_of(case, run.raw, ensemble.channels)
+    images = images_of(case, run.raw, run.plan.channels)
     brain, reference = brain_of(case, run.raw), read_volume(case.label, dtype="uint8")
     views = _views(case, job, run)
     whole = (job.cell.trained_on,) if job.cell.trained_on else views[0]

@@ -9,7 +9,7 @@ from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import write_json, write_tsv
 from cmb_autoseg.geometry import read_volume, write_volume
 from cmb_autoseg.inference.ensemble import Ensemble
-from cmb_autoseg.inference.model_folder import trained_plan
+from cmb_autoseg.inference.model_folder import trained_channels, trained_plan, trained_settings
 from cmb_autoseg.inference.operating_points import (
     SWEEP_COLUMNS,
     ScoredCase,
@@ -23,8 +23,8 @@ from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pipeline.stored import brain_of, images_of, made_by, refuse_stale_plan
 from cmb_autoseg.planners import N_FOLDS
 from cmb_autoseg.progress import Meter, log
-from cmb_autoseg.raw_dataset import RawDataset, folds_file, parse_folds, read_raw_dataset
-from cmb_autoseg.records import FoldModel, Model, Plan
+from cmb_autoseg.raw_dataset import RawDataset, folds_digest, folds_file, parse_folds, read_raw_dataset
+from cmb_autoseg.records import FoldModel, Model, Plan, Role
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.workspace import DatasetFolders
 
@@ -65,7 +65,7 @@ def _finalize(raw: RawDataset, model: Path, plan: Plan, records: Sequence[FoldMo
     masks = ((c.name, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in scored)
     report = evaluate_cases(masks, PROTOCOLS["valdo"])
     report.write(folder)
-    _model_card(records, plan).write(model / "model.json")
+    _model_card(records, plan, trained_channels(model)).write(model / "model.json")
     warning = weakness(counting)
     if warning is not None:
         log(f"warning: {model.name}: {warning}")
@@ -85,12 +85,11 @@ def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[Fold
     except InputError as error:
         problem = str(error).partition("; ")[0]
         raise InputError(f"{problem}; delete it and run {command} all") from None
-    for record, fold in zip(records, parse_folds(folders), strict=True):
-        if (set(record.training_cases), set(record.validation_cases)) != (set(fold["train"]), set(fold["val"])):
-            raise InputError(
-                f"{model / f'fold_{record.fold}'}: trained on another deal of the cases than "
-                f"{folds_file(folders)} has now; move the folder {model.name} away and run {command} all"
-            )
+    if trained_settings(model).get("folds") != folds_digest(parse_folds(folders)):
+        raise InputError(
+            f"{model}: trained on another deal of the cases than {folds_file(folders)} has now; move that folder away "
+            f"and run {command} all"
+        )
     return records
 
 
@@ -120,11 +119,11 @@ def _out_of_fold(
                 meter.advance()
 
 
-def _model_card(records: Sequence[FoldModel], plan: Plan) -> Model:
+def _model_card(records: Sequence[FoldModel], plan: Plan, channels: tuple[Role, ...]) -> Model:
     return Model(
         dataset=plan.dataset,
         recipe=records[0].recipe,
-        channels=plan.channels,
+        channels=channels,
         folds={record.fold: record.checkpoint for record in records},
         seed=records[0].seed,
         n_cases=sum(len(record.validation_cases) for record in records),

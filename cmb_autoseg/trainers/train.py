@@ -62,6 +62,8 @@ def train_fold(
         OutputError: another process trains this fold.
         Stopped: the process was asked to end, and the checkpoint is written.
     """
+    if model.parent.name != plan.dataset or len(model.name.split("__")) != 3:
+        raise ValueError(f"{model}: not of the form .../{plan.dataset}/CMBTrainer__NAME__3d")
     folds = _folds(raw)
     cases = fold_cases(raw, plan, folds, fold, recipe, settings.budget, settings.seed)
     encoder = choose_encoder(raw, folds, fold, recipe, settings.encoder)
