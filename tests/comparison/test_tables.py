@@ -1,0 +1,146 @@
+"""Tables, tests and pictures of made-up scores."""
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from cmb_autoseg.comparison.cells import Cell, grid_of_cells, subsets_of, view_name
+from cmb_autoseg.comparison.judging import Group, Judge
+from cmb_autoseg.comparison.table_files import as_markdown, write_page
+from cmb_autoseg.comparison.tables import all_tables
+from cmb_autoseg.evaluation.metrics import Figure
+from cmb_autoseg.files import read_json, read_tsv
+from cmb_autoseg.records import Role
+
+N_RESAMPLES = 200
+
+
+@pytest.fixture(scope="module")
+def tables(made_up):
+    comparison, scores = made_up
+    return {table.name: table for table in all_tables(Judge(comparison.cells, scores, 0, N_RESAMPLES), comparison)}
+
+
+def test_cells_are_every_combination_and_one_matrix_at_the_largest_budget():
+    cells = grid_of_cells(["a", "b"], [1, 2], [0.25, 1.0], [0, 3], [Role.SWI, Role.QSM])
+    assert len(cells) == 2 * 2 * 2 * 2 + 2 * 2 * 2 * 2
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert {cell.budget for cell in cells if cell.trained_on} == {1.0}
+    assert cells[0].name == "a-seed1-budget1-fold0"
+    assert Cell(recipe="a", seed=0, budget=0.125, fold=2, trained_on="qsm").name == "a-seed0-budget0.125-qsm-fold2"
+
+
+def test_subsets_have_a_sequence_that_shows_microbleeds():
+    four = [view_name(subset) for subset in subsets_of([Role.SWI, Role.GRE_MAG, Role.QSM, Role.T1])]
+    assert (len(four), len(set(four)), "t1" in four) == (14, 14, False)
+    five = list(subsets_of([Role.SWI, Role.GRE_MAG, Role.QSM, Role.T1, Role.T2]))
+    assert sorted(map(len, five)) == [1, 1, 1, 4, 4, 4, 4, 4, 5]
+
+
+def test_every_table_is_there(tables):
+    names = ["paradigms", "differences", "annotation_efficiency", "per_sequence", "dropping", "subsets", "cells"]
+    assert list(tables) == names
+    assert len(tables["cells"].rows) == 16
+    assert [row["recipe"] for row in tables["paradigms"].rows] == ["plain", "better"]
+    assert [(row["budget"], row["recipe"]) for row in tables["annotation_efficiency"].rows] == [
+        (1.0, "plain"),
+        (1.0, "better"),
+        (0.25, "plain"),
+        (0.25, "better"),
+    ]
+
+
+def test_figures_pool_folds_and_average_seeds(tables, made_up):
+    comparison, scores = made_up
+    found = []
+    for seed in (1, 2):
+        views = [
+            view
+            for cell in comparison.cells
+            if (cell.recipe, cell.seed, cell.budget) == ("better", seed, 1.0)
+            for view in scores[cell.name][1]
+            if view.row.view == "swi+qsm+t1"
+        ]
+        assert len(views) == 12
+        # Counts are the same at every threshold.
+        hits, false = (sum(getattr(v.counts, name)[0] for v in views) for name in ("hits", "false_positives"))
+        found.append((hits / sum(v.counts.n_lesions for v in views), false / 12))
+    row = tables["paradigms"].rows[1]
+    assert row["sensitivity"].value == pytest.approx(np.mean([s for s, _ in found]))
+    assert row["fp_per_scan"].value == pytest.approx(np.mean([f for _, f in found]))
+    low, high = row["sensitivity"].ci
+    assert 0 < low < row["sensitivity"].value < high <= 1
+
+
+def test_differences_are_paired_and_corrected(tables, made_up):
+    comparison, scores = made_up
+    judge = Judge(comparison.cells, scores, 0, N_RESAMPLES)
+    rows = [row for row in tables["differences"].rows if row["figure"] == "lesion F1"]
+    assert [(row["recipe"], row["budget"]) for row in rows] == [("better", 1.0), ("better", 0.25)]
+    plain, better = (judge.measured(Group(name, 1.0)) for name in ("plain", "better"))
+    mean_f1 = [
+        {s: np.mean([m.f1_of_subjects()[s] for m in side]) for s in side[0].f1_of_subjects()}
+        for side in (better, plain)
+    ]
+    expected = wilcoxon([mean_f1[0][s] - mean_f1[1][s] for s in mean_f1[0]], zero_method="pratt").pvalue
+    assert rows[0]["p_wilcoxon"] == pytest.approx(expected)
+    difference = rows[0]["difference"]
+    assert difference.value == pytest.approx(judge.figure(better, "f1").value - judge.figure(plain, "f1").value)
+    assert difference.value > 0.1
+    assert difference.ci[0] > 0
+    assert rows[0]["p"] == pytest.approx(2 / (N_RESAMPLES + 1))
+    smaller, larger = sorted(row["p"] for row in rows)
+    assert sorted(row["p_holm"] for row in rows) == pytest.approx([2 * smaller, max(2 * smaller, larger)])
+
+
+def test_a_recipe_does_not_differ_from_itself(made_up):
+    comparison, scores = made_up
+    judge = Judge(comparison.cells, scores, 0, N_RESAMPLES)
+    same = judge.measured(Group("plain", 1.0))
+    contrast = judge.contrast("f1", [same], [same])
+    assert (contrast.difference, contrast.p) == (Figure(value=0, ci=(0, 0)), 1.0)
+
+
+def test_cost_of_a_missing_sequence(tables):
+    rows = {(row["recipe"], row["dropped"]): row for row in tables["dropping"].rows}
+    # Nothing was judged without swi or t1 but with the two others.
+    assert set(rows) == {("plain", "qsm"), ("better", "qsm")}
+    plain = rows["plain", "qsm"]
+    assert plain["cost"].value == pytest.approx(plain["f1"].value - plain["f1_without"].value)
+    beyond = rows["better", "qsm"]["cost_beyond_reference"]
+    assert beyond.value == pytest.approx(rows["better", "qsm"]["cost"].value - plain["cost"].value)
+    assert "cost_beyond_reference" not in plain
+
+
+def test_cells_that_are_not_run_are_said_so(made_up, tmp_path):
+    comparison, scores = made_up
+    gone = [cell.name for cell in comparison.cells if (cell.recipe, cell.budget) == ("better", 1.0)]
+    few = {name: found for name, found in scores.items() if name != gone[0]}
+    tables = all_tables(Judge(comparison.cells, few, 0, N_RESAMPLES), comparison)
+    paradigms = tables[0]
+    assert paradigms.rows[1]["state"] == "not run yet (3 of 4 cells)"
+    assert "| better | not run yet (3 of 4 cells) |" in as_markdown(paradigms)
+    write_page(tables, comparison, tmp_path)
+    assert read_tsv(tmp_path / "tables" / "paradigms.tsv")[1]["state"] == "not run yet (3 of 4 cells)"
+    write_page(all_tables(Judge(comparison.cells, {}, 0, N_RESAMPLES), comparison), comparison, tmp_path)
+    assert not list((tmp_path / "figures").glob("*"))
+
+
+def test_page_tables_and_pictures(tables, made_up, tmp_path):
+    comparison, _ = made_up
+    write_page(list(tables.values()), comparison, tmp_path)
+    page = (tmp_path / "comparison.md").read_text()
+    assert page.startswith("# Comparison on Dataset501_Made\n\n**Simulated data.** Seeds 1, 2; label budgets 0.25, 1;")
+    for name in tables:
+        content = read_json(tmp_path / "tables" / f"{name}.json")
+        assert content["data"] == "simulated"
+        assert len(read_tsv(tmp_path / "tables" / f"{name}.tsv")) == len(content["rows"]) == len(tables[name].rows)
+        drawn = (tmp_path / "figures" / f"{name}.png").is_file()
+        assert drawn == (name != "cells") == (f"](figures/{name}.png)" in page)
+    row = read_tsv(tmp_path / "tables" / "paradigms.tsv")[0]
+    figure = read_json(tmp_path / "tables" / "paradigms.json")["rows"][0]["f1"]
+    assert float(row["f1"]) == pytest.approx(figure["value"], rel=1e-4)
+    assert [float(row["f1_low"]), float(row["f1_high"])] == pytest.approx(figure["ci"], rel=1e-4)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    write_page(list(tables.values()), comparison, tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*")}, "the same bytes"
