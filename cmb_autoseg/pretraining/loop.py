@@ -188,7 +188,8 @@ class _Run:
     def rank_of_probes(self, probes: torch.Tensor) -> float:
         with torch.no_grad():
             embeddings = [
-                self.objective.embed(self.encoder, part, self.execution) for part in torch.split(probes, PROBES_AT_A_TIME)
+                self.objective.embed(self.encoder, part, self.execution)
+                for part in torch.split(probes, PROBES_AT_A_TIME)
             ]
         return effective_rank(torch.cat(embeddings))
 

@@ -19,9 +19,20 @@ from cmb_autoseg.pretraining.masked_autoencoding import BlockMask, squared_error
 from cmb_autoseg.pretraining.patches import CasePatches
 from cmb_autoseg.pretraining.views import PairMaker, SequenceSplit, ViewMaker, draw_places
 
-__all__ = ["BarlowTwins", "Execution", "MaskedAutoencoding", "MaskedSampler", "Objective", "PairSampler", "Sampler"]
+__all__ = [
+    "PATCH",
+    "BarlowTwins",
+    "Execution",
+    "MaskedAutoencoding",
+    "MaskedSampler",
+    "Objective",
+    "PairSampler",
+    "Sampler",
+]
 
 Sample = dict[str, Tensor]
+PATCH = -1
+"""Instead of a level whose places are compared: the mean of the deepest one."""
 
 
 def _unscaled(loss: Tensor) -> Tensor:
@@ -102,7 +113,7 @@ class PairSampler:
 
 
 class BarlowTwins:
-    """Barlow Twins on patches or on places in them.
+    """Barlow Twins on patches, on places in them, or on both.
 
     The loss hangs on all samples of a batch at once, so plain gradient accumulation over micro-batches would give
     another loss. The gradient is taken in two steps instead (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch
@@ -113,18 +124,20 @@ class BarlowTwins:
 
     Args:
         sampler: of pairs.
-        projector: on the loop's device.
+        projectors: on the loop's device.
         redundancy_weight: of the off-diagonal part.
-        voxel_level: the encoder's level whose places are compared; None for whole patches.
+        levels: what is compared, each by the projector of the same number: the places of one of the encoder's levels,
+            or `PATCH`, the mean of the deepest level over the patch.
     """
 
     def __init__(
-        self, sampler: PairSampler, projector: Projector, redundancy_weight: float, voxel_level: int | None = None
+        self, sampler: PairSampler, projectors: Sequence[Projector], redundancy_weight: float, levels: Sequence[int]
     ) -> None:
         self.sampler: Sampler = sampler
         self.pairs = sampler.pairs
-        self.head: nn.Module = projector
-        self.redundancy_weight, self.voxel_level = redundancy_weight, voxel_level
+        self.head: nn.Module = nn.ModuleList(projectors)
+        self.projectors = list(projectors)
+        self.redundancy_weight, self.levels = redundancy_weight, tuple(levels)
 
     def accumulate(self, encoder: ResidualEncoder, batch: Sample, execution: Execution) -> dict[str, float]:
         parts = execution.parts(len(batch["first"]))
@@ -135,50 +148,60 @@ class BarlowTwins:
                 pairs = [self._features(encoder, batch, part, execution) for part in parts]
             own = tuple(torch.cat(views) for views in zip(*pairs, strict=True))
         whole = [execution.world.gather(view.detach()).requires_grad_() for view in own]
-        terms = barlow_twins_loss(self.head(whole[0]), self.head(whole[1]), self.redundancy_weight)
-        execution.scale(terms.loss).backward()  # type: ignore[no-untyped-call]
+        terms = [
+            barlow_twins_loss(projector(first), projector(second), self.redundancy_weight)
+            for projector, first, second in zip(self.projectors, whole[::2], whole[1::2], strict=True)
+        ]
+        loss = torch.stack([each.loss for each in terms]).sum()
+        execution.scale(loss).backward()  # type: ignore[no-untyped-call]
         gradients = [_rows_of(view, execution.world) for view in whole]
         if len(parts) == 1:
             torch.autograd.backward(own, gradients)
         else:
-            samples = len(own[0]) // len(batch["first"])
             for part in parts:
-                rows = slice(part.start * samples, part.stop * samples)
                 views = self._features(encoder, batch, part, execution)
-                torch.autograd.backward(views, [gradient[rows] for gradient in gradients])
+                torch.autograd.backward(views, [_part_of(gradient, part, batch) for gradient in gradients])
         execution.world.sum_gradients(encoder.parameters())
         return {
-            "loss": float(terms.loss.detach()),
-            "on_diagonal": float(terms.on_diagonal),
-            "off_diagonal": float(terms.off_diagonal),
+            "loss": float(loss.detach()),
+            "on_diagonal": float(np.mean([float(each.on_diagonal) for each in terms])),
+            "off_diagonal": float(np.mean([float(each.off_diagonal) for each in terms])),
         }
 
     def _features(
         self, encoder: ResidualEncoder, batch: Sample, part: slice, execution: Execution
     ) -> tuple[Tensor, ...]:
-        """Of the first and the second view, (sample, feature) each."""
+        """Of the first and the second view, (sample, feature) each, of what is compared first, then of the next."""
         images = torch.cat((batch["first"][part], batch["second"][part]))
         places = torch.cat((batch["places"][part],) * 2)
-        return self._represent(encoder, images, places, execution).chunk(2)
-
-    def _represent(self, encoder: ResidualEncoder, images: Tensor, places: Tensor, execution: Execution) -> Tensor:
-        levels = execution.encode(encoder, images)
-        if self.voxel_level is None:
-            return _pooled(levels)
-        level, (z, y, x) = levels[self.voxel_level], places.to(execution.device).unbind(-1)
-        patch = torch.arange(len(images), device=execution.device)[:, None]
-        return _full_precision(level[patch, :, z, y, x].flatten(0, 1))
+        maps = execution.encode(encoder, images)
+        return tuple(view for level in self.levels for view in _samples(maps, level, places).chunk(2))
 
     def embed(self, encoder: ResidualEncoder, images: Tensor, execution: Execution) -> Tensor:
         rng = np.random.default_rng(0)
         brains = (images != 0).any(dim=1).numpy()
         drawn = [draw_places(rng, brain, self.pairs.place_stride, self.pairs.n_places) for brain in brains]
-        return self._represent(encoder, images, torch.from_numpy(np.stack(drawn)), execution)
+        return _samples(execution.encode(encoder, images), self.levels[-1], torch.from_numpy(np.stack(drawn)))
+
+
+def _samples(maps: Sequence[Tensor], level: int, places: Tensor) -> Tensor:
+    """Features (sample, feature) of the patches' places in a level, or of the patches."""
+    if level == PATCH:
+        return _pooled(maps)
+    z, y, x = places.to(maps[level].device).unbind(-1)
+    patch = torch.arange(len(places), device=z.device)[:, None]
+    return _full_precision(maps[level][patch, :, z, y, x].flatten(0, 1))
 
 
 def _pooled(levels: Sequence[Tensor]) -> Tensor:
     """Mean of the deepest level over the patch."""
     return _full_precision(levels[-1]).mean(dim=(2, 3, 4))
+
+
+def _part_of(rows: Tensor, part: slice, batch: Sample) -> Tensor:
+    """Rows of a micro-batch, where every patch of the batch has the same number of them."""
+    each = len(rows) // len(batch["first"])
+    return rows[part.start * each : part.stop * each]
 
 
 def _rows_of(whole: Tensor, world: World) -> Tensor:

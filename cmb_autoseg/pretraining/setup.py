@@ -14,6 +14,7 @@ from cmb_autoseg.networks.residual_unet import ResidualEncoder, ResidualUNet
 from cmb_autoseg.pretraining.barlow_twins import Projector
 from cmb_autoseg.pretraining.masked_autoencoding import BlockMask, build_decoder
 from cmb_autoseg.pretraining.objectives import (
+    PATCH,
     BarlowTwins,
     MaskedAutoencoding,
     MaskedSampler,
@@ -93,13 +94,16 @@ def build_objective(setup: PretrainingSetup, seed: int) -> Objective:
     if settings.method != "barlow_twins":
         raise ValueError(f"{settings.method} learns nothing from patches")
     twins = settings.barlow_twins
-    level = None if twins.places == "patch" else twins.voxel_level
-    if level is None:
+    levels = {"patch": (PATCH,), "voxels": (twins.voxel_level,), "both": (twins.voxel_level, PATCH)}[twins.places]
+    if twins.places == "patch":
         pairs = PairMaker(views, split, common_geometry=False)
     else:
-        pairs = PairMaker(views, split, True, _stride(topology, level), twins.voxels_per_patch)
-    projector = _projector(topology.features_per_stage[-1 if level is None else level], twins.projector, seed)
-    return BarlowTwins(PairSampler(pairs), projector, twins.redundancy_weight, level)
+        pairs = PairMaker(views, split, True, _stride(topology, twins.voxel_level), twins.voxels_per_patch)
+    projectors = [
+        _projector(topology.features_per_stage[level], twins.projector, _torch_seed(seed, purpose))
+        for purpose, level in enumerate(levels, start=1)
+    ]
+    return BarlowTwins(PairSampler(pairs), projectors, twins.redundancy_weight, levels)
 
 
 def _views(setup: PretrainingSetup) -> ViewMaker:
@@ -131,7 +135,7 @@ def _stride(topology: Topology, level: int) -> tuple[int, ...]:
 
 def _projector(n_features: int, widths: tuple[int, ...], seed: int) -> Projector:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_torch_seed(seed, 1))
+        torch.manual_seed(seed)
         projector = Projector(n_features, widths)
         for layer in projector.modules():
             if isinstance(layer, nn.Linear):

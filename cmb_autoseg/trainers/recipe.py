@@ -100,12 +100,13 @@ class BarlowTwinsSettings(Settings):
     """Width of each layer between the encoder and the loss; the last is the number of features that are correlated."""
     redundancy_weight: PositiveFloat = 0.005
     """Weight of the off-diagonal part of the cross-correlation, lambda in the paper."""
-    places: Literal["patch", "voxels"] = "patch"
-    """What is one sample: the mean of the deepest level over the patch, or single places of `voxel_level`."""
+    places: Literal["patch", "voxels", "both"] = "patch"
+    """What is one sample: the mean of the deepest level over the patch, or single places of `voxel_level`, which teaches
+    the levels up to that one only; `both` adds the two losses, each with a projector of its own."""
     voxel_level: Annotated[int, Field(ge=0)] = 1
-    """With `places: voxels`, the encoder's level whose feature vectors are compared, 0 for the finest."""
+    """With places, the encoder's level whose feature vectors are compared, 0 for the finest."""
     voxels_per_patch: PositiveInt = 16
-    """With `places: voxels`, how many places of a patch are compared, drawn anew for every patch."""
+    """With places, how many of a patch are compared, drawn anew for every patch."""
 
 
 class MaskingSettings(Settings):

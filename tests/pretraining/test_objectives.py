@@ -39,33 +39,34 @@ def assert_same(found, expected):
         assert torch.allclose(one, other, rtol=1e-8, atol=1e-10)
 
 
-def plain_pooled(setup, cases):
-    """The gradient by one ordinary backward pass through everything."""
-    encoder, objective, batch = in_double(setup, cases)
-    embeddings = [objective.head(encoder(batch[view])[-1].mean(dim=(2, 3, 4))) for view in ("first", "second")]
-    loss = barlow_twins_loss(*embeddings, objective.redundancy_weight).loss
-    loss.backward()
-    return float(loss.detach()), gradients(encoder, objective.head)
+def pooled(maps, batch):
+    return maps[-1].mean(dim=(2, 3, 4))
 
 
-def plain_voxels(setup, cases):
+def at_places(maps, batch):
+    """One place after the other, of level 1."""
+    return torch.stack([maps[1][n, :, z, y, x] for n in range(5) for z, y, x in batch["places"][n].tolist()])
+
+
+def plain(setup, cases, compared):
+    """Loss and gradient by one ordinary backward pass through everything."""
     encoder, objective, batch = in_double(setup, cases)
-    level = setup.settings.barlow_twins.voxel_level
-    embeddings = []
-    for view in ("first", "second"):
-        maps = encoder(batch[view])[level]
-        rows = [maps[n, :, z, y, x] for n in range(5) for z, y, x in batch["places"][n].tolist()]
-        embeddings.append(objective.head(torch.stack(rows)))
-    loss = barlow_twins_loss(*embeddings, objective.redundancy_weight).loss
+    maps = [encoder(batch[view]) for view in ("first", "second")]
+    weight = setup.settings.barlow_twins.redundancy_weight
+    loss = torch.zeros((), dtype=torch.float64)
+    for features, projector in zip(compared, objective.head, strict=True):
+        loss = loss + barlow_twins_loss(*(projector(features(each, batch)) for each in maps), weight).loss
     loss.backward()
     return float(loss.detach()), gradients(encoder, objective.head)
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 1, 2])
-@pytest.mark.parametrize(("places", "plain"), [("patch", plain_pooled), ("voxels", plain_voxels)])
-def test_the_gradient_of_a_large_batch_is_exact(make_setup, cases, places, plain, micro_batch_size):
+@pytest.mark.parametrize(
+    ("places", "compared"), [("patch", [pooled]), ("voxels", [at_places]), ("both", [at_places, pooled])]
+)
+def test_the_gradient_of_a_large_batch_is_exact(make_setup, cases, places, compared, micro_batch_size):
     setup = make_setup(places=places)
-    loss, expected = plain(setup, cases)
+    loss, expected = plain(setup, cases, compared)
     figures, found = accumulated(setup, cases, micro_batch_size)
     assert figures["loss"] == pytest.approx(loss, rel=1e-10)
     assert_same(found, expected)
@@ -103,7 +104,7 @@ def test_masked_patches_show_no_voxel_that_they_ask_for(make_setup, cases):
 
 
 def test_embeddings_are_the_features_that_are_learned(make_setup, cases):
-    for places, expected in (("patch", (5, 8)), ("voxels", (25, 6))):
+    for places, expected in (("patch", (5, 8)), ("voxels", (25, 6)), ("both", (5, 8))):
         encoder, objective, batch = in_double(make_setup(places=places), cases)
         with torch.no_grad():
             assert objective.embed(encoder, batch["first"], Execution(CPU)).shape == expected

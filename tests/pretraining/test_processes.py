@@ -35,7 +35,7 @@ def test_two_processes_learn_what_one_does(make_setup, cases, tmp_path):
     schedule = {"epochs": 1, "steps_per_epoch": 2}
     setups = {
         "patch": make_setup(**schedule),
-        "voxels": make_setup(places="voxels", micro_batch_size=1, **schedule),
+        "both": make_setup(places="both", micro_batch_size=1, **schedule),
         "masked": make_setup("masked_autoencoding", **schedule),
     }
     for name in setups:
