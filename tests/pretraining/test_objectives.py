@@ -108,3 +108,30 @@ def test_embeddings_are_the_features_that_are_learned(make_setup, cases):
         encoder, objective, batch = in_double(make_setup(places=places), cases)
         with torch.no_grad():
             assert objective.embed(encoder, batch["first"], Execution(CPU)).shape == expected
+
+
+@pytest.mark.parametrize("method", ["barlow_twins", "masked_autoencoding"])
+def test_half_precision_reaches_the_encoder_alone_and_in_both_passes(make_setup, cases, method):
+    setup = make_setup(method)
+    found = []
+    for micro_batch_size in (None, 2):
+        encoder, objective, batch = in_double(setup, cases)
+        kinds = []
+        encoder.stem[0].register_forward_hook(lambda _, inputs, out, kinds=kinds: kinds.append(out.dtype))
+        batch = {key: value.float() if value.is_floating_point() else value for key, value in batch.items()}
+        encoder.float(), objective.head.float()
+        execution = Execution(CPU, micro_batch_size=micro_batch_size, autocast=torch.bfloat16)
+        objective.accumulate(encoder, batch, execution)
+        assert set(kinds) == {torch.bfloat16}
+        assert {parameter.grad.dtype for parameter in encoder.parameters()} == {torch.float32}
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(encoder, objective.head)]))
+    assert float((found[0] - found[1]).norm() / found[0].norm()) < 0.1
+
+
+@pytest.mark.parametrize("method", ["barlow_twins", "masked_autoencoding"])
+def test_a_scaled_loss_scales_every_gradient(make_setup, cases, method):
+    setup = make_setup(method)
+    _, expected = accumulated(setup, cases, None)
+    encoder, objective, batch = in_double(setup, cases)
+    objective.accumulate(encoder, batch, Execution(CPU, micro_batch_size=2, scale=lambda loss: 64 * loss))
+    assert_same([gradient / 64 for gradient in gradients(encoder, objective.head)], expected)
