@@ -4,8 +4,11 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.trainers.recipe import list_recipes, read_recipe
 
 
+PARADIGMS = {"supervised", "ssl_barlow_twins", "ssl_mae", "imagenet_transfer", "fixmatch", "mean_teacher"}
+
+
 def test_shipped_recipes_are_named_like_their_files():
-    assert {"supervised", "demo"} <= set(list_recipes())
+    assert PARADIGMS | {"demo"} == set(list_recipes())
     for name in list_recipes():
         assert read_recipe(name).name == name
 
@@ -29,5 +32,13 @@ def test_bad_recipes_name_file_and_field(tmp_path, text, message):
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(InputError, match="choose demo, supervised"):
+    with pytest.raises(InputError, match="choose demo, fixmatch, .*, supervised"):
         read_recipe("nothing")
+
+
+@pytest.mark.parametrize("name", sorted(PARADIGMS))
+def test_paradigms_differ_in_nothing_but_what_they_are_named_after(name):
+    recipe, supervised = read_recipe(name), read_recipe("supervised")
+    own = {"name", "description", "network", "transfer", "pretraining", "semi_supervised"}
+    assert recipe.model_dump(exclude=own) == supervised.model_dump(exclude=own)
+    assert recipe.transfer.encoder == (name if recipe.pretraining else None)
