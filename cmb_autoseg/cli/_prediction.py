@@ -1,7 +1,8 @@
-"""What the commands that predict share: choosing a model, and telling what came of it."""
+"""What the commands that predict share: what goes in, choosing a model, and telling what came of it."""
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,91 @@ if TYPE_CHECKING:
     from cmb_autoseg.inference.inputs import InputFailure
     from cmb_autoseg.inference.layouts import CaseResult
     from cmb_autoseg.inference.run import ModelChoice
+    from cmb_autoseg.records import Case
 
-__all__ = ["add_choices", "add_model", "chosen_model", "tell_results"]
+__all__ = ["Found", "add_choices", "add_input", "add_model", "chosen_model", "find_scans", "input_path", "tell_results"]
+
+ROLES = ("swi", "gre_mag", "qsm")
+
+
+def add_input(group: argparse._ActionsContainer) -> None:
+    """`-i`, and what chooses or names scans in it."""
+    add_option(
+        group,
+        "-i",
+        required=True,
+        metavar="IN",
+        help="a NIfTI file, a folder of them (CASE_0000.nii.gz or any names), a BIDS root, a DICOM folder or a card",
+    )
+    add_choices(group)
+    add_option(group, "--role", choices=ROLES, help="what single scans are, where their names do not say it")
+    add_option(group, "--split", choices=("train", "test"), help="of a card, take only these cases (default: all)")
+
+
+def input_path(text: str, out: Path) -> Path:
+    """What `-i` names.
+
+    Raises:
+        InputError: nothing, or results would be written among the scans.
+    """
+    from cmb_autoseg.errors import InputError
+    from cmb_autoseg.inference.inputs import refuse_raw_data
+
+    if not text.strip():
+        raise InputError("-i: found nothing, expected a scan, a folder of scans, a DICOM folder or a card")
+    if Path(text).is_dir() and Path(text).resolve() == out.resolve():
+        raise InputError(f"-o {out}: holds the scans, and results among them would be taken for scans; choose another")
+    refuse_raw_data(out, "-o")
+    return Path(text)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The scans that `-i` names, and how the model wants them."""
+
+    cases: "list[Case]"
+    failures: "list[InputFailure]"
+    single: bool
+    """One file, which, if bad, is bad input and not a cohort with a failure."""
+
+
+def find_scans(args: argparse.Namespace, source: Path, model: "ModelChoice", scratch: Path) -> Found:
+    """The cases that the options of `add_input` and `add_preparation` name, for a model.
+
+    Args:
+        args: parsed.
+        source: as `input_path` gives it.
+        model: as `chosen_model` gives it.
+        scratch: a folder for volumes converted from DICOM.
+
+    Raises:
+        InputError: no usable scan.
+    """
+    from cmb_autoseg.cli._preparation import preparation
+    from cmb_autoseg.errors import InputError
+    from cmb_autoseg.inference.inputs import InputSettings, find_cases, is_single_file
+    from cmb_autoseg.inference.model_folder import trained_plan
+    from cmb_autoseg.preprocessing.settings import needed_roles, prepared_by
+    from cmb_autoseg.records import Role
+    from cmb_autoseg.workspace import Workspace
+
+    workspace = Workspace.find(args.workspace)
+    wanted = preparation(args, workspace)
+    settings = InputSettings(
+        roles=needed_roles(trained_plan(model.folder).channels, wanted),
+        echo=args.echo,
+        role=Role(args.role) if args.role else None,
+        prefer=tuple(args.prefer or ()),
+        scratch=scratch,
+        workspace=workspace,
+    )
+    cases, failures = find_cases(source, settings)
+    if args.split is not None:
+        cases = [case for case in cases if case.split == args.split]
+    cases = prepared_by(wanted, cases)
+    if not cases and (args.split is not None or not failures):
+        raise InputError(f"-i {args.i}: no usable case{f' of split {args.split}' if args.split else ''} in it")
+    return Found(cases, failures, is_single_file(source))
 
 
 def add_choices(group: argparse._ActionsContainer) -> None:

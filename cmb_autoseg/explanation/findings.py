@@ -1,0 +1,101 @@
+"""What of a case is explained: lesions, candidates that were not quite one, and lesions that were missed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.evaluation.matching import PROTOCOLS, match_components
+from cmb_autoseg.geometry import Volume
+from cmb_autoseg.lesions import Components, describe, find_components, lesion_components
+from cmb_autoseg.records import Lesion, OperatingPoint
+
+__all__ = ["CANDIDATE_SHARE", "Finding", "Kind", "find_findings"]
+
+Kind = Literal["lesion", "hit", "fp", "missed", "candidate"]
+CANDIDATE_SHARE = 0.2
+"""A candidate's probability reaches this share of the operating point's threshold."""
+PROTOCOL = PROTOCOLS["valdo"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One component that is explained."""
+
+    kind: Kind
+    """`lesion` without a reference, else `hit` or `fp` (false positive); `missed`: of the reference, not found;
+    `candidate`: below the operating point."""
+    lesion: Lesion
+    """Place, size and probability. Its number is that of `cmb_predict`'s table; of missed lesions that of the
+    reference mask's components; of candidates a count of their own."""
+    voxels: NDArray[np.intp]
+    """(n, 3), voxel indices (i, j, k) on the grid of the probability map."""
+    reference: int | None = None
+    """The number of the reference lesion that it belongs to."""
+
+
+def find_findings(
+    case: str, probability: Volume, point: OperatingPoint, reference: Volume | None, most: int
+) -> tuple[tuple[Finding, ...], int]:
+    """What is to be explained of one case.
+
+    Candidates are the components above a fifth of the operating point's threshold that hold no lesion.
+    Which lesion is a hit is decided as `cmb_evaluate --protocol valdo` does.
+
+    Args:
+        case: its name.
+        probability: on the scan's own grid.
+        point: what makes a lesion of a voxel.
+        reference: mask of 0 and 1 on the same grid; None without one.
+        most: predicted lesions, missed lesions and candidates at the most, of each, most probable first.
+
+    Returns:
+        Predicted lesions, then missed ones, then candidates; and how many were left out by `most`.
+    """
+    found = lesion_components(probability, point)
+    loose = _candidates(probability, point, found)
+    marked = None if reference is None else find_components(reference.data > 0)
+    partners = _partners(found, marked, probability)
+    groups = [_described(case, found, probability, "lesion" if marked is None else "fp", partners)]
+    candidates = _described(case, loose, probability, "candidate", _partners(loose, marked, probability))
+    if marked is not None:
+        missed = _described(case, marked, probability, "missed", {n: n for n in range(1, len(marked) + 1)})
+        hit = set(partners.values())
+        groups.append([finding for finding in missed if finding.reference not in hit])
+        # What is a missed lesion's own candidate is told with that lesion.
+        candidates = [finding for finding in candidates if finding.reference in (None, *hit)]
+    groups.append(candidates)
+    chosen = [finding for group in groups for finding in group[:most]]
+    return tuple(chosen), sum(map(len, groups)) - len(chosen)
+
+
+def _candidates(probability: Volume, point: OperatingPoint, found: Components) -> Components:
+    low = find_components(probability.data >= CANDIDATE_SHARE * point.threshold)
+    taken = np.unique(low.labels[found.labels > 0])
+    return find_components((low.labels > 0) & ~np.isin(low.labels, taken[taken > 0]))
+
+
+def _partners(found: Components, marked: Components | None, grid: Volume) -> dict[int, int]:
+    """Number of a component to the number of the reference lesion that it hits."""
+    if marked is None:
+        return {}
+    return {pair.predicted: pair.reference for pair in match_components(found, marked, grid, PROTOCOL)}
+
+
+def _described(
+    case: str, components: Components, probability: Volume, kind: Kind, partners: dict[int, int]
+) -> list[Finding]:
+    """Findings of one kind, most probable first; a false positive with a partner is a hit."""
+    inside = np.argwhere(components.labels > 0)
+    numbers = components.labels[tuple(inside.T)]
+    findings = [
+        Finding(
+            kind="hit" if kind == "fp" and lesion.lesion in partners else kind,
+            lesion=lesion,
+            voxels=inside[numbers == lesion.lesion],
+            reference=partners.get(lesion.lesion),
+        )
+        for lesion in describe(case, components, probability).lesions
+    ]
+    return sorted(findings, key=lambda finding: (-finding.lesion.prob_max, finding.lesion.lesion))

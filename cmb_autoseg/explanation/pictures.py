@@ -1,0 +1,176 @@
+"""One picture per case: a row for each finding, with the scan, its outlines, the probability and the map."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from cmb_autoseg.explanation.explain import Explanation
+from cmb_autoseg.files import atomic_path
+from cmb_autoseg.geometry import Volume, to_canonical
+
+__all__ = ["write_picture"]
+
+HALF_WIDTH_MM = 15.0
+"""From the finding to the edge of its crop."""
+ROW_INCHES = 1.9
+TEXT_INCHES = 1.6
+HEADING_INCHES = 0.6
+DOTS_PER_INCH = 110
+PANELS = ("scan", "outlines", "probability", "map")
+PREDICTED_COLOUR, REFERENCE_COLOUR, FINDING_COLOUR = "#ffd400", "#4de04d", "#7fd7ff"
+KIND_NAMES = {"fp": "false positive"}
+OPACITY = 0.65
+
+
+def write_picture(
+    path: Path,
+    scan: Volume,
+    probability: Volume,
+    predicted: NDArray[np.bool_],
+    reference: NDArray[np.bool_] | None,
+    explanations: Sequence[Explanation],
+    title: str,
+) -> None:
+    """Draw an axial crop through every finding.
+
+    Radiological convention: the person's right is on the left of the picture (marked R and L).
+
+    Args:
+        path: of the PNG; same input gives same bytes.
+        scan: on its own grid; NaN is drawn as 0.
+        probability: on the same grid.
+        predicted: (i, j, k), the lesions at the operating point, outlined in yellow.
+        reference: (i, j, k), outlined in green; None without one.
+        explanations: at least one; the voxels of each finding are outlined in blue under its map.
+        title: one line; keep names of persons out of it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    upright = to_canonical(scan.with_data(np.nan_to_num(scan.data, posinf=0, neginf=0)))
+    shown = {"probability": to_canonical(probability).data, "predicted": _turned(scan, predicted)}
+    if reference is not None:
+        shown["reference"] = _turned(scan, reference)
+    rows = len(explanations)
+    width = TEXT_INCHES + len(PANELS) * ROW_INCHES
+    height = HEADING_INCHES + rows * ROW_INCHES
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="black")
+    FigureCanvasAgg(figure)
+    figure.text(
+        0.01, 1 - 0.08 / height, title, color="white", fontsize=9, va="top", parse_math=False
+    )  # a dollar sign in a file's name begins no formula
+    for row, explanation in enumerate(explanations):
+        bottom = 1 - (HEADING_INCHES + (row + 1) * ROW_INCHES) / height
+        _write_row(figure, explanation, (0.08 / width, bottom + 0.5 * ROW_INCHES / height))
+        own = {**shown, "map": _turned(scan, explanation.map), "finding": _turned(scan, _mask(scan, explanation))}
+        for column, panel in enumerate(PANELS):
+            left = (TEXT_INCHES + column * ROW_INCHES) / width
+            margin = 0.03
+            axes = figure.add_axes(
+                (left, bottom, (ROW_INCHES - margin) / width, (ROW_INCHES - margin) / height), facecolor="black"
+            )
+            _draw_panel(axes, panel, upright, own, explanation)
+            if row == 0:
+                axes.set_title(panel, color="white", fontsize=8, pad=3)
+    with atomic_path(path) as temporary:
+        # Software would name the matplotlib version, and with it change the bytes.
+        figure.savefig(temporary, format="png", facecolor="black", metadata={"Software": None})
+
+
+def _turned(scan: Volume, values: NDArray[Any]) -> NDArray[Any]:
+    return to_canonical(scan.with_data(values)).data
+
+
+def _mask(scan: Volume, explanation: Explanation) -> NDArray[np.bool_]:
+    mask = np.zeros(scan.shape, dtype=bool)
+    mask[tuple(explanation.finding.voxels.T)] = True
+    return mask
+
+
+def _write_row(figure: Any, explanation: Explanation, place: tuple[float, float]) -> None:
+    finding = explanation.finding
+    lines = [
+        f"{KIND_NAMES.get(finding.kind, finding.kind)} {finding.lesion.lesion}",
+        f"probability {finding.lesion.prob_max:.2f}",
+    ]
+    if explanation.score is None:
+        lines.append("outside the brain mask:\nnot explained")
+    else:
+        lines.append(f"logit difference {explanation.score:+.1f}")
+        lines += [f"  without {role}: {explanation.score - drop:+.1f}" for role, drop in explanation.drops.items()]
+    if explanation.near is not None:
+        lines.append(f"map within 5 mm: {explanation.near:.0%}")
+    figure.text(*place, "\n".join(lines), color="white", fontsize=7.5, va="center", linespacing=1.5)
+
+
+def _draw_panel(
+    axes: Any, panel: str, upright: Volume, shown: Mapping[str, NDArray[Any]], explanation: Explanation
+) -> None:
+    from matplotlib.patheffects import withStroke
+
+    lesion = explanation.finding.lesion
+    centre = upright.to_voxels(np.array([[lesion.x_mm, lesion.y_mm, lesion.z_mm]]))[0]
+    k = int(np.clip(np.rint(centre[2]), 0, upright.shape[2] - 1))
+    _image(axes, upright, upright.data[:, :, k], cmap="gray", **_window(upright.data))
+    if panel == "probability":
+        _colour(axes, upright, shown["probability"][:, :, k])
+    if panel == "map":
+        _colour(axes, upright, shown["map"][:, :, k])
+        _outline(axes, shown["finding"][:, :, k], FINDING_COLOUR)
+    if panel == "outlines":
+        if explanation.finding.kind == "candidate":
+            _outline(axes, shown["finding"][:, :, k], FINDING_COLOUR)
+        _outline(axes, shown["predicted"][:, :, k], PREDICTED_COLOUR)
+        if "reference" in shown:
+            _outline(axes, shown["reference"][:, :, k], REFERENCE_COLOUR, dashed=True)
+    half = HALF_WIDTH_MM / np.array(upright.spacing_mm)
+    # Falling i is towards the right of the picture.
+    axes.set_xlim(centre[0] + half[0], centre[0] - half[0])
+    axes.set_ylim(centre[1] - half[1], centre[1] + half[1])
+    axes.set_xticks([])
+    axes.set_yticks([])
+    shade = [withStroke(linewidth=2, foreground="black")]
+    marks = [(0.06, 0.5, "R"), (0.94, 0.5, "L")] + ([(0.16, 0.06, f"slice {k + 1}")] if panel == "scan" else [])
+    for x, y, text in marks:
+        axes.text(
+            x,
+            y,
+            text,
+            transform=axes.transAxes,
+            color="white",
+            fontsize=6,
+            ha="center",
+            va="center",
+            path_effects=shade,
+        )
+
+
+def _window(data: NDArray[Any]) -> dict[str, float]:
+    """Grey range: from nothing (or the 1st percentile of signed maps) to the 99.5th of what is not background."""
+    values = data[data != 0]
+    lowest, highest = np.percentile(values, (1, 99.5)) if values.size else (0.0, 1.0)
+    darkest = min(float(lowest), 0.0)
+    return {"vmin": darkest, "vmax": max(float(highest), darkest + 1e-6)}
+
+
+def _image(axes: Any, upright: Volume, plane: NDArray[Any], **style: Any) -> None:
+    aspect = upright.spacing_mm[1] / upright.spacing_mm[0]
+    axes.imshow(plane.T, origin="lower", interpolation="nearest", aspect=aspect, **style)
+
+
+def _colour(axes: Any, upright: Volume, plane: NDArray[Any]) -> None:
+    """0..1 as colour over the grey values, the more opaque the higher."""
+    opacity = OPACITY * np.clip(plane.T / 0.5, 0, 1)
+    _image(axes, upright, plane, cmap="inferno", vmin=0, vmax=1, alpha=opacity)
+
+
+def _outline(axes: Any, plane: NDArray[Any], colour: str, dashed: bool = False) -> None:
+    if not plane.any():
+        return
+    # Around the next voxels, so that a lesion of three voxels is not hidden by its own outline.
+    around = ndimage.binary_dilation(plane).T.astype(float)
+    axes.contour(around, levels=[0.5], colors=colour, linewidths=0.8, linestyles="--" if dashed else "-")
