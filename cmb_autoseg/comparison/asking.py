@@ -8,6 +8,7 @@ from cmb_autoseg.comparison.case_scores import CellScores
 from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import text_digest
+from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Plan, Role
 from cmb_autoseg.trainers.encoder_choice import choose_encoder
@@ -100,7 +101,17 @@ def ask(
         for fold in settings.folds
     }
     jobs = [_job(raw, plan, folds, cell, recipes[cell.recipe], encoders[cell.recipe, cell.fold]) for cell in cells]
+    _warn_of_missing_lesions(raw, jobs)
     return jobs, comparison
+
+
+def _warn_of_missing_lesions(raw: RawDataset, jobs: Sequence[Job]) -> None:
+    judged = frozenset[str]().union(*(job.validation for job in jobs))
+    if not any(case.n_lesions for case in raw.cases if case.name in judged):
+        log(
+            "warning: no case that these folds are judged on has a lesion, so sensitivity, F1 and AUC stay undefined; "
+            "take other folds or all"
+        )
 
 
 def _refuse_odd(settings: CompareSettings) -> None:

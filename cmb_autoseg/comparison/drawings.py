@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import MaxNLocator
 
 from cmb_autoseg.comparison.tables import TITLES, Row, Table
 from cmb_autoseg.evaluation.metrics import Figure
@@ -76,12 +77,21 @@ def _dot_panels(rows: Sequence[Row], keys: Sequence[str], label: Callable[[Row],
     for axes, key in zip(panels, keys, strict=True):
         for n, row in enumerate(rows):
             _dots(axes, [n], [row], key, **style[row["recipe"]])
-        axes.set_title(TITLES[key], fontsize=9)
-        axes.grid(axis="x", alpha=0.3)
-        axes.tick_params(labelsize=8)
-    panels[0].set_yticks(range(len(rows)), [label(row) for row in rows], fontsize=8)
-    panels[0].invert_yaxis()
+        _finish(axes, TITLES[key])
+    _name_lines(panels[0], [label(row) for row in rows])
     return picture
+
+
+def _finish(axes: Any, title: str) -> None:
+    axes.set_title(title, fontsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _name_lines(axes: Any, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
 
 
 def _paradigms(rows: Sequence[Row]) -> Picture:
@@ -100,10 +110,8 @@ def _differences(rows: Sequence[Row]) -> Picture:
         for row in (row for row in rows if row["figure"] == figure):
             at = labels.index(f"{row['recipe']}, {row['budget']:.3g}")
             _dots(axes, [at], [row], "difference", **style[row["recipe"]])
-        axes.set_title(figure, fontsize=9)
-        axes.tick_params(labelsize=8)
-    panels[0].set_yticks(range(len(labels)), labels, fontsize=8)
-    panels[0].invert_yaxis()
+        _finish(axes, figure)
+    _name_lines(panels[0], labels)
     return picture
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cmb_autoseg.comparison.case_scores import CellScores, ScoredView
 from cmb_autoseg.comparison.cells import Comparison, subsets_of, view_name
 from cmb_autoseg.comparison.judging import Contrast, Group, Judge, PickView, Side, all_sequences, just, wilcoxon_p
@@ -134,7 +136,8 @@ def paradigms(judge: Judge, comparison: Comparison) -> Table:
     for group in _largest(comparison):
         row = _row(judge, group, figures)
         if row["state"] is None:
-            row["f1_seeds"] = ", ".join(f"{measured.value('f1'):.3f}" for measured in judge.measured(group))
+            of_seeds = [measured.value("f1") for measured in judge.measured(group)]
+            row["f1_seeds"] = ", ".join("n/a" if np.isnan(value) else f"{value:.3f}" for value in of_seeds)
         rows.append(row)
     columns = ("recipe", "scans", "lesions", *figures, "f1_seeds")
     return Table("paradigms", "Learning paradigms", columns, tuple(rows), (POOLED, THRESHOLD))

@@ -1,0 +1,161 @@
+"""`cmb_compare` through its `main`: two recipes, two budgets, one fold; what is finished is left as it is."""
+
+import pytest
+
+from cmb_autoseg.cli import compare
+from cmb_autoseg.files import read_json, read_tsv
+
+TINY = """\
+schema: 1
+name: {name}
+description: seconds, for tests
+epochs: 1
+steps_per_epoch: 2
+validation_steps: 1
+batch_size: 1
+network: {{features: [4, 8]}}
+optimizer: {{learning_rate: {rate}}}
+inference: {{mirror: [], tile_step: 1.0}}
+"""
+
+
+def richest_fold(trained):
+    """The fold that is judged on most lesions, of scans that have both sequences."""
+    folds = read_json(trained.raw / "splits_final.json")
+    lesions = [sum(len(trained.truth[name]) for name in fold["val"] if name != "p4_1") for fold in folds]
+    return lesions.index(max(lesions))
+
+
+@pytest.fixture(scope="module")
+def compared(trained, tmp_path_factory):
+    """The command's arguments, and the folder of a comparison that has run."""
+    base = tmp_path_factory.mktemp("compare")
+    for name, rate in (("slow", 1e-4), ("fast", 1e-2)):
+        (base / f"{name}.yaml").write_text(TINY.format(name=name, rate=rate))
+    recipes = ["-r", str(base / "slow.yaml"), str(base / "fast.yaml")]
+    where = ["-d", "501", "--workspace", str(trained.workspace), "-device", "cpu", "-o", str(base / "out")]
+    fold = [*where, *recipes, "-f", str(richest_fold(trained)), "--subsets"]
+    assert compare.main([*fold, "--budgets", "1", "0.5"]) == 0
+    return fold, base
+
+
+def times(out):
+    """When each model and each score was written; tables are drawn anew every time."""
+    files = [*(out / "models").rglob("checkpoint_final.pth"), *(out / "scores").iterdir()]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_everything_is_written(compared, trained):
+    _, base = compared
+    out = base / "out"
+    fold = richest_fold(trained)
+    names = {f"{recipe}-seed0-budget{budget}-fold{fold}" for recipe in ("slow", "fast") for budget in ("1", "0.5")}
+    assert {path.stem for path in (out / "scores").glob("*.json")} == names
+    table = read_tsv(out / "tables" / "paradigms.tsv")
+    assert [row["recipe"] for row in table] == ["slow", "fast"]
+    validation = read_json(trained.raw / "splits_final.json")[fold]["val"]
+    assert table[0]["scans"] == str(len(validation))
+    assert 0 <= float(table[0]["auc"]) <= 1
+    labelled = {
+        row["budget"]: row["labelled_subjects"] for row in read_tsv(out / "tables" / "annotation_efficiency.tsv")
+    }
+    assert int(labelled["0.5"]) < int(labelled["1"])
+    cells = read_tsv(out / "tables" / "cells.tsv")
+    assert {(row["state"], row["steps"], row["encoder"]) for row in cells} == {("finished", "2", "random")}
+    assert {row["dropped"] for row in read_tsv(out / "tables" / "dropping.tsv")} == {"swi", "gre_mag"}
+    page = (out / "comparison.md").read_text()
+    assert f"folds {fold} of 0 to 4" in page
+    assert not (out / "running").exists()
+
+
+def test_a_second_call_trains_nothing_and_a_wider_one_only_what_is_missing(compared, capsys):
+    fold, base = compared
+    out = base / "out"
+    before = times(out)
+    assert compare.main([*fold, "--budgets", "1", "0.5"]) == 0
+    assert times(out) == before
+    assert "4 cells: 4 finished, 0 to train and judge" in capsys.readouterr().err
+    assert compare.main(["-o", str(out), "--tables-only", "--reference", "fast"]) == 0
+    assert times(out) == before
+    assert read_tsv(out / "tables" / "differences.tsv")[0]["recipe"] == "slow"
+    # A seed more: what was there stays, and the tables speak of both calls.
+    first = [*fold[: fold.index("-r") + 2], *fold[fold.index("-r") + 3 :]]
+    assert compare.main([*first, "--seeds", "1"]) == 0
+    assert before.items() <= times(out).items()
+    assert len(times(out)) == len(before) + 3
+    rows = read_tsv(out / "tables" / "cells.tsv")
+    assert [(row["recipe"], row["budget"], row["seed"]) for row in rows][:3] == [
+        ("slow", "1", "0"),
+        ("slow", "1", "1"),
+        ("slow", "0.5", "0"),
+    ]
+
+
+def test_the_matrix_feeds_a_sequence_in_anothers_place(compared):
+    fold, base = compared
+    slow = [
+        *fold[: fold.index("-r") + 2],
+        *fold[fold.index("-f") : fold.index("-f") + 2],
+        "-o",
+        str(base / "matrix"),
+        "--cross-sequence",
+    ]
+    assert compare.main(slow) == 0
+    rows = read_tsv(base / "matrix" / "tables" / "cross_sequence.tsv")
+    pairs = [(row["trained_on"], row["tested_on"]) for row in rows]
+    assert pairs == [("swi", "swi"), ("swi", "gre_mag"), ("gre_mag", "swi"), ("gre_mag", "gre_mag")]
+    assert len({row["auc"] for row in rows}) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (["-r", "slow", "slow"], "-r: found slow twice"),
+        (["-r", "nonsense"], "-r nonsense: no such recipe"),
+        (["--seeds", "1", "1"], "--seeds: found 1 twice"),
+        (["--budgets", "0"], "--budgets: found 0, legal are shares over 0"),
+        (["--budgets", "2"], "--budgets: found 2, legal are shares over 0"),
+        (["--budgets", "0.5", "0.5"], "--budgets: found 0.5 twice"),
+        (["-f", "7"], "-f: found '7', expected 0, 1, 2, 3, 4 or all"),
+        (["--reference", "other"], "--reference other: not among the recipes; choose slow"),
+        (["--epochs", "3"], "recipe slow was compared there with other settings (2 steps, now 6)"),
+        (["-d", "7"], "-d 7: no such dataset"),
+        (["--tables-only"], "-d: has no meaning with --tables-only"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_written(compared, capsys, change, found):
+    fold, base = compared
+    before = {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+    change = [str(base / "slow.yaml") if word == "slow" and change[0] == "-r" else word for word in change]
+    assert compare.main([*fold[: fold.index("-r") + 2], *fold[fold.index("-f") :], *change]) == 2
+    shown = capsys.readouterr().err.strip()
+    assert found in shown
+    assert "\n" not in shown
+    assert before == {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+
+
+def test_an_encoder_that_is_missing_stops_all_cells(compared, capsys):
+    fold, base = compared
+    recipe = base / "needs.yaml"
+    recipe.write_text(TINY.format(name="needs", rate=1e-3) + "transfer: {encoder: ssl_barlow_twins}\n")
+    before = {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+    assert compare.main([*fold[: fold.index("-r") + 2], str(recipe), "--seeds", "9"]) == 2
+    assert "run cmb_pretrain -d 501" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+
+
+def test_damaged_or_changed_scores_are_refused(compared, capsys):
+    fold, base = compared
+    path = base / "out" / "scores" / f"slow-seed0-budget1-fold{fold[fold.index('-f') + 1]}.json"
+    content = path.read_text()
+    for harmed, found in (
+        (content[:50], f"delete {path.name} and {path.stem}.npz"),
+        (content.replace('"encoder": "random"', '"encoder": "sha256:0"'), "made with another encoder than now"),
+    ):
+        assert harmed != content
+        path.write_text(harmed)
+        try:
+            assert compare.main([*fold, "--budgets", "1", "0.5"]) == 2
+            assert found in capsys.readouterr().err
+        finally:
+            path.write_text(content)
