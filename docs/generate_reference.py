@@ -22,7 +22,19 @@ from cmb_autoseg.trainers.recipe import Recipe, list_recipes, read_recipe
 
 REFERENCE = Path(__file__).parent / "reference"
 PROJECT = Path(__file__).parents[1]
-ORDER = ("cohort", "convert", "plan_preprocess", "train", "finalize", "predict", "evaluate", "bids", "simulate", "demo")
+ORDER = (
+    "cohort",
+    "convert",
+    "plan_preprocess",
+    "train",
+    "finalize",
+    "predict",
+    "evaluate",
+    "compare",
+    "bids",
+    "simulate",
+    "demo",
+)
 """Commands in the order in which one uses them; others follow by name."""
 
 COMMANDS_HEAD = """\

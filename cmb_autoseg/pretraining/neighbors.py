@@ -1,0 +1,210 @@
+"""Does the encoder know a place again in another sequence? Nearest neighbours across sequences, as a picture.
+
+A patch of one sequence is looked for among patches of another one by the cosine of their features. The true
+partner is the patch of the same place in the same scan.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cmb_autoseg.files import atomic_path
+from cmb_autoseg.pretraining.patches import PretrainingCase
+from cmb_autoseg.records import Role, Triple
+from cmb_autoseg.trainers.loader import crop
+
+__all__ = [
+    "Neighbors",
+    "PatchPairs",
+    "draw_neighbors",
+    "draw_pairs",
+    "find_neighbors",
+    "mean_features",
+    "middle_features",
+]
+
+N_PLACES = 64
+DARK_CANDIDATES = 200
+SHOWN_QUERIES, SHOWN_NEIGHBORS = 6, 5
+PATCHES_AT_A_TIME = 8
+WINDOW = (-3.0, 3.0)
+"""Grey values from black to white, in standard deviations of the brain."""
+
+Embed = Callable[[Tensor], Tensor]
+"""(patch, channel, z, y, x) to (patch, feature)."""
+
+
+@dataclass(frozen=True)
+class PatchPairs:
+    """The same places in two sequences; each patch shows one sequence, all other channels are blank."""
+
+    roles: tuple[Role, Role]
+    first: Tensor
+    second: Tensor
+    """(patch, channel, z, y, x), float32."""
+    channels: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """For each patch of the first sequence, all patches of the second by falling similarity."""
+
+    order: NDArray[np.int64]
+    """(query, rank): numbers of patches of the second sequence."""
+    cosine: NDArray[np.float64]
+    """(query, rank)."""
+    partner_rank: NDArray[np.int64]
+    """Of the true partner of each query, from 0."""
+
+
+def draw_pairs(
+    cases: Sequence[PretrainingCase],
+    channels: Sequence[Role],
+    present: Callable[[str], NDArray[np.bool_]],
+    patch_shape: Triple[int],
+    rng: np.random.Generator,
+    n_places: int = N_PLACES,
+) -> PatchPairs | None:
+    """Places in the brain, half of them dark as a microbleed is, half anywhere in it.
+
+    Args:
+        cases: of which those are taken that have both sequences.
+        channels: of the images.
+        present: which channels a case has, by its name.
+        patch_shape: (z, y, x).
+        rng: source of the draws.
+        n_places: how many.
+
+    Returns:
+        None where no case has two sequences.
+    """
+    chosen = _commonest_pair([present(case.name) for case in cases])
+    if chosen is None:
+        return None
+    one, other = chosen
+    having = [case for case in cases if present(case.name)[[one, other]].all() and len(case.brain)]
+    if not having:
+        return None
+    firsts, seconds = [], []
+    for number in range(n_places):
+        case = having[rng.integers(len(having))]
+        anchors = case.brain[rng.integers(len(case.brain), size=DARK_CANDIDATES if number % 2 == 0 else 1)]
+        values = [float(case.image[(one, *(slice(v, v + 1) for v in map(int, anchor)))].item()) for anchor in anchors]
+        start = anchors[int(np.argmin(values))].astype(np.int64) - np.array(patch_shape) // 2
+        patch = torch.from_numpy(crop(case.image, start, np.array(patch_shape)))
+        firsts.append(_only(patch, one))
+        seconds.append(_only(patch, other))
+    return PatchPairs((channels[one], channels[other]), torch.stack(firsts), torch.stack(seconds), (one, other))
+
+
+def _commonest_pair(presences: Sequence[NDArray[np.bool_]]) -> tuple[int, int] | None:
+    """The two channels that most cases have both; of several pairs the first."""
+    have = np.stack(presences).astype(np.int64)
+    both = np.triu(have.T @ have, 1)
+    one, other = np.unravel_index(int(both.argmax()), both.shape)
+    return (int(one), int(other)) if both[one, other] else None
+
+
+def _only(patch: Tensor, channel: int) -> Tensor:
+    result = torch.zeros_like(patch)
+    result[channel] = patch[channel]
+    return result
+
+
+def mean_features(encoder: nn.Module) -> Embed:
+    """The mean of the deepest level over a patch."""
+    device = next(encoder.parameters()).device
+    return lambda patches: torch.as_tensor(encoder(patches.to(device))[-1].mean(dim=(2, 3, 4)))
+
+
+def middle_features(encoder: nn.Module, level: int) -> Embed:
+    """Those of one level, 0 for the finest, in the middle of a patch."""
+    device = next(encoder.parameters()).device
+
+    def embed(patches: Tensor) -> Tensor:
+        features: Tensor = encoder(patches.to(device))[level]
+        z, y, x = (size // 2 for size in features.shape[2:])
+        return features[:, :, z, y, x]
+
+    return embed
+
+
+@torch.no_grad()
+def find_neighbors(pairs: PatchPairs, embed: Embed) -> Neighbors:
+    """Rank the second sequence's patches for each patch of the first by the cosine of their features.
+
+    Features are centred on their own sequence's mean, as Barlow Twins does it, so that what tells the sequences
+    apart plays no part.
+    """
+    first, second = (_directions(patches, embed) for patches in (pairs.first, pairs.second))
+    cosine = first @ second.T
+    order = np.argsort(-cosine, axis=1, kind="stable")
+    partner_rank = np.argmax(order == np.arange(len(order))[:, None], axis=1)
+    return Neighbors(order, np.take_along_axis(cosine, order, axis=1), partner_rank)
+
+
+def _directions(patches: Tensor, embed: Embed) -> NDArray[np.float64]:
+    features = torch.cat([embed(part).cpu().double() for part in torch.split(patches, PATCHES_AT_A_TIME)]).numpy()
+    centred = features - features.mean(axis=0)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.asarray(centred / np.maximum(lengths, 1e-12))
+
+
+def draw_neighbors(pairs: PatchPairs, neighbors: Neighbors, path: Path, to_canonical: Sequence[int]) -> None:
+    """A row a query: the patch, its true partner, and its nearest neighbours, the partner in a green frame.
+
+    Shown is the axial slice through the middle, the person's right on the left; nobody is named.
+
+    Args:
+        pairs: what was compared.
+        neighbors: of it.
+        path: of the PNG; same input gives same bytes.
+        to_canonical: axes of the patches that are z, y and x of the canonical grid.
+    """
+    shown = min(SHOWN_QUERIES, len(pairs.first))
+    columns = 2 + min(SHOWN_NEIGHBORS, len(pairs.first))
+    figure = Figure(figsize=(1.5 * columns, 1.62 * shown + 0.9), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    n, rank = len(neighbors.order), neighbors.partner_rank
+    figure.suptitle(
+        f"{pairs.roles[0]} patches looked for in {pairs.roles[1]}: true partner nearest for {np.mean(rank == 0):.0%} "
+        f"(by chance {1 / n:.0%}),\nmedian rank {np.median(rank) + 1:.0f} of {n}",
+        fontsize=10,
+    )
+    axes = figure.subplots(shown, columns, squeeze=False)
+    for query, row in enumerate(axes):
+        _show(row[0], pairs.first[query, pairs.channels[0]], to_canonical)
+        _show(row[1], pairs.second[query, pairs.channels[1]], to_canonical)
+        row[1].set_xlabel(f"rank {rank[query] + 1}", fontsize=8)
+        for place, panel in enumerate(row[2:]):
+            found = int(neighbors.order[query, place])
+            _show(panel, pairs.second[found, pairs.channels[1]], to_canonical, framed=found == query)
+            panel.set_xlabel(f"{neighbors.cosine[query, place]:.2f}", fontsize=8)
+    axes[0, 0].set_title(f"{pairs.roles[0]}", fontsize=9)
+    axes[0, 1].set_title(f"same place, {pairs.roles[1]}", fontsize=9)
+    for place, panel in enumerate(axes[0, 2:], 1):
+        panel.set_title(f"nearest {place}", fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+
+
+def _show(panel: Axes, patch: Tensor, to_canonical: Sequence[int], framed: bool = False) -> None:
+    turned: NDArray[Any] = patch.numpy().transpose(to_canonical)
+    # Canonical axes grow to the right, front and top of the person; pictures grow to the right and down.
+    picture = turned[turned.shape[0] // 2, ::-1, ::-1]
+    panel.imshow(picture, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], interpolation="nearest")
+    panel.set_xticks([])
+    panel.set_yticks([])
+    for spine in panel.spines.values():
+        spine.set_visible(framed)
+        spine.set_color("limegreen")
+        spine.set_linewidth(3)
