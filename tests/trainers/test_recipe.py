@@ -3,7 +3,6 @@ import pytest
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.trainers.recipe import list_recipes, read_recipe
 
-
 PARADIGMS = {"supervised", "ssl_barlow_twins", "ssl_mae", "imagenet_transfer", "fixmatch", "mean_teacher"}
 
 
@@ -32,7 +31,7 @@ def test_bad_recipes_name_file_and_field(tmp_path, text, message):
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(InputError, match="choose demo, fixmatch, .*, supervised"):
+    with pytest.raises(InputError, match=r"choose demo, fixmatch, .*, supervised"):
         read_recipe("nothing")
 
 

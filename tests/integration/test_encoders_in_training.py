@@ -1,0 +1,182 @@
+"""Folds that begin with a pretrained encoder: whose it may be, what is loaded, and what the records say."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmb_autoseg.cli import train
+from cmb_autoseg.files import read_json
+from cmb_autoseg.networks.residual_unet import ResidualEncoder
+from cmb_autoseg.pretraining.encoder_file import write_encoder
+from cmb_autoseg.records import Encoder, Plan
+from cmb_autoseg.workspace import Workspace
+
+DATASET = "Dataset501_Elsewhere"
+FEATURES = (4, 8)
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A planned dataset and encoders of a recipe `dots` for folds 0 and 1, each of whom saw its training subjects."""
+
+    workspace: Path
+    recipe: str
+
+    def train(self, tmp_path, fold, *options, transfer="{}", name="tiny", epochs=1):
+        recipe = tmp_path / f"{name}.yaml"
+        text = self.recipe.replace("name: tiny", f"name: {name}").replace("epochs: 2", f"epochs: {epochs}")
+        recipe.write_text(f"{text}transfer: {transfer}\n")
+        where = ["-d", "501", "--workspace", str(self.workspace), "-device", "cpu", "-r", str(recipe), "-f", str(fold)]
+        return train.main([*where, *options])
+
+    def fold(self, fold, name="tiny"):
+        return self.workspace / "results" / DATASET / f"CMBTrainer__{name}__3d" / f"fold_{fold}"
+
+    def encoder(self, fold):
+        return Workspace(self.workspace).encoder("dots", fold)
+
+
+def encoder_of(plan, fold, subjects, seed):
+    topology = plan.topology.with_features(FEATURES)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = ResidualEncoder(
+            len(plan.channels), FEATURES, topology.kernel_sizes, topology.strides, topology.n_blocks_per_stage
+        )
+    record = Encoder(
+        name="dots",
+        method="barlow_twins",
+        datasets=(plan.dataset,),
+        fold=fold,
+        seed=seed,
+        steps=1,
+        channels=plan.channels,
+        topology=topology,
+        patch_shape=plan.patch_shape,
+        subjects=tuple(sorted(subjects)),
+        n_cases=len(subjects),
+        weights="",
+        parents=(plan.digest, "sha256:dots"),
+    )
+    return encoder.state_dict(), record
+
+
+def subjects_of(names):
+    return {f"Elsewhere/{name.partition('_')[0]}" for name in names}
+
+
+@pytest.fixture
+def pretrained(trained, tmp_path):
+    workspace = tmp_path / "workspace"
+    for kind in ("raw", "preprocessed"):
+        shutil.copytree(trained.workspace / kind, workspace / kind)
+    plan = Plan.read(workspace / "preprocessed" / DATASET / "adaptive_plan.json")
+    folds = read_json(workspace / "raw" / DATASET / "splits_final.json")
+    for fold in (0, 1):
+        weights, record = encoder_of(plan, fold, subjects_of(folds[fold]["train"]), seed=fold)
+        write_encoder(Workspace(workspace).encoder("dots", fold), weights, record)
+    return Pretrained(workspace, trained.recipe.read_text())
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_a_fold_begins_with_its_own_encoder_exactly_and_its_record_names_it(pretrained, tmp_path):
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots", transfer="{frozen_steps: 99}") == 0
+    trained = weights(pretrained.fold(0) / "checkpoint_final.pth")
+    given = weights(pretrained.encoder(0))
+    for name, value in given["weights"].items():
+        assert torch.equal(trained["network_weights"][f"encoder.{name}"], value)
+    record = read_json(pretrained.fold(0) / "fold.json")
+    assert record["encoder"] == given["record"]
+    assert record["parents"][2] == given["record"]["weights"] == trained["encoder"]
+    assert set(given["record"]["subjects"]) <= set(record["training_subjects"])
+    (log,) = (pretrained.workspace / "logs").iterdir()
+    assert f"{len(given['weights'])} of {len(given['weights'])} tensors loaded" in log.read_text()
+
+
+def test_another_folds_encoder_is_refused_with_the_subjects_named(pretrained, tmp_path, capsys):
+    seen = set(weights(pretrained.encoder(1))["record"]["subjects"])
+    folds = read_json(pretrained.workspace / "raw" / DATASET / "splits_final.json")
+    leaked = sorted(seen & subjects_of(folds[0]["val"]))
+    assert pretrained.train(tmp_path, 0, "--encoder", str(pretrained.encoder(1))) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
+    assert "encoder dots: has learned from fold 1 too" in line
+    assert all(subject in line for subject in leaked)
+    assert not (pretrained.workspace / "results").exists()
+
+
+def test_the_recipe_names_its_encoder_and_a_missing_one_is_told_with_its_cure(pretrained, tmp_path, capsys):
+    assert pretrained.train(tmp_path, 0, transfer="{encoder: dots, learning_rate_factor: 0.1}") == 0
+    assert read_json(pretrained.fold(0) / "fold.json")["encoder"]["fold"] == 0
+    assert pretrained.train(tmp_path, 2, transfer="{encoder: ssl_barlow_twins}", name="other") == 2
+    assert "run cmb_pretrain -d 501 -r ssl_barlow_twins" in capsys.readouterr().err
+    assert pretrained.train(tmp_path, 2, "--encoder", "none", transfer="{encoder: dots}", name="other") == 0
+    assert read_json(pretrained.fold(2, "other") / "fold.json")["encoder"] is None
+
+
+def test_folds_of_one_model_share_the_encoder_and_not_its_weights(pretrained, tmp_path, capsys):
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 0
+    assert pretrained.train(tmp_path, 1, "--encoder", "dots") == 0
+    digests = [read_json(pretrained.fold(fold) / "fold.json")["encoder"]["weights"] for fold in (0, 1)]
+    assert digests[0] != digests[1]
+    assert pretrained.train(tmp_path, 2, "--encoder", "none") == 2
+    error = capsys.readouterr().err
+    assert "folds trained with another encoder" in error
+    assert "encoder dots" in error
+
+
+def stop_after(monkeypatch, steps):
+    from cmb_autoseg.trainers.cmb_trainer import CMBTrainer
+
+    step = CMBTrainer.train_step
+
+    def broken(self, batch):
+        if self.steps_done == steps:
+            self.stop.number = 15
+        return step(self, batch)
+
+    monkeypatch.setattr(CMBTrainer, "train_step", broken)
+
+
+def test_frozen_steps_and_the_learning_rates_ratio_hold_over_a_stop(pretrained, tmp_path, monkeypatch):
+    transfer = "{encoder: dots, frozen_steps: 3, learning_rate_factor: 0.25}"
+    assert pretrained.train(tmp_path, 0, transfer=transfer, name="whole", epochs=3) == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        assert pretrained.train(tmp_path, 0, transfer=transfer, name="stopped", epochs=3) == 143
+    stopped = weights(pretrained.fold(0, "stopped") / "checkpoint_latest.pth")
+    for name, value in weights(pretrained.encoder(0))["weights"].items():
+        assert torch.equal(stopped["network_weights"][f"encoder.{name}"], value)
+    rest, encoder = stopped["optimizer_state"]["param_groups"]
+    assert encoder["lr"] == pytest.approx(0.25 * rest["lr"])
+    assert pretrained.train(tmp_path, 0, transfer=transfer, name="stopped", epochs=3) == 0
+    one, two = (
+        weights(pretrained.fold(0, n) / "checkpoint_final.pth")["network_weights"] for n in ("whole", "stopped")
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    given = weights(pretrained.encoder(0))["weights"]
+    assert not torch.equal(one["encoder.stem.0.weight"], given["stem.0.weight"])
+
+
+def test_a_checkpoint_of_an_encoder_that_was_pretrained_anew_is_refused(pretrained, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 143
+    plan = Plan.read(pretrained.workspace / "preprocessed" / DATASET / "adaptive_plan.json")
+    state, record = encoder_of(plan, 0, (), seed=9)
+    write_encoder(pretrained.encoder(0), state, record)
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 2
+    assert "began with other weights of the encoder" in capsys.readouterr().err
+
+
+def test_an_encoder_of_other_features_is_refused_before_anything_is_written(pretrained, tmp_path, capsys):
+    options = ("--encoder", "dots")
+    wide = Pretrained(pretrained.workspace, pretrained.recipe.replace("[4, 8]", "[6, 8]"))
+    assert wide.train(tmp_path, 0, *options) == 2
+    assert "features of the file 4-8" in capsys.readouterr().err
+    assert not (pretrained.workspace / "results").exists()
