@@ -26,6 +26,7 @@ ORDER = (
     "cohort",
     "convert",
     "plan_preprocess",
+    "pretrain",
     "train",
     "finalize",
     "predict",
