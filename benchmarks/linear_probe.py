@@ -1,0 +1,396 @@
+"""A linear probe on frozen encoders: lesion patches against veins, calcifications and background, across sequences.
+
+    python benchmarks/linear_probe.py WORKSPACE -d 601 --truth SIMLAB=/data/lab/truth
+        --encoder WORKSPACE/encoders/ssl_barlow_twins/encoder.pt [--encoder FILE ...] [--seeds 0 1 2]
+
+Patches of the encoder's size lie around simulated microbleeds and look-alikes (`cmb_simulate`'s truth, brought through
+the prepared scan's affine onto the network's grid), moved by up to 2 voxels in every direction. Each patch is shown
+in one sequence, the others blank. Features: the mean of one level of the encoder within 4 mm of the patch's centre,
+or over the whole patch. A logistic regression (scikit-learn, standardized features, C = 0.1, classes balanced) learns
+from one sequence's patches of four fifths of the people and is judged on each sequence of the other fifth.
+
+Random encoders have the same architecture and nnU-Net's initialization, a new one for every seed; the seed also draws
+the patches and the five parts. Intervals: 95 %, 1000 draws of people with all their patches, seeds averaged in each.
+People whom an encoder has seen are refused.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import blosc2
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cmb_autoseg._nnunet import preprocessed_folder
+from cmb_autoseg.errors import InputError, LeakageError
+from cmb_autoseg.evaluation.bootstrap import N_RESAMPLES, percentile_interval, subject_weights, two_sided_p
+from cmb_autoseg.files import read_tsv, write_text
+from cmb_autoseg.leakage import subject_of
+from cmb_autoseg.networks import ResidualEncoder, ResidualUNet
+from cmb_autoseg.pipeline import read_plan
+from cmb_autoseg.pretraining.encoder_file import read_encoder
+from cmb_autoseg.progress import log, track
+from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
+from cmb_autoseg.records import Encoder, Plan, Role, Topology
+from cmb_autoseg.trainers.loader import crop
+from cmb_autoseg.workspace import Workspace
+
+LESION, MIMICS = "lesion", ("vein", "calcification", "background")
+PER_PERSON = 4
+"""Of each kind of look-alike."""
+FROM_LESION_MM, FROM_MIMIC_MM = 8.0, 4.0
+"""Least distance of look-alikes from lesions, and of plain background from all of both."""
+JITTER_VOXELS = 2
+CENTRE_MM = 4.0
+N_PARTS = 5
+BATCH = 8
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One patch to be: who, what, where."""
+
+    case: str
+    subject: str
+    kind: str
+    voxel: tuple[int, int, int]
+    """The patch's centre on the network's grid."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Scores of all patches by a regression that has seen neither the person nor, mostly, the sequence."""
+
+    subjects: NDArray[np.int64]
+    kinds: NDArray[np.str_]
+    scores: Mapping[tuple[Role, Role], NDArray[np.float64]]
+    """By sequence of training and of test; NaN where a person lacks the sequence."""
+
+
+def truth_mm(folder: Path) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Subject to kind to centres (n, 3) in RAS millimetres, as `cmb_simulate` wrote them."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    lesions = [row for row in read_tsv(folder / "lesions.tsv") if row["visible"] == "1"]
+    for row in lesions:
+        centre = [float(row[f"visible_{axis}_mm"]) for axis in "xyz"]
+        found.setdefault(row["subject"], {}).setdefault(LESION, []).append(centre)
+    for row in read_tsv(folder / "mimics.tsv"):
+        centre = [float(row[f"{axis}_mm"]) for axis in "xyz"]
+        found.setdefault(row["subject"], {}).setdefault(row["kind"], []).append(centre)
+    return {subject: {kind: np.array(at) for kind, at in kinds.items()} for subject, kinds in found.items()}
+
+
+class PreparedCase:
+    """The network's input of one case and the way to it from millimetres."""
+
+    def __init__(self, raw: RawDataset, case: RawCase, plan: Plan, folder: Path) -> None:
+        from batchgenerators.utilities.file_and_folder_operations import load_pickle
+
+        self.case, self.plan = case, plan
+        self.image = blosc2.open(str(folder / f"{case.name}.b2nd"), mode="r")
+        self.seg = blosc2.open(str(folder / f"{case.name}_seg.b2nd"), mode="r")
+        self.properties = load_pickle(str(folder / f"{case.name}.pkl"))
+        role = next(role for role in raw.roles if role in case.sequences)
+        self.affine = nib.load(case.image(raw.roles.index(role))).affine
+        self.present = [role for role in plan.channels if role in case.sequences]
+
+    def voxels(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """RAS millimetres (n, 3) to voxels (n, 3) of the network's grid; centres map as in resampling."""
+        if not len(points_mm):
+            return np.zeros((0, 3))
+        stored = apply_affine(np.linalg.inv(self.affine), points_mm)[:, ::-1]
+        turned = stored[:, list(self.plan.transpose_forward)]
+        box = np.array(self.properties["bbox_used_for_cropping"])
+        scale = np.array(self.image.shape[1:]) / (box[:, 1] - box[:, 0])
+        return (turned - box[:, 0] + 0.5) * scale - 0.5
+
+    def brain(self) -> NDArray[np.int64]:
+        return np.asarray(self.properties["brain"], dtype=np.int64)
+
+
+def places_of(
+    prepared: PreparedCase, known: Mapping[str, NDArray[np.float64]], rng: np.random.Generator
+) -> Iterator[Place]:
+    """The lesions of one person, and up to four of each kind of look-alike that are apart from them."""
+    empty = np.zeros((0, 3))
+    at = {kind: prepared.voxels(known.get(kind, empty)) for kind in (LESION, *MIMICS[:2], "artery")}
+    spacing_mm = np.array(prepared.plan.spacing_mm)
+
+    def apart(voxels: NDArray[np.float64], others: NDArray[np.float64], least_mm: float) -> NDArray[np.bool_]:
+        if not len(others) or not len(voxels):
+            return np.ones(len(voxels), dtype=bool)
+        offsets_mm = (voxels[:, None] - others[None]) * spacing_mm
+        return np.linalg.norm(offsets_mm, axis=2).min(axis=1) >= least_mm
+
+    brain = prepared.brain()
+    everything = np.concatenate(list(at.values()))
+    at["background"] = brain[apart(brain, at[LESION], FROM_LESION_MM) & apart(brain, everything, FROM_MIMIC_MM)]
+    shape = np.array(prepared.image.shape[1:])
+    seg = np.asarray(prepared.seg[:])[0]
+    for kind in (LESION, *MIMICS):
+        centres = at[kind]
+        if kind != LESION:
+            centres = centres[apart(centres, at[LESION], FROM_LESION_MM)]
+        nearest = np.rint(centres).astype(int)
+        inside = np.all((nearest >= 0) & (nearest < shape), axis=1)
+        nearest = nearest[inside]
+        nearest = nearest[seg[tuple(nearest.T)] >= 0] if len(nearest) else nearest
+        if kind != LESION:
+            nearest = nearest[rng.permutation(len(nearest))[:PER_PERSON]]
+        for voxel in nearest:
+            z, y, x = (voxel + rng.integers(-JITTER_VOXELS, JITTER_VOXELS + 1, 3)).tolist()
+            yield Place(prepared.case.name, subject_of(prepared.case), kind, (z, y, x))
+
+
+def patches(
+    places: Sequence[Place], cases: Mapping[str, PreparedCase], patch_shape: Sequence[int]
+) -> NDArray[np.float32]:
+    """(place, channel, z, y, x), zero outside the volume."""
+    side = np.array(patch_shape)
+    return np.stack([crop(cases[p.case].image, np.array(p.voxel) - side // 2, side) for p in places])
+
+
+def fresh_encoder(topology: Topology, n_channels: int, seed: int) -> ResidualEncoder:
+    """Random weights as in training."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = ResidualEncoder(n_channels, **topology.model_dump())
+        encoder.apply(ResidualUNet.initialize)
+    return encoder.eval()
+
+
+def frozen_encoder(path: Path) -> tuple[ResidualEncoder, Encoder]:
+    weights, record = read_encoder(path)
+    encoder = ResidualEncoder(len(record.channels), **record.topology.model_dump())
+    encoder.load_state_dict(weights)
+    return encoder.eval(), record
+
+
+@torch.no_grad()
+def features(
+    encoder: ResidualEncoder, images: NDArray[np.float32], channel: int, spacing_mm: Sequence[float], pool: str
+) -> list[NDArray[np.float32]]:
+    """Of patches shown in one sequence: (place, feature) for each level."""
+    found: list[list[NDArray[np.float32]]] = []
+    patch_shape = np.array(images.shape[2:])
+    for first in range(0, len(images), BATCH):
+        batch = np.zeros_like(images[first : first + BATCH])
+        batch[:, channel] = images[first : first + BATCH, channel]
+        levels = encoder(torch.from_numpy(batch))
+        found.append([_pooled(level, patch_shape, spacing_mm, pool).numpy() for level in levels])
+    return [np.concatenate(level) for level in zip(*found, strict=True)]
+
+
+def _pooled(
+    level: torch.Tensor, patch_shape: NDArray[np.int64], spacing_mm: Sequence[float], pool: str
+) -> torch.Tensor:
+    if pool == "patch":
+        return level.mean((2, 3, 4))
+    shape = np.array(level.shape[2:])
+    spacing = np.array(spacing_mm) * patch_shape / shape
+    axes = [(np.arange(n) + 0.5 - n / 2) * mm for n, mm in zip(shape, spacing, strict=True)]
+    distance = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
+    near = torch.from_numpy(distance <= max(CENTRE_MM, float(distance.min()) + 1e-6))
+    return level[:, :, near].mean(2)
+
+
+def probe(
+    of_role: Mapping[Role, NDArray[np.float32]],
+    has: Mapping[Role, NDArray[np.bool_]],
+    places: Sequence[Place],
+    rng: np.random.Generator,
+) -> Probe:
+    """Train on one sequence, test on every sequence, on other people."""
+    subjects = np.unique([place.subject for place in places], return_inverse=True)[1]
+    kinds = np.array([place.kind for place in places])
+    n_subjects = int(subjects.max()) + 1
+    part = (rng.permutation(n_subjects) % N_PARTS)[subjects]
+    scores = {pair: np.full(len(places), np.nan) for pair in product(of_role, repeat=2)}
+    for trained, number in product(of_role, range(N_PARTS)):
+        learn = (part != number) & has[trained]
+        model = make_pipeline(
+            StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000, random_state=0)
+        )
+        model.fit(of_role[trained][learn], kinds[learn] == LESION)
+        for tested in of_role:
+            judged = (part == number) & has[tested]
+            scores[trained, tested][judged] = model.decision_function(of_role[tested][judged])
+    return Probe(subjects, kinds, scores)
+
+
+def auc_draws(found: Probe, pairs: Sequence[tuple[Role, Role]], against: str | None, weights: NDArray) -> NDArray:
+    """Mean over pairs of sequences of the AUC, in each draw (row of `weights`, one column a subject)."""
+    return np.mean([_auc(found, found.scores[pair], against, weights) for pair in pairs], axis=0)
+
+
+def _auc(found: Probe, scores: NDArray, against: str | None, weights: NDArray) -> NDArray:
+    n = weights.shape[1]
+    known = ~np.isnan(scores)
+    lesion = known & (found.kinds == LESION)
+    other = known & (found.kinds != LESION if against is None else found.kinds == against)
+    above = np.sign(scores[lesion][:, None] - scores[other][None]) / 2 + 0.5
+    wins = np.zeros((n, n))
+    np.add.at(wins, (found.subjects[lesion][:, None], found.subjects[other][None]), above)
+    n_lesion = np.bincount(found.subjects[lesion], minlength=n)
+    n_other = np.bincount(found.subjects[other], minlength=n)
+    return ((weights @ wins) * weights).sum(axis=1) / ((weights @ n_lesion) * (weights @ n_other))
+
+
+def figure(values: NDArray, draws: NDArray) -> str:
+    low, high = percentile_interval(draws) or (float("nan"), float("nan"))
+    return f"{float(values):.3f} ({low:.3f} to {high:.3f})"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One column of the table."""
+
+    title: str
+    same_sequence: bool
+    against: str | None
+
+
+COLUMNS = (
+    Asked("same sequence", True, None),
+    Asked("other sequence", False, None),
+    *(Asked(f"other sequence, against {kind}", False, kind) for kind in MIMICS),
+)
+
+
+def mean_over_seeds(seeds: Sequence[Probe], asked: Asked, weights: NDArray) -> NDArray:
+    pairs = [pair for pair in seeds[0].scores if (pair[0] == pair[1]) == asked.same_sequence]
+    return np.mean([auc_draws(found, pairs, asked.against, weights) for found in seeds], axis=0)
+
+
+def table(probes: Mapping[tuple[str, int], Sequence[Probe]], n_subjects: int) -> str:
+    """Markdown: a row an encoder and level; AUC, and the difference from the random encoder at the same level."""
+    weights = subject_weights(range(n_subjects), N_RESAMPLES, np.random.default_rng(0)).astype(np.float64)
+    one = np.ones((1, n_subjects))
+    head = ["encoder", "level", *(asked.title for asked in COLUMNS), "other sequence, less random", "p"]
+    lines = [" | ".join(head), " | ".join(["---"] * len(head))]
+    for (name, level), seeds in sorted(probes.items(), key=lambda item: item[0][1]):
+        cells = [name, str(level)]
+        for asked in COLUMNS:
+            cells.append(figure(mean_over_seeds(seeds, asked, one)[0], mean_over_seeds(seeds, asked, weights)))
+        if name == RANDOM:
+            cells += ["", ""]
+        else:
+            ours, theirs = (
+                [mean_over_seeds(each, COLUMNS[1], w) for w in (one, weights)]
+                for each in (seeds, probes[RANDOM, level])
+            )
+            p = two_sided_p(ours[1] - theirs[1])
+            cells += [figure((ours[0] - theirs[0])[0], ours[1] - theirs[1]), "n/a" if p is None else f"{p:.3g}"]
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def refuse_seen(record: Encoder, subjects: set[str], path: Path) -> None:
+    shared = sorted(subjects & set(record.subjects))
+    if shared:
+        raise LeakageError(f"{path}: has seen {', '.join(shared[:5])} of the probe; name an encoder that has not")
+
+
+def chosen_cases(raw: RawDataset, truths: Mapping[str, dict]) -> list[RawCase]:
+    cases = [c for c in raw.training_cases() if c.labelled and c.subject in truths.get(c.cohort, {})]
+    if not cases:
+        raise InputError(f"{raw.folders.name}: no labelled case of {', '.join(truths)} is in the truth; check --truth")
+    return cases
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("-d", required=True, metavar="DATASET")
+    parser.add_argument("--truth", nargs="+", required=True, metavar="COHORT=FOLDER")
+    parser.add_argument("--encoder", action="append", default=[], metavar="[NAME=]FILE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--levels", nargs="+", type=int, help="of the encoder, 0 the finest (default: all)")
+    parser.add_argument("--pool", choices=("centre", "patch"), default="centre")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
+    args = parser.parse_args()
+    raw = read_raw_dataset(Workspace.find(args.workspace).dataset(args.d))
+    plan = read_plan(raw.folders, None)
+    truths = {name: truth_mm(Path(folder)) for name, folder in (text.split("=", 1) for text in args.truth)}
+    chosen = chosen_cases(raw, truths)
+    subjects = {subject_of(case) for case in chosen}
+    named = [(text.split("=", 1) if "=" in text else (Path(text).parent.name, text)) for text in args.encoder]
+    loaded = {name: frozen_encoder(Path(path)) for name, path in named}
+    for (_, path), (_, record) in zip(named, loaded.values(), strict=True):
+        refuse_seen(record, subjects, Path(path))
+        if record.channels != plan.channels:
+            raise InputError(f"{path}: made for {', '.join(record.channels)}, the plan has {', '.join(plan.channels)}")
+    # Encoders may be narrower than the plan: the random one is as the first of them.
+    first = next(iter(loaded.values()))[1] if loaded else None
+    topology, patch_shape = (first.topology, first.patch_shape) if first else (plan.topology, plan.patch_shape)
+    folder = preprocessed_folder(raw.folders, plan.preset)
+    cases = {case.name: PreparedCase(raw, case, plan, folder) for case in chosen}
+    probes: dict[tuple[str, int], list[Probe]] = {}
+    counts: dict[str, int] = {}
+    for seed in args.seeds:
+        rng = np.random.default_rng(seed)
+        places = [
+            place
+            for prepared in cases.values()
+            for place in places_of(prepared, truths[prepared.case.cohort][prepared.case.subject], rng)
+        ]
+        counts = {kind: sum(place.kind == kind for place in places) for kind in (LESION, *MIMICS)}
+        log(f"seed {seed}: {counts}")
+        images = patches(places, cases, patch_shape)
+        has = {role: np.array([role in cases[place.case].present for place in places]) for role in plan.channels}
+        roles = [role for role in plan.channels if has[role].any()]
+        encoders = {RANDOM: fresh_encoder(topology, len(plan.channels), seed)}
+        encoders |= {name: encoder for name, (encoder, _) in loaded.items()}
+        for name, encoder in track(encoders.items(), f"Probing, seed {seed}", len(encoders)):
+            by_role = {
+                role: features(encoder, images, plan.channels.index(role), plan.spacing_mm, args.pool) for role in roles
+            }
+            for level in args.levels or range(len(topology.strides)):
+                of_role = {role: levels[level] for role, levels in by_role.items()}
+                found = probe(of_role, has, places, np.random.default_rng(seed))
+                probes.setdefault((name, level), []).append(found)
+    n_subjects = len({place.subject for place in places})
+    text = page(table(probes, n_subjects), args, plan, patch_shape, counts, n_subjects, loaded)
+    write_text(args.out, text)
+    print(text)
+
+
+def page(
+    table_md: str,
+    args: argparse.Namespace,
+    plan: Plan,
+    patch_shape: Sequence[int],
+    counts: Mapping[str, int],
+    n_subjects: int,
+    loaded: Mapping[str, tuple[ResidualEncoder, Encoder]],
+) -> str:
+    told = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    made = "; ".join(
+        f"`{name}`: {record.method}, {record.steps} steps, {record.n_cases} cases"
+        for name, (_, record) in loaded.items()
+    )
+    what = f"within {CENTRE_MM:g} mm of the centre" if args.pool == "centre" else "over the whole patch"
+    return (
+        "# Linear probe on frozen encoders (simulated data)\n\n"
+        f"`python benchmarks/linear_probe.py` on `{plan.dataset}`, all people simulated: {n_subjects} people, "
+        f"patches of the last seed: {told}; sequences {', '.join(plan.channels)}; "
+        f"patch {' x '.join(map(str, patch_shape))}, "
+        f"features averaged {what}; seeds {', '.join(map(str, args.seeds))}. {made or 'No pretrained encoder'}.\n\n"
+        "AUC of lesions against look-alikes and background of people that the regression has not seen, in the sequence "
+        "that it was trained on, and in the others; in brackets 95 % intervals over people.\n\n"
+        f"{table_md}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
