@@ -20,11 +20,12 @@ from cmb_autoseg.interruption import StopRequest
 from cmb_autoseg.records import Role
 from cmb_autoseg.run_log import record
 from cmb_autoseg.trainers.augmentation import AXES, max_pooled_targets
-from cmb_autoseg.trainers.curves import ScalarLogger, curve_columns, draw_curves, voxel_dice
+from cmb_autoseg.trainers.curves import ScalarLogger, curve_columns, draw_curves, epoch_figures
 from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
 from cmb_autoseg.trainers.fold_cases import FoldCases
 from cmb_autoseg.trainers.fold_settings import same_training
 from cmb_autoseg.trainers.losses import DeepSupervisionLoss, DiceBCELoss
+from cmb_autoseg.trainers.optimization import descend, learning_rate
 from cmb_autoseg.trainers.patch_data import FoldPatches, PatchFeed
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.trainers.semi_supervised import Teaching
@@ -33,8 +34,6 @@ from cmb_autoseg.trainers.transfer import parameter_groups, transfer_encoder
 __all__ = ["CHECKPOINT_STEPS", "CMBTrainer"]
 
 CHECKPOINT_STEPS = 100
-LARGEST_GRADIENT = 12
-"""Norm to which nnU-Net clips."""
 
 
 def _nothing(note: str) -> None:
@@ -122,17 +121,11 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         groups = parameter_groups(self.network, factor)
         return torch.optim.Adam(groups, self.initial_lr, weight_decay=self.weight_decay), None
 
-    def _learning_rate(self, step: int) -> float:
-        """Linear warm-up, then nnU-Net's polynomial decay with exponent 0.9, step by step."""
-        total = self.num_epochs * self.num_iterations_per_epoch
-        warmup = self.recipe.optimizer.warmup_steps
-        rise = min(1.0, (step + 1) / (warmup + 1))
-        return float(self.initial_lr * rise * (1 - step / total) ** 0.9)
-
     def _set_learning_rates(self) -> None:
         """A pretrained encoder gets its share, and nothing as long as it is frozen."""
+        rate = learning_rate(self.recipe.optimizer, self.steps_done, self.num_epochs * self.num_iterations_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.steps_done) * group.get("factor", 1.0)
+            group["lr"] = rate * group.get("factor", 1.0)
         if self.encoder is not None:
             self.network.encoder.requires_grad_(self.steps_done >= self.recipe.transfer.frozen_steps)
 
@@ -234,7 +227,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
             targets = [self._on_device(target) for target in batch["target"]]
             loss: Tensor = self.loss(self.network(self._on_device(batch["data"])), targets)
             total = loss if self.teaching is None else loss + self._unlabelled_loss(self.teaching)
-        self._descend(total)
+        descend(total, self.network, self.optimizer, self.grad_scaler)
         if self.teaching is not None:
             self.teaching.follow(self.steps_done)
         self._losses.append(float(loss.detach()))
@@ -247,19 +240,6 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         lesson = teaching.lesson(self._on_device(views["easy"]), self._on_device(views["hard"]), self.steps_done)
         self._lessons.append([float(lesson.loss.detach()), float(lesson.voxels)])
         return lesson.weight * lesson.loss
-
-    def _descend(self, loss: Tensor) -> None:
-        """As nnU-Net does: scaled for half precision on CUDA, gradients clipped."""
-        scaler = self.grad_scaler
-        (loss if scaler is None else scaler.scale(loss)).backward()
-        if scaler is not None:
-            scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-        if scaler is None:
-            self.optimizer.step()
-        else:
-            scaler.step(self.optimizer)
-            scaler.update()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
@@ -277,15 +257,8 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         """The epoch's figures, for the curves."""
-        figures = {
-            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "training_loss": float(np.mean(self._losses)),
-            "validation_loss": float(np.mean([output["loss"] for output in val_outputs])),
-            "validation_dice": voxel_dice(val_outputs),
-        }
-        if self._lessons:
-            loss, voxels = np.mean(self._lessons, axis=0)
-            figures |= {"unlabelled_loss": float(loss), "teaching_voxels": float(voxels)}
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        figures = epoch_figures(rate, self._losses, val_outputs, self._lessons)
         self.curves.append({"epoch": self.current_epoch, **figures})
         for logger in self.logger.loggers:
             for name, value in figures.items():

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cmb_autoseg.files import atomic_path
 
-__all__ = ["CURVE_COLUMNS", "UNLABELLED_COLUMNS", "ScalarLogger", "curve_columns", "draw_curves", "voxel_dice"]
+__all__ = ["CURVE_COLUMNS", "UNLABELLED_COLUMNS", "ScalarLogger", "curve_columns", "draw_curves", "epoch_figures"]
 
 CURVE_COLUMNS = ("epoch", "learning_rate", "training_loss", "validation_loss", "validation_dice")
 UNLABELLED_COLUMNS = ("unlabelled_loss", "teaching_voxels")
@@ -22,13 +22,35 @@ def curve_columns(curves: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
     return CURVE_COLUMNS + tuple(name for name in UNLABELLED_COLUMNS if any(name in row for row in curves))
 
 
-def voxel_dice(validation: Sequence[Mapping[str, Any]]) -> float:
-    """Voxel Dice pooled over an epoch's validation batches; 0 where there is neither lesion nor prediction.
-
-    nnU-Net's own moving average turns to NaN for good in that case.
+def epoch_figures(
+    rate: float,
+    losses: Sequence[float],
+    validation: Sequence[Mapping[str, Any]],
+    lessons: Sequence[Sequence[float]],
+) -> dict[str, float]:
+    """One epoch in numbers, by column.
 
     Args:
-        validation: what nnU-Net's `validation_step` counts: `tp_hard`, `fp_hard` and `fn_hard`.
+        rate: the learning rate of its last step.
+        losses: of labelled patches, step by step.
+        validation: what nnU-Net's `validation_step` gives: `loss`, `tp_hard`, `fp_hard` and `fn_hard`.
+        lessons: of unlabelled patches the loss and how many voxels taught, step by step; empty without them.
+    """
+    figures = {
+        "learning_rate": rate,
+        "training_loss": float(np.mean(losses)),
+        "validation_loss": float(np.mean([output["loss"] for output in validation])),
+        "validation_dice": _voxel_dice(validation),
+    }
+    if not lessons:
+        return figures
+    return figures | dict(zip(UNLABELLED_COLUMNS, map(float, np.mean(lessons, axis=0)), strict=True))
+
+
+def _voxel_dice(validation: Sequence[Mapping[str, Any]]) -> float:
+    """Pooled over the epoch's patches; 0 where there is neither lesion nor prediction.
+
+    nnU-Net's own moving average turns to NaN for good in that case.
     """
     hits, wrong, missed = (
         float(np.sum([output[key] for output in validation])) for key in ("tp_hard", "fp_hard", "fn_hard")

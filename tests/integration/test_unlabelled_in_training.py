@@ -102,7 +102,7 @@ def test_a_fold_without_unlabelled_cases_that_it_may_see_is_refused(untrained, c
 def test_a_budget_trains_on_a_share_of_the_subjects_and_the_folds_share_it(untrained, capsys):
     folders = Workspace(untrained.workspace).dataset("501")
     recipe = read_recipe(str(untrained.write("few", "")))
-    model, (record,) = train_folds(folders, recipe, [0], TrainSettings("cpu", budget=0.5))
+    _, (record,) = train_folds(folders, recipe, [0], TrainSettings("cpu", budget=0.5))
     assert record.budget == 0.5
     subjects = {name.partition("_")[0] for name in record.training_cases}
     everyone = {name.partition("_")[0] for name in untrained.folds[0]["train"]}
