@@ -43,21 +43,13 @@ def build_parser() -> Parser:
     add_dataset(what, required=False)
     add_option(what, "-r", nargs="+", metavar="RECIPE", help="recipes: names or YAML files")
     add_option(what, "-o", required=True, type=Path, metavar="OUT", help="folder of the comparison")
-    add_option(
-        what,
-        "-f",
-        nargs="+",
-        default=["all"],
-        metavar="FOLD",
-        help="folds 0 to 4, or all (default: all), for every recipe",
-    )
-    add_option(what, "--seeds", nargs="+", type=non_negative_int, default=[0], metavar="N", help="default: 0")
+    add_option(what, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (default: all), for every recipe")
+    add_option(what, "--seeds", nargs="+", type=non_negative_int, metavar="N", help="of training (default: 0)")
     add_option(
         what,
         "--budgets",
         nargs="+",
         type=float,
-        default=[1.0],
         metavar="SHARE",
         help="shares of the labelled training subjects, each a part of the next larger one (default: 1.0)",
     )
@@ -106,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.trainers.recipe import read_recipe
     from cmb_autoseg.workspace import Workspace
 
-    folds = fold_list(args.f)
+    folds = fold_list(args.f or ["all"])
     changes = {key: value for key in ("epochs", "steps_per_epoch") if (value := getattr(args, key))}
     recipes = tuple(read_recipe(name).model_copy(update=changes) for name in args.r)
     folders = Workspace.find(args.workspace).dataset(args.d)
@@ -116,9 +108,8 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.pipeline.comparing import compare
     from cmb_autoseg.progress import report
 
-    settings = CompareSettings(
-        recipes, tuple(args.seeds), tuple(args.budgets), folds, args.reference, args.subsets, args.cross_sequence
-    )
+    seeds, budgets = tuple(args.seeds or [0]), tuple(args.budgets or [1.0])
+    settings = CompareSettings(recipes, seeds, budgets, folds, args.reference, args.subsets, args.cross_sequence)
     report(compare(folders, settings, args.o, args.preset, device))
     return ExitCode.DONE
 
