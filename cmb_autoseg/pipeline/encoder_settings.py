@@ -14,12 +14,12 @@ __all__ = ["EncoderSettings", "encoder_settings", "is_finished", "refuse_other_s
 NO_MATTER = ("micro_batch_size",)
 """Settings of pretraining that change memory and time alone."""
 DIFFERENCES = {
-    "plan": "plan",
-    "recipe": "recipe or schedule",
-    "seed": "seed",
-    "datasets": "datasets or cases",
-    "folds": "deal of the cases to folds",
-    "weights": "file of --weights",
+    "plan": "another plan",
+    "recipe": "another recipe or schedule",
+    "seed": "another seed",
+    "datasets": "other datasets or cases",
+    "folds": "another deal of the cases to folds",
+    "weights": "another file of --weights",
 }
 """What the encoders of one name must share, by field, and in words."""
 
@@ -101,7 +101,7 @@ def refuse_other_settings(encoder: Path, wanted: EncoderSettings) -> None:
         for field, word in DIFFERENCES.items():
             one, other = getattr(known, field), getattr(wanted, field)
             if one != other and not (field == "folds" and None in (one, other)):
-                raise InputError(f"{path.parent}: holds an encoder of another {word}{_shown(field, known)}; {cure}")
+                raise InputError(f"{path.parent}: holds an encoder made with {word}{_shown(field, known)}; {cure}")
 
 
 def _shown(field: str, known: EncoderSettings) -> str:

@@ -59,13 +59,10 @@ class PretrainingCases:
 
     def left_out(self) -> str:
         """How many cases of how many subjects are not learned from, and why; empty where there are none."""
-        judged_in = "a fold" if self.fold is None else f"fold {self.fold}"
-        reasons = (
-            (f"on whom {judged_in} or a test is judged", self.judged),
-            (f"without {' or '.join(self.visible)}", self.blind),
-        )
+        judged = "labelled" if self.fold is None else f"in the validation of fold {self.fold}"
+        reasons = ((f"{judged} or tested", self.judged), (f"without {' or '.join(self.visible)}", self.blind))
         return ", ".join(
-            f"{_counted(len(cases), 'case')} of {_counted(len({*map(subject_of, cases)}), 'subject')} {why}"
+            f"{_counted(len(cases), 'case')} of {_counted(len({*map(subject_of, cases)}), 'subject')} ({why})"
             for why, cases in reasons
             if cases
         )

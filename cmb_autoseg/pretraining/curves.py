@@ -52,7 +52,8 @@ def _draw_panel(panel: Axes, rows: Sequence[Mapping[str, float]], columns: Mappi
         )
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(columns) > 1:
-        panel.set_ylim(-0.05, 1.05)
+        lowest = min(row[column] for row in rows for column in columns)
+        panel.set_ylim(min(-0.05, lowest - 0.05), 1.05)
         panel.axhline(1, color="0.7", linewidth=0.8, linestyle=":")
         panel.axhline(0, color="0.7", linewidth=0.8, linestyle=":")
         panel.legend(frameon=False, fontsize="small")

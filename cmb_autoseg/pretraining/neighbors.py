@@ -36,6 +36,10 @@ N_PLACES = 64
 DARK_CANDIDATES = 200
 SHOWN_QUERIES, SHOWN_NEIGHBORS = 6, 5
 PATCHES_AT_A_TIME = 8
+TRIES = 4
+"""Draws for each place that is wanted."""
+NEAR = 6
+"""Places within this part of a patch's size count as one."""
 WINDOW = (-3.0, 3.0)
 """Grey values from black to white, in standard deviations of the brain."""
 
@@ -74,7 +78,7 @@ def draw_pairs(
     rng: np.random.Generator,
     n_places: int = N_PLACES,
 ) -> PatchPairs | None:
-    """Places in the brain, half of them dark as a microbleed is, half anywhere in it.
+    """Places in the brain, half of them dark as a microbleed is, half anywhere in it, and none too near another.
 
     Args:
         cases: of which those are taken that have both sequences.
@@ -82,7 +86,7 @@ def draw_pairs(
         present: which channels a case has, by its name.
         patch_shape: (z, y, x).
         rng: source of the draws.
-        n_places: how many.
+        n_places: how many at most; a few small scans have no room for so many.
 
     Returns:
         None where no case has two sequences.
@@ -94,16 +98,27 @@ def draw_pairs(
     having = [case for case in cases if present(case.name)[[one, other]].all() and len(case.brain)]
     if not having:
         return None
-    firsts, seconds = [], []
-    for number in range(n_places):
+    places: list[tuple[PretrainingCase, NDArray[np.int64]]] = []
+    greys: dict[str, NDArray[Any]] = {}
+    for number in range(n_places * TRIES):
         case = having[rng.integers(len(having))]
         anchors = case.brain[rng.integers(len(case.brain), size=DARK_CANDIDATES if number % 2 == 0 else 1)]
-        values = [float(case.image[(one, *(slice(v, v + 1) for v in map(int, anchor)))].item()) for anchor in anchors]
-        start = anchors[int(np.argmin(values))].astype(np.int64) - np.array(patch_shape) // 2
-        patch = torch.from_numpy(crop(case.image, start, np.array(patch_shape)))
-        firsts.append(_only(patch, one))
-        seconds.append(_only(patch, other))
+        if case.name not in greys:
+            greys[case.name] = np.asarray(case.image[(slice(one, one + 1), *[slice(None)] * 3)])[0]
+        place = anchors[int(np.argmin(greys[case.name][tuple(anchors.T)]))].astype(np.int64)
+        if not any(case is there and _near(place, taken, patch_shape) for there, taken in places):
+            places.append((case, place))
+        if len(places) == n_places:
+            break
+    size = np.array(patch_shape)
+    patches = [torch.from_numpy(crop(case.image, place - size // 2, size)) for case, place in places]
+    firsts, seconds = ([_only(patch, channel) for patch in patches] for channel in (one, other))
     return PatchPairs((channels[one], channels[other]), torch.stack(firsts), torch.stack(seconds), (one, other))
+
+
+def _near(place: NDArray[np.int64], other: NDArray[np.int64], patch_shape: Triple[int]) -> bool:
+    """Whether two patches share most of what they show."""
+    return bool(np.all(np.abs(place - other) < np.array(patch_shape) / NEAR))
 
 
 def _commonest_pair(presences: Sequence[NDArray[np.bool_]]) -> tuple[int, int] | None:

@@ -104,6 +104,14 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
+def tiny_cohort(tmp_path_factory):
+    """The folder of the tiny cohort, for tests that convert it themselves."""
+    root = tmp_path_factory.mktemp("tiny_cohort")
+    write_cohort(root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     base = tmp_path_factory.mktemp("main_job")
     truth = write_cohort(base / "cohort")

@@ -1,0 +1,379 @@
+"""`cmb_pretrain` through its command, on the tiny cohort with unlabelled scans, and on a second one without labels."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from cmb_autoseg.cli import convert, plan_preprocess, pretrain
+from cmb_autoseg.files import read_json, read_tsv, write_json
+from cmb_autoseg.pretraining import loop
+from cmb_autoseg.pretraining.encoder_file import read_encoder
+from cmb_autoseg.records import Encoder
+
+RECIPE = """\
+schema: 1
+name: ssl_tiny
+description: seconds, for tests
+epochs: 1
+steps_per_epoch: 1
+network: {features: [4, 8]}
+pretraining:
+  method: barlow_twins
+  epochs: 2
+  steps_per_epoch: 1
+  batch_size: 2
+  warmup_steps: 1
+  barlow_twins: {projector: [8, 8]}
+"""
+UNREAD_CARD = """\
+schema: 1
+name: Unread
+root: .
+licence: {id: none, redistribute: false}
+case: "{sub}"
+images:
+  swi: {role: swi, optional: true, path: "{sub:u\\\\d+}/{sub}-swi.nii.gz"}
+  qsm: {role: qsm, optional: true, path: "{sub:u\\\\d+}/{sub}-qsm.nii.gz"}
+labels: {}
+"""
+
+
+def write_other_scan(source, target, seed):
+    """A scan of somebody else."""
+    image = nib.load(source)
+    values = np.asarray(image.dataobj, dtype=np.float32)
+    noise = np.random.default_rng(seed).normal(0, 6, values.shape)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.where(values > 0, values + noise, 0).astype(np.float32), image.affine), target)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workspace with Dataset501 and Dataset502, and a recipe."""
+
+    workspace: Path
+    recipe: Path
+
+    def run(self, *arguments, recipe=None, datasets=("501",)):
+        where = ["-d", *datasets, "-r", str(recipe or self.recipe), "--workspace", str(self.workspace)]
+        return pretrain.main([*where, "-device", "cpu", *map(str, arguments)])
+
+    def refused(self, capsys, *arguments, **further):
+        """The one line of a refusal, after which the encoders are as they were."""
+        before = self.encoder_files()
+        assert self.run(*arguments, **further) == 2
+        assert self.encoder_files() == before
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert lines[-1].startswith("cmb_pretrain: error: ")
+        return lines[-1]
+
+    def encoder_files(self):
+        paths = sorted((self.workspace / "encoders").rglob("*"))
+        return {path: path.read_bytes() for path in paths if path.is_file()}
+
+    def encoder(self, name="ssl_tiny", fold=None):
+        folder = self.workspace / "encoders" / name
+        return (folder if fold is None else folder / f"fold_{fold}") / "encoder.pt"
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_cohort, tmp_path_factory):
+    """Dataset501: p0 to p5 labelled, an unlabelled session of p5, and p6, p7 unlabelled. Dataset502: nobody labelled,
+    u0 has no gre_mag, and u1 nothing that the plan of 501 knows."""
+    base = tmp_path_factory.mktemp("pretrain")
+    cohort, unread = shutil.copytree(tiny_cohort, base / "cohort"), base / "unread"
+    scan = cohort / "centreA" / "p1" / "visit1" / "scans" / "p1-susc.nii.gz"
+    for seed, sub in enumerate(("p6", "p7")):
+        for part in ("susc", "mag"):
+            write_other_scan(scan, cohort / "centreA" / sub / "visit1" / "scans" / f"{sub}-{part}.nii.gz", seed)
+    write_other_scan(scan, unread / "u0" / "u0-swi.nii.gz", 5)
+    write_other_scan(scan, unread / "u1" / "u1-qsm.nii.gz", 6)
+    (unread / "card.yaml").write_text(UNREAD_CARD)
+    recipe = base / "ssl_tiny.yaml"
+    recipe.write_text(RECIPE)
+    there = ["--workspace", str(base / "workspace")]
+    plan = ["-d", "501", "-c", str(cohort / "card.yaml"), "-device", "cpu", *there]
+    assert plan_preprocess.main(plan) == 0
+    assert convert.main([str(unread / "card.yaml"), "-d", "502", *there]) == 0
+    return Prepared(base / "workspace", recipe)
+
+
+@pytest.fixture
+def fresh(prepared):
+    """The prepared workspace without encoders."""
+    yield prepared
+    shutil.rmtree(prepared.workspace / "encoders", ignore_errors=True)
+
+
+def test_one_encoder_for_all_folds_learns_from_people_whom_no_fold_judges(fresh, capsys):
+    assert fresh.run(datasets=("501", "502")) == 0
+
+    said = capsys.readouterr()
+    assert "next: cmb_train -d 501 -f all -r " in said.out
+    assert str(fresh.encoder()) in said.out
+    assert (
+        "learns from 3 cases of 3 subjects (2 of Dataset501_Elsewhere, 1 of Dataset502_Unread); left out: "
+        "1 case of 1 subject (labelled or tested), 1 case of 1 subject (without swi or gre_mag)"
+    ) in said.err
+    record = Encoder.read(fresh.encoder().with_name("encoder.json"))
+    assert record.subjects == ("Elsewhere/p6", "Elsewhere/p7", "Unread/u0")
+    assert (record.n_cases, record.steps, record.fold, record.method) == (3, 2, None, "barlow_twins")
+    assert record.topology.features_per_stage == (4, 8)
+    assert read_encoder(fresh.encoder())[1] == record
+    made = {path.name for path in fresh.encoder().parent.iterdir()}
+    pictures = {"progress.png", "neighbors.png"}
+    assert made == {"encoder.pt", "encoder.json", "settings.json", "progress.tsv", *pictures}
+    assert len(read_tsv(fresh.encoder().with_name("progress.tsv"))) == 2
+
+    first = fresh.encoder_files()
+    assert fresh.run(datasets=("501", "502")) == 0
+    assert "finished already with the same settings" in capsys.readouterr().err
+    assert fresh.encoder_files() == first
+
+
+def test_a_second_run_gives_the_same_bytes(fresh):
+    assert fresh.run() == 0
+    first = fresh.encoder_files()
+    shutil.rmtree(fresh.encoder().parent)
+    assert fresh.run() == 0
+    assert fresh.encoder_files() == first
+
+
+def test_an_encoder_of_a_fold_learns_from_its_training_subjects_too(fresh):
+    folds = read_json(fresh.workspace / "raw" / "Dataset501_Elsewhere" / "splits_final.json")
+    of_p5 = next(number for number, fold in enumerate(folds) if "p5_1" in fold["val"])
+    other = (of_p5 + 1) % 5
+
+    assert fresh.run("-f", of_p5, other) == 0
+
+    for number in (of_p5, other):
+        _, record = read_encoder(fresh.encoder(fold=number))
+        training = {f"Elsewhere/{name.partition('_')[0]}" for name in folds[number]["train"]}
+        assert record.subjects == tuple(sorted(training | {"Elsewhere/p6", "Elsewhere/p7"}))
+        assert record.fold == number
+        # p5's unlabelled session is learned from where p5 is in training, and only there.
+        assert record.n_cases == len(folds[number]["train"]) + 2 + (number == other)
+
+
+def test_a_stopped_pretraining_goes_on_to_the_same_weights(fresh, monkeypatch):
+    assert fresh.run() == 0
+    through = fresh.encoder_files()
+    shutil.rmtree(fresh.encoder().parent)
+    save = loop._Run.save
+
+    def save_and_stop(run):
+        save(run)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, "save", save_and_stop)
+        assert fresh.run() == 130
+    assert not fresh.encoder().exists()
+    assert fresh.run() == 0
+    assert fresh.encoder_files() == through
+
+
+def test_other_settings_under_the_same_name_are_refused(fresh, capsys):
+    assert fresh.run() == 0
+    cure = "give the new one a name of its own with --name, or move that folder away"
+    for arguments, datasets, found in (
+        (("--seed", "1"), ("501",), "another seed (0)"),
+        (("--epochs", "1"), ("501",), "another recipe or schedule (barlow_twins, 2 epochs of 1 steps of 2)"),
+        (("--batch-size", "4"), ("501",), "another recipe or schedule"),
+        ((), ("501", "502"), "other datasets or cases (Dataset501_Elsewhere)"),
+        (("-f", "0", "--seed", "1"), ("501",), "another seed (0)"),
+    ):
+        message = fresh.refused(capsys, *arguments, datasets=datasets)
+        assert found in message
+        assert message.endswith(cure)
+    assert fresh.run("--seed", "1", "--epochs", "1", "--name", "other") == 0
+    assert read_encoder(fresh.encoder("other"))[1].seed == 1
+    assert fresh.encoder().is_file()
+
+
+def test_damaged_and_foreign_files_are_named(fresh, capsys):
+    assert fresh.run("--epochs", "1") == 0
+    settings, encoder = fresh.encoder().with_name("settings.json"), fresh.encoder()
+    whole = encoder.read_bytes()
+    encoder.write_bytes(whole[:1000])
+    assert "encoder.pt: damaged" in fresh.refused(capsys, "--epochs", "1")
+    encoder.write_bytes(whole)
+    settings.write_text("{")
+    assert "settings.json: not readable as JSON" in fresh.refused(capsys, "--epochs", "1")
+    settings.unlink()
+    assert "nothing beside it says" in fresh.refused(capsys, "--epochs", "1")
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(fresh, capsys):
+    (fresh.workspace / "encoders").mkdir()
+    (fresh.workspace / "encoders" / "ssl_tiny").touch()
+    assert "encoders/ssl_tiny" in fresh.refused(capsys)
+
+
+def without(settings, tmp_path, key):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("".join(settings.partition(key)[:1]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--batch-size", "1"), "--batch-size 1: views are compared across the patches of a step; give at least 2"),
+        (("--name", "../x"), "--name ../x: part of a folder's name"),
+        (("-f", "5"), "-f: found '5', expected 0, 1, 2, 3, 4 or all"),
+        (("--weights", "resnet.pth"), "learns by barlow_twins from random weights; leave it out"),
+        (("-p", "s0"), "not planned with preset s0; run cmb_plan_preprocess"),
+    ],
+)
+def test_options_that_do_not_fit(fresh, capsys, arguments, message):
+    assert message in fresh.refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "message"),
+    [
+        (("77",), "-d 77: no such dataset"),
+        (("501", "501"), "-d: Dataset501_Elsewhere is named twice"),
+        (("501", "Elsewhere"), "-d: Dataset501_Elsewhere is named twice"),
+        (("502",), "Dataset502_Unread: not planned with preset adaptive; run cmb_plan_preprocess -d 502"),
+    ],
+)
+def test_datasets_that_do_not_fit(fresh, capsys, datasets, message):
+    assert message in fresh.refused(capsys, datasets=datasets)
+
+
+def test_a_recipe_that_makes_no_encoder_is_refused_with_those_that_do(fresh, capsys, tmp_path):
+    message = fresh.refused(capsys, recipe=without(RECIPE, tmp_path, "pretraining:"))
+    assert "-r ssl_tiny: makes no encoder" in message
+    assert "ssl_barlow_twins" in message
+
+
+def test_nobody_to_learn_from_is_told_with_the_cure(fresh, capsys, monkeypatch):
+    table = fresh.workspace / "raw" / "Dataset501_Elsewhere" / "cases.tsv"
+    before = table.read_text()
+    monkeypatch.setattr("cmb_autoseg.pipeline.pretraining.refuse_stale_plan", lambda *_: None)
+    table.write_text("".join(line for line in before.splitlines(True) if not line.startswith(("p6_", "p7_"))))
+    try:
+        message = fresh.refused(capsys)
+    finally:
+        table.write_text(before)
+    assert "no unlabelled case to learn from (left out: 1 case of 1 subject (labelled or tested))" in message
+    assert "with -f all, or add a cohort without labels" in message
+
+
+def test_a_plan_that_is_older_than_the_cases_is_refused(fresh, capsys):
+    table = fresh.workspace / "raw" / "Dataset501_Elsewhere" / "cases.tsv"
+    before = table.read_text()
+    table.write_text(before.replace("p7", "p8").replace("p8_1", "p7_1"))
+    try:
+        assert "its cases changed since it was planned; run cmb_plan_preprocess" in fresh.refused(capsys)
+    finally:
+        table.write_text(before)
+
+
+def test_a_missing_network_input_is_named(fresh, capsys):
+    image = fresh.workspace / "preprocessed" / "Dataset501_Elsewhere" / "adaptive_3d" / "p6_1.b2nd"
+    kept = image.rename(image.with_suffix(".kept"))
+    try:
+        assert "so p6_1 is not preprocessed; run cmb_plan_preprocess -d 501" in fresh.refused(capsys)
+    finally:
+        kept.rename(image)
+
+
+def test_a_further_dataset_is_preprocessed_anew_when_the_plan_was_another(fresh):
+    folder = fresh.workspace / "preprocessed" / "Dataset502_Unread" / "Dataset501_Elsewhere_adaptive_3d"
+    assert fresh.run("--epochs", "1", datasets=("501", "502")) == 0
+    shutil.rmtree(fresh.encoder().parent)
+    image = folder / "u0.b2nd"
+    old = image.stat().st_mtime_ns
+    assert fresh.run("--epochs", "1", datasets=("501", "502")) == 0
+    assert image.stat().st_mtime_ns == old
+
+    shutil.rmtree(fresh.encoder().parent)
+    record = folder.with_name(f"{folder.name}_made_by.json")
+    write_json(record, {**read_json(record), "plan": "sha256:older"})
+    assert fresh.run("--epochs", "1", datasets=("501", "502")) == 0
+    assert image.stat().st_mtime_ns > old
+
+
+def resnet18(n_features=(64, 128, 256, 512)):
+    """A random state dict with torchvision's names and shapes."""
+    rng = torch.Generator().manual_seed(0)
+
+    def norm(name, n):
+        statistics = {
+            "running_mean": torch.zeros(n),
+            "running_var": torch.ones(n),
+            "num_batches_tracked": torch.tensor(0),
+        }
+        affine = {"weight": torch.rand(n, generator=rng), "bias": torch.rand(n, generator=rng)}
+        return {f"{name}.{key}": value for key, value in {**affine, **statistics}.items()}
+
+    def conv(name, *shape):
+        return {f"{name}.weight": torch.randn(shape, generator=rng)}
+
+    state = {
+        **conv("conv1", 64, 3, 7, 7),
+        **norm("bn1", 64),
+        "fc.weight": torch.zeros(1000, 512),
+        "fc.bias": torch.zeros(1000),
+    }
+    n_in = 64
+    for layer, n_out in enumerate(n_features, 1):
+        for block in range(2):
+            name = f"layer{layer}.{block}"
+            state |= conv(f"{name}.conv1", n_out, n_in, 3, 3) | norm(f"{name}.bn1", n_out)
+            state |= conv(f"{name}.conv2", n_out, n_out, 3, 3) | norm(f"{name}.bn2", n_out)
+            if n_in != n_out:
+                state |= conv(f"{name}.downsample.0", n_out, n_in, 1, 1) | norm(f"{name}.downsample.1", n_out)
+            n_in = n_out
+    return state
+
+
+IMAGENET = """\
+schema: 1
+name: imagenet_tiny
+description: for tests
+epochs: 1
+steps_per_epoch: 1
+network: {features: [64, 128]}
+pretraining: {method: imagenet}
+"""
+
+
+def test_imagenet_weights_become_an_encoder_that_has_seen_nobody(fresh, capsys, tmp_path):
+    recipe, weights = tmp_path / "imagenet_tiny.yaml", tmp_path / "resnet18.pth"
+    recipe.write_text(IMAGENET)
+    torch.save(resnet18(), weights)
+
+    assert fresh.run("--weights", weights, recipe=recipe) == 0
+
+    assert "30 of the encoder's 30 tensors come from" in capsys.readouterr().err
+    found, record = read_encoder(fresh.encoder("imagenet_tiny"))
+    assert (record.method, record.subjects, record.steps) == ("imagenet", (), 0)
+    assert len(record.parents) == 3
+    assert torch.equal(found["stages.1.1.norm2.bias"], resnet18()["layer2.1.bn2.bias"])
+    torch.save(resnet18() | {"bn1.bias": torch.ones(64)}, weights)
+    assert "another file of --weights" in fresh.refused(capsys, "--weights", weights, recipe=recipe)
+    assert "--weights is missing" in fresh.refused(capsys, recipe=recipe)
+    assert "one encoder serves all folds; leave -f out" in fresh.refused(
+        capsys, "--weights", weights, "-f", "0", recipe=recipe
+    )
+    assert "-d 502: recipe imagenet_tiny learns from no scan" in fresh.refused(
+        capsys, "--weights", weights, recipe=recipe, datasets=("501", "502")
+    )
+    assert "no such file; give torchvision's ResNet-18" in fresh.refused(capsys, "--weights", "gone", recipe=recipe)
+
+
+def test_the_settings_beside_an_encoder_are_plain_json(fresh):
+    assert fresh.run("--epochs", "1") == 0
+    settings = json.loads(fresh.encoder().with_name("settings.json").read_text())
+    assert settings["datasets"].keys() == {"Dataset501_Elsewhere"}
+    assert "micro_batch_size" not in settings["recipe"]["pretraining"]
