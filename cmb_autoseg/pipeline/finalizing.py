@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cmb_autoseg.errors import InputError
+from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.evaluation.evaluate import evaluate_cases
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import write_json, write_tsv
@@ -90,6 +90,13 @@ def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[Fold
             f"{model}: trained on another deal of the cases than {folds_file(folders)} has now; move that folder away "
             f"and run {command} all"
         )
+    for record in records:
+        leaked = sorted({*record.training_subjects} & {*record.validation_subjects})
+        if leaked:
+            raise LeakageError(
+                f"{model / f'fold_{record.fold}'}: has learned from {', '.join(leaked)}, on whom it would be judged; "
+                f"move that folder away and run {command} {record.fold}"
+            )
     return records
 
 

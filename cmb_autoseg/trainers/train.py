@@ -29,7 +29,7 @@ from cmb_autoseg.trainers.fold_cases import FoldCases, fold_cases
 from cmb_autoseg.trainers.fold_settings import FoldSettings, refuse_mixture
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["FoldSettings", "fold_folder", "refuse_missing_inputs", "train_fold"]
+__all__ = ["FoldSettings", "check_fold", "fold_folder", "refuse_missing_inputs", "train_fold"]
 
 WORKERS_WITH_CUDA = 12
 
@@ -64,9 +64,7 @@ def train_fold(
     """
     if model.parent.name != plan.dataset or len(model.name.split("__")) != 3:
         raise ValueError(f"{model}: not of the form .../{plan.dataset}/CMBTrainer__NAME__3d")
-    folds = _folds(raw)
-    cases = fold_cases(raw, plan, folds, fold, recipe, settings.budget, settings.seed)
-    encoder = choose_encoder(raw, folds, fold, recipe, settings.encoder)
+    folds, cases, encoder = check_fold(raw, plan, recipe, fold, settings)
     shared: dict[str, object] = {
         "recipe": recipe.model_dump(mode="json"),
         "seed": settings.seed,
@@ -90,6 +88,22 @@ def train_fold(
         record = _record(plan, recipe, fold, settings, cases, encoder, file_digest(folder / FINAL_CHECKPOINT))
         record.write(record_path)
     return record
+
+
+def check_fold(
+    raw: RawDataset, plan: Plan, recipe: Recipe, fold: int, settings: FoldSettings
+) -> tuple[list[Fold], FoldCases, PretrainedEncoder | None]:
+    """What a fold is made of; quick, so that a later fold is refused before an earlier one has trained for hours.
+
+    Returns:
+        All folds of the dataset, the cases of this one, and its encoder.
+
+    Raises:
+        InputError, LeakageError: as `train_fold`, but for what only training shows.
+    """
+    folds = _folds(raw)
+    cases = fold_cases(raw, plan, folds, fold, recipe, settings.budget, settings.seed)
+    return folds, cases, choose_encoder(raw, folds, fold, recipe, settings.encoder)
 
 
 def _record(

@@ -29,8 +29,8 @@ class Pretrained:
         recipe = tmp_path / f"{name}.yaml"
         text = self.recipe.replace("name: tiny", f"name: {name}").replace("epochs: 2", f"epochs: {epochs}")
         recipe.write_text(f"{text}transfer: {transfer}\n")
-        where = ["-d", "501", "--workspace", str(self.workspace), "-device", "cpu", "-r", str(recipe), "-f", str(fold)]
-        return train.main([*where, *options])
+        where = ["-d", "501", "--workspace", str(self.workspace), "-device", "cpu", "-r", str(recipe)]
+        return train.main([*where, "-f", *str(fold).split(), *options])
 
     def fold(self, fold, name="tiny"):
         return self.workspace / "results" / DATASET / f"CMBTrainer__{name}__3d" / f"fold_{fold}"
@@ -179,4 +179,11 @@ def test_an_encoder_of_other_features_is_refused_before_anything_is_written(pret
     wide = Pretrained(pretrained.workspace, pretrained.recipe.replace("[4, 8]", "[6, 8]"))
     assert wide.train(tmp_path, 0, *options) == 2
     assert "features of the file 4-8" in capsys.readouterr().err
+    assert not (pretrained.workspace / "results").exists()
+
+
+def test_a_fold_that_cannot_begin_is_refused_before_the_others_train(pretrained, tmp_path, capsys):
+    pretrained.encoder(1).unlink()
+    assert pretrained.train(tmp_path, "0 1", "--encoder", "dots") == 2
+    assert "none of that name for fold 1" in capsys.readouterr().err
     assert not (pretrained.workspace / "results").exists()

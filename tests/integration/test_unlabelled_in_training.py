@@ -115,7 +115,7 @@ def test_a_budget_trains_on_a_share_of_the_subjects_and_the_folds_share_it(untra
     assert "another share of the labelled subjects" in capsys.readouterr().err
 
 
-def test_a_model_of_one_sequence_leaves_out_cases_without_it_and_is_predicted_from_it_alone(trained, untrained):
+def test_a_model_of_one_sequence_leaves_out_cases_without_it_and_is_predicted_from_it_alone(trained, untrained, capsys):
     assert untrained.train("0 1 2 3 4", "sequences: [gre_mag]\n", "magnitude") == 0
     records = [read_json(untrained.fold(fold, "magnitude") / "fold.json") for fold in range(5)]
     judged = {name for record in records for name in record["validation_cases"]}
@@ -124,6 +124,12 @@ def test_a_model_of_one_sequence_leaves_out_cases_without_it_and_is_predicted_fr
     where = ["-d", "501", "--workspace", str(untrained.workspace), "-device", "cpu"]
     assert finalize.main([*where, "-r", "magnitude"]) == 0
     assert read_json(untrained.model("magnitude") / "model.json")["channels"] == ["gre_mag"]
+    record = records[2] | {
+        "training_subjects": [*records[2]["training_subjects"], records[2]["validation_subjects"][0]]
+    }
+    write_json(untrained.fold(2, "magnitude") / "fold.json", record)
+    assert finalize.main([*where, "-r", "magnitude"]) == 2
+    assert f"fold_2: has learned from {record['validation_subjects'][0]}, on whom" in capsys.readouterr().err
     card, out = trained.cohort / "card.yaml", untrained.workspace.parent / "predicted"
     assert predict.main(["-i", str(card), "-o", str(out), "-m", str(untrained.model("magnitude")), "-f", "0"]) == 1
     (failure,) = read_tsv(out / "failures.tsv")
