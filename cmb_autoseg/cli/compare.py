@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
 
     if args.tables_only:
-        given = next((flag for flag, value in (("-d", args.d), ("-r", args.r)) if value is not None), None)
+        chosen = {"-d": args.d, "-r": args.r, "-f": args.f, "--seeds": args.seeds, "--budgets": args.budgets}
+        given = next((flag for flag, value in chosen.items() if value is not None), None)
         if given is not None:
             raise InputError(f"{given}: has no meaning with --tables-only, which draws all that is in -o; leave it out")
         from cmb_autoseg.pipeline.comparing import redraw

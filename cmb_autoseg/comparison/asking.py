@@ -7,7 +7,7 @@ from pathlib import Path
 from cmb_autoseg.comparison.case_scores import CellScores
 from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import text_digest
+from cmb_autoseg.files import read_tsv, text_digest
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Plan, Role
@@ -16,6 +16,9 @@ from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["CompareSettings", "Job", "ask", "read_comparison"]
+
+MADE_UP = "simul"
+"""What cmb_simulate's cohorts and scanners are called begins with it."""
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,10 @@ def _alone(plan: Plan, recipes: Sequence[Recipe]) -> tuple[Role, ...]:
 
 
 def _kind_of_data(raw: RawDataset) -> str:
-    """`simulated` where the names of the labelled cohorts or of the dataset say so; else nothing is known."""
-    cohorts = {case.cohort for case in raw.cases if case.labelled}
-    made_up = {name for name in cohorts if "simul" in name.lower()}
-    if "simul" in raw.folders.name.lower() or made_up == cohorts:
-        return "simulated"
-    return "partly simulated" if made_up else ""
+    """`simulated` where cohort, scanner or another column of every labelled case says so; else nothing is known."""
+    table = read_tsv(raw.folders.raw / "cases.tsv")
+    told = [MADE_UP in " ".join(map(str, row.values())).lower() for row in table if row["labelled"] == "1"]
+    return "simulated" if all(told) else "partly simulated" if any(told) else ""
 
 
 def read_comparison(out: Path) -> Comparison | None:

@@ -52,6 +52,8 @@ class _Run:
     out: Path
     device: str
     subsets: bool
+    full_budget: float
+    """The largest; only there the tables show what parts of the sequences give."""
 
 
 def compare(folders: DatasetFolders, settings: CompareSettings, out: Path, preset: str | None, device: str) -> str:
@@ -83,7 +85,8 @@ def compare(folders: DatasetFolders, settings: CompareSettings, out: Path, prese
         earlier = read_comparison(out)
         comparison = asked if earlier is None else asked.joined_to(earlier)
         comparison.write(out / "comparison.json")
-    _run_missing(jobs, _Run(raw, plan, out, device, settings.subsets))
+    full_budget = max(cell.budget for cell in comparison.cells)
+    _run_missing(jobs, _Run(raw, plan, out, device, settings.subsets, full_budget))
     return redraw(out)
 
 
@@ -226,8 +229,10 @@ def _views(case: RawCase, job: Job, run: _Run) -> list[tuple[Role, ...]]:
     has = tuple(role for role in seen if role in case.sequences)
     if not set(has) & set(SUSCEPTIBILITY_ROLES):
         return []
-    wanted = [has, *((role,) for role in visible if role in seen), *(subsets_of(has) if run.subsets else ())]
-    return list(dict.fromkeys(wanted))
+    if job.cell.budget < run.full_budget:
+        return [has]
+    alone = ((role,) for role in visible if role in seen)
+    return list(dict.fromkeys([has, *alone, *(subsets_of(has) if run.subsets else ())]))
 
 
 def _judged(case: RawCase, job: Job, run: _Run, ensemble: Ensemble) -> list[ScoredView]:

@@ -1,9 +1,13 @@
 """`cmb_compare` through its `main`: two recipes, two budgets, one fold; what is finished is left as it is."""
 
+import shutil
+
 import pytest
+from filelock import FileLock
 
 from cmb_autoseg.cli import compare
-from cmb_autoseg.files import read_json, read_tsv
+from cmb_autoseg.files import read_json, read_tsv, write_tsv
+from cmb_autoseg.locking import LOCK_NAME
 
 TINY = """\
 schema: 1
@@ -159,3 +163,47 @@ def test_damaged_or_changed_scores_are_refused(compared, capsys):
             assert found in capsys.readouterr().err
         finally:
             path.write_text(content)
+
+
+def test_a_folder_of_another_dataset_is_refused(compared, capsys):
+    fold, base = compared
+    path = base / "out" / "comparison.json"
+    content = path.read_text()
+    path.write_text(content.replace("Dataset501_Elsewhere", "Dataset502_Else"))
+    try:
+        assert compare.main(fold) == 2
+        assert "holds a comparison on Dataset502_Else, not on Dataset501_Elsewhere" in capsys.readouterr().err
+    finally:
+        path.write_text(content)
+
+
+def test_a_cell_that_another_run_works_on_is_left_to_it(compared, capsys):
+    fold, base = compared
+    name = f"slow-seed5-budget1-fold{fold[fold.index('-f') + 1]}"
+    running = base / "out" / "running" / name
+    running.mkdir(parents=True)
+    (running / LOCK_NAME).write_text("cmb_compare, process 1")
+    slow = [*fold[: fold.index("-r") + 2], *fold[fold.index("-f") :], "--seeds", "5"]
+    lock = FileLock(running / LOCK_NAME)
+    with lock:
+        assert compare.main(slow) == 0
+    assert f"{name}: left to another run (cmb_compare, process 1)" in capsys.readouterr().err
+    states = {(row["recipe"], row["seed"]): row["state"] for row in read_tsv(base / "out" / "tables" / "cells.tsv")}
+    assert states["slow", "5"] == "not run yet"
+    assert read_tsv(base / "out" / "tables" / "paradigms.tsv")[0]["state"].startswith("not run yet (")
+
+
+def test_a_dataset_without_labels_is_refused(trained, tmp_path, capsys):
+    workspace = tmp_path / "ws"
+    raw = workspace / "raw" / "Dataset501_Elsewhere"
+    shutil.copytree(trained.raw, raw)
+    rows = read_tsv(raw / "cases.tsv")
+    (raw / "imagesTr").rename(raw / "old")
+    (raw / "imagesUn").mkdir(exist_ok=True)
+    for image in (raw / "old").iterdir():
+        image.rename(raw / "imagesUn" / image.name)
+    write_tsv(raw / "cases.tsv", list(rows[0]), [{**row, "labelled": "0"} for row in rows])
+    arguments = ["-d", "501", "--workspace", str(workspace), "-r", "supervised", "-o", str(tmp_path / "out")]
+    assert compare.main([*arguments, "-device", "cpu"]) == 2
+    assert "has no labelled training case" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
