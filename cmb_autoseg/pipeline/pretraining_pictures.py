@@ -38,4 +38,4 @@ def draw_pictures(
     voxels = method == "barlow_twins" and twins.places == "voxels"
     embed = middle_features(encoder, twins.voxel_level) if voxels else mean_features(encoder)
     backward = [plan.transpose_forward.index(axis) for axis in range(3)]
-    draw_neighbors(pairs, find_neighbors(pairs, embed), folder / "neighbors.png", backward)
+    draw_neighbors(pairs, find_neighbors(pairs, embed), folder / "neighbors.png", backward, plan.spacing_mm)

@@ -4,6 +4,7 @@ A file of plain types and tensors, so that reading it runs no foreign code.
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import write_bytes
 from cmb_autoseg.records import Encoder
 
-__all__ = ["read_encoder", "weights_digest", "write_encoder"]
+__all__ = ["load_plain", "read_encoder", "weights_digest", "write_encoder"]
 
 FORMAT = "cmb_autoseg encoder 1"
 DAMAGES = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
@@ -65,7 +66,7 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], Encoder]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {found}; give an encoder.pt, as cmb_pretrain makes it")
-    content = _load(path)
+    content = load_plain(path, "delete it and run cmb_pretrain again")
     if not isinstance(content, dict) or content.get("format") != FORMAT or not _are_weights(content.get("weights")):
         raise InputError(f"{path}: no encoder file of this version; make one with cmb_pretrain")
     record = Encoder.parse(content.get("record"), f"{path}: record")
@@ -75,13 +76,20 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], Encoder]:
     return weights, record
 
 
-def _load(path: Path) -> Any:
+def load_plain(path: Path, cure: str) -> Any:
+    """What a file of plain types and tensors holds, on the CPU; no code of the file is run.
+
+    Raises:
+        InputError: it is none; ends with `cure`.
+    """
     content = BytesIO(path.read_bytes())  # An unreadable file is another matter than unreadable content.
     try:
-        return torch.load(content, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of pickles that are refused all the same
+            return torch.load(content, map_location="cpu", weights_only=True)
     # What torch raises for a truncated or foreign file depends on where it is broken.
     except (*DAMAGES, UnpicklingError, BadZipFile):
-        raise InputError(f"{path}: damaged, or no file of weights; delete it and run cmb_pretrain again") from None
+        raise InputError(f"{path}: damaged, or no file of weights alone; {cure}") from None
 
 
 def _are_weights(value: object) -> bool:

@@ -7,7 +7,6 @@ along z and divided by their extent, so that a slice that is repeated along z gi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
+from cmb_autoseg.pretraining.encoder_file import load_plain
 
 __all__ = ["RESNET18_FEATURES", "Inflated", "inflate_resnet18", "read_resnet18"]
 
@@ -26,7 +26,6 @@ SOURCE = (
     "torchvision's ResNet-18 with the weights IMAGENET1K_V1, resnet18-f37072fd.pth of "
     "https://download.pytorch.org/models"
 )
-DAMAGES = (AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, UnpicklingError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,7 @@ def read_resnet18(path: Path) -> dict[str, Tensor]:
     cure = f"give {SOURCE}"
     if not path.is_file():
         raise InputError(f"--weights {path}: {'a folder' if path.is_dir() else 'no such file'}; {cure}")
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGES:
-        raise InputError(f"--weights {path}: damaged, or no file of weights alone; {cure}") from None
+    weights = load_plain(path, cure)
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"--weights {path}: no plain list of tensors by name; {cure}")
     deeper = _deeper_network(weights)

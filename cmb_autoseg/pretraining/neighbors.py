@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -40,6 +41,8 @@ TRIES = 4
 """Draws for each place that is wanted."""
 NEAR = 6
 """Places within this part of a patch's size count as one."""
+GAP = 6
+"""Pixels between patches."""
 WINDOW = (-3.0, 3.0)
 """Grey values from black to white, in standard deviations of the brain."""
 
@@ -174,7 +177,9 @@ def _directions(patches: Tensor, embed: Embed) -> NDArray[np.float64]:
     return np.asarray(centred / np.maximum(lengths, 1e-12))
 
 
-def draw_neighbors(pairs: PatchPairs, neighbors: Neighbors, path: Path, to_canonical: Sequence[int]) -> None:
+def draw_neighbors(
+    pairs: PatchPairs, neighbors: Neighbors, path: Path, to_canonical: Sequence[int], spacing_mm: Triple[float]
+) -> None:
     """A row a query: the patch, its true partner, and its nearest neighbours, the partner in a green frame.
 
     Shown is the axial slice through the middle, the person's right on the left; nobody is named.
@@ -184,42 +189,48 @@ def draw_neighbors(pairs: PatchPairs, neighbors: Neighbors, path: Path, to_canon
         neighbors: of it.
         path: of the PNG; same input gives same bytes.
         to_canonical: axes of the patches that are z, y and x of the canonical grid.
+        spacing_mm: of the patches, along their own axes.
     """
-    shown = min(SHOWN_QUERIES, len(pairs.first))
-    columns = 2 + min(SHOWN_NEIGHBORS, len(pairs.first))
-    figure = Figure(figsize=(1.5 * columns, 1.62 * shown + 0.9), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     n, rank = len(neighbors.order), neighbors.partner_rank
+    rows = range(min(SHOWN_QUERIES, n))
+    columns = 2 + min(SHOWN_NEIGHBORS, n)
+    first, second = (
+        [_axial(patch[channel], to_canonical) for patch in patches]
+        for patches, channel in zip((pairs.first, pairs.second), pairs.channels, strict=True)
+    )
+    height, width = (size + GAP for size in first[0].shape)
+    # One picture of all patches, since as many axes take seconds to draw.
+    mosaic = np.full((len(rows) * height, columns * width), np.nan)
+    figure = Figure(figsize=(1.5 * columns, 1.5 * len(rows) + 1.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for row in rows:
+        found = neighbors.order[row, : columns - 2]
+        labels = ["", f"rank {rank[row] + 1}", *(f"{value:.2f}" for value in neighbors.cosine[row])]
+        for column, tile in enumerate((first[row], second[row], *(second[number] for number in found))):
+            top, left = row * height, column * width
+            mosaic[top : top + height - GAP, left : left + width - GAP] = tile
+            panel.text(left + width / 2, top + height - GAP / 2, labels[column], ha="center", va="center", fontsize=7)
+            if column > 1 and found[column - 2] == row:
+                frame = Rectangle((left - 0.5, top - 0.5), width - GAP, height - GAP, fill=False, lw=3, ec="limegreen")
+                panel.add_patch(frame)
+    headings = (f"{pairs.roles[0]}", f"same place,\n{pairs.roles[1]}", *(f"nearest {i}" for i in range(1, columns - 1)))
+    for column, heading in enumerate(headings):
+        panel.text((column + 0.5) * width, -GAP / 2, heading, ha="center", va="bottom", fontsize=9)
+    canonical_mm = [spacing_mm[axis] for axis in to_canonical]
+    colours = colormaps["gray"].with_extremes(bad="white")
+    panel.imshow(mosaic, colours, vmin=WINDOW[0], vmax=WINDOW[1], aspect=canonical_mm[1] / canonical_mm[2])
+    panel.set_axis_off()
     figure.suptitle(
         f"{pairs.roles[0]} patches looked for in {pairs.roles[1]}: true partner nearest for {np.mean(rank == 0):.0%} "
-        f"(by chance {1 / n:.0%}),\nmedian rank {np.median(rank) + 1:.0f} of {n}",
+        f"(by chance {1 / n:.0%}),\nmedian rank {np.median(rank) + 1:.0f} of {n}; numbers are cosines",
         fontsize=10,
     )
-    axes = figure.subplots(shown, columns, squeeze=False)
-    for query, row in enumerate(axes):
-        _show(row[0], pairs.first[query, pairs.channels[0]], to_canonical)
-        _show(row[1], pairs.second[query, pairs.channels[1]], to_canonical)
-        row[1].set_xlabel(f"rank {rank[query] + 1}", fontsize=8)
-        for place, panel in enumerate(row[2:]):
-            found = int(neighbors.order[query, place])
-            _show(panel, pairs.second[found, pairs.channels[1]], to_canonical, framed=found == query)
-            panel.set_xlabel(f"{neighbors.cosine[query, place]:.2f}", fontsize=8)
-    axes[0, 0].set_title(f"{pairs.roles[0]}", fontsize=9)
-    axes[0, 1].set_title(f"same place, {pairs.roles[1]}", fontsize=9)
-    for place, panel in enumerate(axes[0, 2:], 1):
-        panel.set_title(f"nearest {place}", fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
 
 
-def _show(panel: Axes, patch: Tensor, to_canonical: Sequence[int], framed: bool = False) -> None:
+def _axial(patch: Tensor, to_canonical: Sequence[int]) -> NDArray[Any]:
+    """The middle axial slice: canonical axes grow to the person's right and front, pictures the other way."""
     turned: NDArray[Any] = patch.numpy().transpose(to_canonical)
-    # Canonical axes grow to the right, front and top of the person; pictures grow to the right and down.
-    picture = turned[turned.shape[0] // 2, ::-1, ::-1]
-    panel.imshow(picture, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1], interpolation="nearest")
-    panel.set_xticks([])
-    panel.set_yticks([])
-    for spine in panel.spines.values():
-        spine.set_visible(framed)
-        spine.set_color("limegreen")
-        spine.set_linewidth(3)
+    return turned[turned.shape[0] // 2, ::-1, ::-1]

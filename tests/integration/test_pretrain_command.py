@@ -1,6 +1,5 @@
 """`cmb_pretrain` through its command, on the tiny cohort with unlabelled scans, and on a second one without labels."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from cmb_autoseg.cli import convert, plan_preprocess, pretrain
 from cmb_autoseg.files import read_json, read_tsv, write_json
+from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pretraining import loop
 from cmb_autoseg.pretraining.encoder_file import read_encoder
 from cmb_autoseg.records import Encoder
@@ -105,44 +105,53 @@ def prepared(tiny_cohort, tmp_path_factory):
 
 
 @pytest.fixture
-def fresh(prepared):
+def with_pictures(prepared, monkeypatch):
     """The prepared workspace without encoders."""
+    monkeypatch.setattr("cmb_autoseg.pretraining.loop.N_PROBES", 4)
+    monkeypatch.setattr("cmb_autoseg.pretraining.neighbors.N_PLACES", 8)
     yield prepared
     shutil.rmtree(prepared.workspace / "encoders", ignore_errors=True)
 
 
-def test_one_encoder_for_all_folds_learns_from_people_whom_no_fold_judges(fresh, capsys):
-    assert fresh.run(datasets=("501", "502")) == 0
+@pytest.fixture
+def fresh(with_pictures, monkeypatch):
+    """Likewise, and without pictures, which take longest here."""
+    monkeypatch.setattr("cmb_autoseg.pipeline.pretraining_pictures.draw_pictures", lambda *_: None)
+    return with_pictures
+
+
+def test_one_encoder_for_all_folds_learns_from_people_whom_no_fold_judges(with_pictures, capsys):
+    assert with_pictures.run(datasets=("501", "502")) == 0
 
     said = capsys.readouterr()
     assert "next: cmb_train -d 501 -f all -r " in said.out
-    assert str(fresh.encoder()) in said.out
+    assert str(with_pictures.encoder()) in said.out
     assert (
         "learns from 3 cases of 3 subjects (2 of Dataset501_Elsewhere, 1 of Dataset502_Unread); left out: "
         "1 case of 1 subject (labelled or tested), 1 case of 1 subject (without swi or gre_mag)"
     ) in said.err
-    record = Encoder.read(fresh.encoder().with_name("encoder.json"))
+    record = Encoder.read(with_pictures.encoder().with_name("encoder.json"))
     assert record.subjects == ("Elsewhere/p6", "Elsewhere/p7", "Unread/u0")
     assert (record.n_cases, record.steps, record.fold, record.method) == (3, 2, None, "barlow_twins")
     assert record.topology.features_per_stage == (4, 8)
-    assert read_encoder(fresh.encoder())[1] == record
-    made = {path.name for path in fresh.encoder().parent.iterdir()}
+    assert read_encoder(with_pictures.encoder())[1] == record
+    made = {path.name for path in with_pictures.encoder().parent.iterdir()}
     pictures = {"progress.png", "neighbors.png"}
     assert made == {"encoder.pt", "encoder.json", "settings.json", "progress.tsv", *pictures}
-    assert len(read_tsv(fresh.encoder().with_name("progress.tsv"))) == 2
+    assert len(read_tsv(with_pictures.encoder().with_name("progress.tsv"))) == 2
 
-    first = fresh.encoder_files()
-    assert fresh.run(datasets=("501", "502")) == 0
+    settings = read_json(with_pictures.encoder().with_name("settings.json"))
+    assert settings["datasets"].keys() == {"Dataset501_Elsewhere", "Dataset502_Unread"}
+    assert "micro_batch_size" not in settings["recipe"]["pretraining"]
+
+    first = with_pictures.encoder_files()
+    assert with_pictures.run(datasets=("501", "502")) == 0
     assert "finished already with the same settings" in capsys.readouterr().err
-    assert fresh.encoder_files() == first
+    assert with_pictures.encoder_files() == first
 
-
-def test_a_second_run_gives_the_same_bytes(fresh):
-    assert fresh.run() == 0
-    first = fresh.encoder_files()
-    shutil.rmtree(fresh.encoder().parent)
-    assert fresh.run() == 0
-    assert fresh.encoder_files() == first
+    shutil.rmtree(with_pictures.encoder().parent)
+    assert with_pictures.run(datasets=("501", "502")) == 0
+    assert with_pictures.encoder_files() == first
 
 
 def test_an_encoder_of_a_fold_learns_from_its_training_subjects_too(fresh):
@@ -289,18 +298,26 @@ def test_a_missing_network_input_is_named(fresh, capsys):
 
 def test_a_further_dataset_is_preprocessed_anew_when_the_plan_was_another(fresh):
     folder = fresh.workspace / "preprocessed" / "Dataset502_Unread" / "Dataset501_Elsewhere_adaptive_3d"
+    image, record = folder / "u0.b2nd", folder.with_name(f"{folder.name}_made_by.json")
     assert fresh.run("--epochs", "1", datasets=("501", "502")) == 0
-    shutil.rmtree(fresh.encoder().parent)
-    image = folder / "u0.b2nd"
     old = image.stat().st_mtime_ns
-    assert fresh.run("--epochs", "1", datasets=("501", "502")) == 0
+    assert fresh.run("--epochs", "1", "--name", "kept", datasets=("501", "502")) == 0
     assert image.stat().st_mtime_ns == old
 
-    shutil.rmtree(fresh.encoder().parent)
-    record = folder.with_name(f"{folder.name}_made_by.json")
     write_json(record, {**read_json(record), "plan": "sha256:older"})
-    assert fresh.run("--epochs", "1", datasets=("501", "502")) == 0
+    assert fresh.run("--epochs", "1", "--name", "anew", datasets=("501", "502")) == 0
     assert image.stat().st_mtime_ns > old
+
+
+def test_inputs_that_another_pretraining_reads_are_not_replaced(fresh, capsys):
+    assert fresh.run("--epochs", "1", datasets=("501", "502")) == 0
+    base = fresh.workspace / "preprocessed" / "Dataset502_Unread"
+    record = base / "Dataset501_Elsewhere_adaptive_3d_made_by.json"
+    write_json(record, {**read_json(record), "plan": "sha256:older"})
+    with own_folder(fresh.encoder().parent, "cmb_pretrain"):
+        message = fresh.refused(capsys, "--epochs", "1", "--name", "anew", datasets=("501", "502"))
+    assert "Dataset502_Unread: the plan changed, but cmb_pretrain, process" in message
+    assert (base / "Dataset501_Elsewhere_adaptive_3d" / "u0.b2nd").is_file()
 
 
 def resnet18(n_features=(64, 128, 256, 512)):
@@ -370,10 +387,3 @@ def test_imagenet_weights_become_an_encoder_that_has_seen_nobody(fresh, capsys, 
         capsys, "--weights", weights, recipe=recipe, datasets=("501", "502")
     )
     assert "no such file; give torchvision's ResNet-18" in fresh.refused(capsys, "--weights", "gone", recipe=recipe)
-
-
-def test_the_settings_beside_an_encoder_are_plain_json(fresh):
-    assert fresh.run("--epochs", "1") == 0
-    settings = json.loads(fresh.encoder().with_name("settings.json").read_text())
-    assert settings["datasets"].keys() == {"Dataset501_Elsewhere"}
-    assert "micro_batch_size" not in settings["recipe"]["pretraining"]

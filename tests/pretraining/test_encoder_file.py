@@ -90,7 +90,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     path = tmp_path / "encoder.pt"
     for write in (lambda: torch.save({"weights": Runs()}, path), lambda: path.write_bytes(pickle.dumps(Runs()))):
         write()
-        with pytest.raises(InputError, match="damaged, or no file of weights"):
+        with pytest.raises(InputError, match="damaged, or no file of weights alone"):
             read_encoder(path)
 
 
