@@ -1,8 +1,8 @@
 """Several processes that learn one encoder together, as `torchrun` starts them; one process is the plain case."""
 
+import atexit
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["World", "device_of_process", "joined_world", "process_rank"]
+__all__ = ["World", "device_of_process", "join_world", "process_rank"]
 
 
 @dataclass(frozen=True)
@@ -88,23 +88,18 @@ def device_of_process(device: str | torch.device) -> torch.device:
     return wanted
 
 
-@contextmanager
-def joined_world(device: str | torch.device) -> Iterator[World]:
+def join_world(device: str | torch.device) -> World:
     """The processes of this run, NCCL between them on CUDA and Gloo on a CPU.
 
-    Within a block that has joined already, or a process group that somebody else made, that one is given.
+    They stay joined until the process ends: `torchrun` keeps the addresses under which processes met, so they could
+    not meet a second time. A process group that somebody else made is taken as it is.
     """
-    if distributed.is_available() and distributed.is_initialized():
-        yield World(distributed.get_rank(), distributed.get_world_size())
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield World()
-        return
-    own = device_of_process(device)
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if own.type == "cuda" else "gloo")
-    try:
-        yield World(distributed.get_rank(), distributed.get_world_size())
-    finally:
-        distributed.destroy_process_group()
+    if not (distributed.is_available() and distributed.is_initialized()):
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return World()
+        own = device_of_process(device)
+        if own.type == "cuda":
+            torch.cuda.set_device(own)
+        distributed.init_process_group("nccl" if own.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
+    return World(distributed.get_rank(), distributed.get_world_size())

@@ -14,7 +14,7 @@ from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.files import atomic_path, write_tsv
 from cmb_autoseg.interruption import Stopped, StopRequest
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
-from cmb_autoseg.pretraining.distributed import World, device_of_process, joined_world
+from cmb_autoseg.pretraining.distributed import World, device_of_process, join_world
 from cmb_autoseg.pretraining.effective_rank import effective_rank
 from cmb_autoseg.pretraining.objectives import Execution
 from cmb_autoseg.pretraining.patches import CasePatches, PretrainingCase
@@ -76,13 +76,12 @@ def pretrain(
             the number of processes; the loss is no longer a finite number.
         Stopped: the process was asked to end, and the checkpoint is written.
     """
-    with joined_world(device) as world:
-        run = _Run(encoder, cases, setup, folder, device_of_process(device), seed, world)
-        run.checkpoint_steps = checkpoint_steps or CHECKPOINT_STEPS
-        run.stop = stop if stop is not None else StopRequest()
-        run.on_step = on_step
-        run.go_on()
-        run.work()
+    run = _Run(encoder, cases, setup, folder, device_of_process(device), seed, join_world(device))
+    run.checkpoint_steps = checkpoint_steps or CHECKPOINT_STEPS
+    run.stop = stop if stop is not None else StopRequest()
+    run.on_step = on_step
+    run.go_on()
+    run.work()
     return run.rows
 
 

@@ -22,13 +22,10 @@ def learn(rank, port, setups, cases, folder):
 
     torch.set_num_threads(1)
     environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    from cmb_autoseg.pretraining.distributed import joined_world
-
-    with joined_world("cpu"):
-        for name, setup in setups.items():
-            encoder = build_encoder(len(setup.channels), setup.topology, 3)
-            rows = pretrain(encoder, cases, setup, folder / name, "cpu", 3)
-            torch.save({"encoder": encoder.state_dict(), "rows": rows}, folder / name / f"process_{rank}.pth")
+    for name, setup in setups.items():
+        encoder = build_encoder(len(setup.channels), setup.topology, 3)
+        rows = pretrain(encoder, cases, setup, folder / name, "cpu", 3)
+        torch.save({"encoder": encoder.state_dict(), "rows": rows}, folder / name / f"process_{rank}.pth")
 
 
 def test_two_processes_learn_what_one_does(make_setup, cases, tmp_path):
