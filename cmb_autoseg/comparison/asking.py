@@ -99,7 +99,7 @@ def ask(
     _refuse_other(comparison, earlier, out)
     recipes = {recipe.name: recipe for recipe in settings.recipes}
     encoders = {
-        (recipe.name, fold): _encoder(raw, folds, fold, recipe)
+        (recipe.name, fold): _encoder(raw, plan, folds, fold, recipe)
         for recipe in settings.recipes
         for fold in settings.folds
     }
@@ -208,10 +208,20 @@ def _refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> N
             )
 
 
-def _encoder(raw: RawDataset, folds: Sequence[Fold], fold: int, recipe: Recipe) -> str:
-    """Digest of the weights that a fold begins with."""
+def _encoder(raw: RawDataset, plan: Plan, folds: Sequence[Fold], fold: int, recipe: Recipe) -> str:
+    """Digest of the weights that a fold begins with; that they fit is tried out."""
     encoder = choose_encoder(raw, folds, fold, recipe, None)
-    return "random" if encoder is None else encoder.record.weights
+    if encoder is None:
+        return "random"
+    import torch
+
+    from cmb_autoseg.networks.residual_unet import ResidualEncoder
+    from cmb_autoseg.trainers.transfer import transfer_encoder
+
+    with torch.device("meta"):
+        network = ResidualEncoder(len(plan.channels), **recipe.applied_to(plan).topology.model_dump())
+    transfer_encoder(network, plan.channels, encoder.path, encoder.weights, encoder.record)
+    return encoder.record.weights
 
 
 def _job(raw: RawDataset, plan: Plan, folds: Sequence[Fold], cell: Cell, recipe: Recipe, encoder: str) -> Job:

@@ -3,11 +3,16 @@
 import shutil
 
 import pytest
+import torch
 from filelock import FileLock
 
 from cmb_autoseg.cli import compare
 from cmb_autoseg.files import read_json, read_tsv, write_tsv
 from cmb_autoseg.locking import LOCK_NAME
+from cmb_autoseg.networks.residual_unet import ResidualEncoder
+from cmb_autoseg.pretraining.encoder_file import write_encoder
+from cmb_autoseg.records import Encoder, Plan
+from cmb_autoseg.workspace import Workspace
 
 TINY = """\
 schema: 1
@@ -146,6 +151,62 @@ def test_an_encoder_that_is_missing_stops_all_cells(compared, capsys):
     assert compare.main([*fold[: fold.index("-r") + 2], str(recipe), "--seeds", "9"]) == 2
     assert "run cmb_pretrain -d 501" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+
+
+@pytest.fixture
+def pretrained(compared, trained):
+    """Writes an encoder of given features that has seen given subjects; the arguments of a recipe that takes it."""
+    fold, base = compared
+    recipe = base / "starts.yaml"
+    recipe.write_text(TINY.format(name="starts", rate=1e-3) + "transfer: {encoder: for_comparison}\n")
+    path = Workspace(trained.workspace).encoder("for_comparison")
+    plan = Plan.read(trained.workspace / "preprocessed" / "Dataset501_Elsewhere" / "adaptive_plan.json")
+
+    def write(features, subjects, seed=0):
+        topology = plan.topology.with_features(features)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = ResidualEncoder(len(plan.channels), **topology.model_dump())
+        record = Encoder(
+            name="for_comparison",
+            method="barlow_twins",
+            datasets=(plan.dataset,),
+            fold=None,
+            seed=0,
+            steps=1,
+            channels=plan.channels,
+            topology=topology,
+            patch_shape=plan.patch_shape,
+            subjects=subjects,
+            n_cases=1,
+            weights="",
+            parents=("sha256:0", "sha256:1"),
+        )
+        write_encoder(path, encoder.state_dict(), record)
+        return [*fold[: fold.index("-r") + 1], str(recipe), *fold[fold.index("-f") : fold.index("-f") + 2]]
+
+    yield write
+    shutil.rmtree(path.parent)
+
+
+def test_encoders_are_looked_at_before_the_first_cell(compared, pretrained, trained, capsys):
+    _, base = compared
+    before = times(base / "out")
+    assert compare.main(pretrained((2, 4), ())) == 2
+    assert "fits 0 of the encoder's" in capsys.readouterr().err
+    held_out = read_json(trained.raw / "splits_final.json")[richest_fold(trained)]["val"][0]
+    assert compare.main(pretrained((4, 8), (f"Elsewhere/{held_out.partition('_')[0]}",))) == 2
+    assert f"and so from Elsewhere/{held_out.partition('_')[0]}" in capsys.readouterr().err
+    assert times(base / "out") == before
+
+
+def test_an_encoder_is_trained_on_and_named(compared, pretrained, capsys):
+    _, base = compared
+    assert compare.main([*pretrained((4, 8), ()), "-o", str(base / "pretrained")]) == 0
+    (row,) = read_tsv(base / "pretrained" / "tables" / "cells.tsv")
+    assert row["encoder"].startswith("for_comparison (")
+    assert compare.main([*pretrained((4, 8), (), seed=1), "-o", str(base / "pretrained")]) == 2
+    assert "made with another encoder than now" in capsys.readouterr().err
 
 
 def test_damaged_or_changed_scores_are_refused(compared, capsys):
