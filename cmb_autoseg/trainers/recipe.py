@@ -99,7 +99,8 @@ class BarlowTwinsSettings(Settings):
     projector: tuple[PositiveInt, ...] = (2048, 2048, 2048)
     """Width of each layer between the encoder and the loss; the last is the number of features that are correlated."""
     redundancy_weight: PositiveFloat = 0.005
-    """Weight of the off-diagonal part of the cross-correlation, lambda in the paper."""
+    """Weight of the off-diagonal part of the cross-correlation, lambda in the paper. A narrow projector has fewer such
+    entries for each one on the diagonal and needs more: about 10 divided by the width."""
     places: Literal["patch", "voxels", "both"] = "patch"
     """What is one sample: the mean of the deepest level over the patch, or single places of `voxel_level`, which teaches
     the levels up to that one only; `both` adds the two losses, each with a projector of its own."""
