@@ -150,7 +150,3 @@ def _recipe(args: argparse.Namespace) -> "Recipe":
 
 def main(argv: Sequence[str] | None = None) -> int:
     return run_command(build_parser(), run, argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

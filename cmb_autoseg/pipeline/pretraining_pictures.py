@@ -9,7 +9,7 @@ from cmb_autoseg.networks.residual_unet import ResidualEncoder
 from cmb_autoseg.pretraining.curves import draw_pretraining_curves
 from cmb_autoseg.pretraining.neighbors import draw_neighbors, draw_pairs, find_neighbors, mean_features, middle_features
 from cmb_autoseg.pretraining.patches import CasePatches, PretrainingCase
-from cmb_autoseg.pretraining.setup import PretrainingSetup
+from cmb_autoseg.pretraining.setup import PretrainingSetup, build_encoder
 from cmb_autoseg.progress import log
 from cmb_autoseg.records import Plan
 
@@ -26,7 +26,18 @@ def draw_pictures(
     title: str,
     seed: int,
 ) -> None:
-    """`progress.png`, and `neighbors.png` where a case has two sequences."""
+    """`progress.png`, and `neighbors.png` where a case has two sequences.
+
+    Args:
+        encoder: what was learned.
+        cases: learned from.
+        setup: of the pretraining.
+        plan: with the network of the recipe.
+        rows: of the curves.
+        folder: where the pictures go.
+        title: of the encoder.
+        seed: of its first weights, and of the places that are shown.
+    """
     method = setup.settings.method
     draw_pretraining_curves(rows, folder / "progress.png", f"{title}: {method.replace('_', ' ')}")
     present = CasePatches(cases, setup.patch_shape, setup.settings.brain).present
@@ -36,6 +47,9 @@ def draw_pictures(
         return
     twins = setup.settings.barlow_twins
     voxels = method == "barlow_twins" and twins.places == "voxels"
-    embed = middle_features(encoder, twins.voxel_level) if voxels else mean_features(encoder)
+    after, before = (
+        find_neighbors(pairs, middle_features(each, twins.voxel_level) if voxels else mean_features(each))
+        for each in (encoder, build_encoder(len(setup.channels), setup.topology, seed))
+    )
     backward = [plan.transpose_forward.index(axis) for axis in range(3)]
-    draw_neighbors(pairs, find_neighbors(pairs, embed), folder / "neighbors.png", backward, plan.spacing_mm)
+    draw_neighbors(pairs, after, before, folder / "neighbors.png", backward, plan.spacing_mm)

@@ -178,7 +178,12 @@ def _directions(patches: Tensor, embed: Embed) -> NDArray[np.float64]:
 
 
 def draw_neighbors(
-    pairs: PatchPairs, neighbors: Neighbors, path: Path, to_canonical: Sequence[int], spacing_mm: Triple[float]
+    pairs: PatchPairs,
+    neighbors: Neighbors,
+    before: Neighbors,
+    path: Path,
+    to_canonical: Sequence[int],
+    spacing_mm: Triple[float],
 ) -> None:
     """A row a query: the patch, its true partner, and its nearest neighbours, the partner in a green frame.
 
@@ -187,6 +192,7 @@ def draw_neighbors(
     Args:
         pairs: what was compared.
         neighbors: of it.
+        before: by the encoder's random first weights; the outline of the brain alone tells many places apart.
         path: of the PNG; same input gives same bytes.
         to_canonical: axes of the patches that are z, y and x of the canonical grid.
         spacing_mm: of the patches, along their own axes.
@@ -223,7 +229,9 @@ def draw_neighbors(
     panel.set_axis_off()
     figure.suptitle(
         f"{pairs.roles[0]} patches looked for in {pairs.roles[1]}: true partner nearest for {np.mean(rank == 0):.0%} "
-        f"(by chance {1 / n:.0%}),\nmedian rank {np.median(rank) + 1:.0f} of {n}; numbers are cosines",
+        f"(before pretraining {np.mean(before.partner_rank == 0):.0%}, by chance {1 / n:.0%}),\n"
+        f"median rank {np.median(rank) + 1:.0f} of {n} (before {np.median(before.partner_rank) + 1:.0f}); "
+        "numbers are cosines",
         fontsize=10,
     )
     with atomic_path(path) as temporary:

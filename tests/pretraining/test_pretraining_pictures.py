@@ -95,7 +95,7 @@ def test_pictures_are_the_same_bytes_twice_and_upright(tmp_path):
     pairs = pairs_of([one])
     found = find_neighbors(pairs, lambda patches: patches.flatten(1))
     for name in ("one.png", "two.png"):
-        draw_neighbors(pairs, found, tmp_path / name, (0, 1, 2), (2.0, 1.0, 1.0))
+        draw_neighbors(pairs, found, found, tmp_path / name, (0, 1, 2), (2.0, 1.0, 1.0))
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
@@ -107,7 +107,7 @@ def test_frames_stand_where_partners_are(tmp_path):
     missed = find_neighbors(pairs, lambda patches: patches.sum(1).flatten(1) * (-1 if patches[0, 0].any() else 1))
     green = []
     for found in (hit, missed):
-        draw_neighbors(pairs, found, tmp_path / "n.png", (0, 1, 2), (1.0, 1.0, 1.0))
+        draw_neighbors(pairs, found, found, tmp_path / "n.png", (0, 1, 2), (1.0, 1.0, 1.0))
         pixels = np.asarray(Image.open(tmp_path / "n.png").convert("RGB")).astype(int)
         green.append(int((pixels == (50, 205, 50)).all(-1).sum()))
     assert green[0] > 1000
