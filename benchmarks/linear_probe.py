@@ -9,8 +9,9 @@ in one sequence, the others blank. Features: the mean of one level of the encode
 or over the whole patch. A logistic regression (scikit-learn, standardized features, C = 0.1, classes balanced) learns
 from one sequence's patches of four fifths of the people and is judged on each sequence of the other fifth.
 
-Random encoders have the same architecture and nnU-Net's initialization, a new one for every seed; the seed also draws
-the patches and the five parts. Intervals: 95 %, 1000 draws of people with all their patches, seeds averaged in each.
+Random encoders have the same architecture and nnU-Net's initialization, a new one for every seed; the seed also deals
+the people into five parts. The patches are the same for all. Intervals: 95 %, 1000 draws of people with all their
+patches, seeds averaged in each.
 People whom an encoder has seen are refused.
 """
 
@@ -45,7 +46,7 @@ from cmb_autoseg.trainers.loader import crop
 from cmb_autoseg.workspace import Workspace
 
 LESION, MIMICS = "lesion", ("vein", "calcification", "background")
-PER_PERSON = 4
+PER_PERSON = 3
 """Of each kind of look-alike."""
 FROM_LESION_MM, FROM_MIMIC_MM = 8.0, 4.0
 """Least distance of look-alikes from lesions, and of plain background from all of both."""
@@ -121,7 +122,7 @@ class PreparedCase:
 def places_of(
     prepared: PreparedCase, known: Mapping[str, NDArray[np.float64]], rng: np.random.Generator
 ) -> Iterator[Place]:
-    """The lesions of one person, and up to four of each kind of look-alike that are apart from them."""
+    """The lesions of one person, and up to three of each kind of look-alike that are apart from them."""
     empty = np.zeros((0, 3))
     at = {kind: prepared.voxels(known.get(kind, empty)) for kind in (LESION, *MIMICS[:2], "artery")}
     spacing_mm = np.array(prepared.plan.spacing_mm)
@@ -181,12 +182,13 @@ def features(
     encoder: ResidualEncoder, images: NDArray[np.float32], channel: int, spacing_mm: Sequence[float], pool: str
 ) -> list[NDArray[np.float32]]:
     """Of patches shown in one sequence: (place, feature) for each level."""
+    encoder = encoder.to(memory_format=torch.channels_last_3d)
     found: list[list[NDArray[np.float32]]] = []
     patch_shape = np.array(images.shape[2:])
     for first in range(0, len(images), BATCH):
         batch = np.zeros_like(images[first : first + BATCH])
         batch[:, channel] = images[first : first + BATCH, channel]
-        levels = encoder(torch.from_numpy(batch))
+        levels = encoder(torch.from_numpy(batch).to(memory_format=torch.channels_last_3d))
         found.append([_pooled(level, patch_shape, spacing_mm, pool).numpy() for level in levels])
     return [np.concatenate(level) for level in zip(*found, strict=True)]
 
@@ -335,30 +337,28 @@ def main() -> None:
     topology, patch_shape = (first.topology, first.patch_shape) if first else (plan.topology, plan.patch_shape)
     folder = preprocessed_folder(raw.folders, plan.preset)
     cases = {case.name: PreparedCase(raw, case, plan, folder) for case in chosen}
+    rng = np.random.default_rng(0)
+    places = [
+        place
+        for prepared in cases.values()
+        for place in places_of(prepared, truths[prepared.case.cohort][prepared.case.subject], rng)
+    ]
+    counts = {kind: sum(place.kind == kind for place in places) for kind in (LESION, *MIMICS)}
+    log(f"patches: {counts}")
+    images = patches(places, cases, patch_shape)
+    has = {role: np.array([role in cases[place.case].present for place in places]) for role in plan.channels}
+    roles = [role for role in plan.channels if has[role].any()]
     probes: dict[tuple[str, int], list[Probe]] = {}
-    counts: dict[str, int] = {}
-    for seed in args.seeds:
-        rng = np.random.default_rng(seed)
-        places = [
-            place
-            for prepared in cases.values()
-            for place in places_of(prepared, truths[prepared.case.cohort][prepared.case.subject], rng)
-        ]
-        counts = {kind: sum(place.kind == kind for place in places) for kind in (LESION, *MIMICS)}
-        log(f"seed {seed}: {counts}")
-        images = patches(places, cases, patch_shape)
-        has = {role: np.array([role in cases[place.case].present for place in places]) for role in plan.channels}
-        roles = [role for role in plan.channels if has[role].any()]
-        encoders = {RANDOM: fresh_encoder(topology, len(plan.channels), seed)}
-        encoders |= {name: encoder for name, (encoder, _) in loaded.items()}
-        for name, encoder in track(encoders.items(), f"Probing, seed {seed}", len(encoders)):
-            by_role = {
-                role: features(encoder, images, plan.channels.index(role), plan.spacing_mm, args.pool) for role in roles
-            }
-            for level in args.levels or range(len(topology.strides)):
-                of_role = {role: levels[level] for role, levels in by_role.items()}
-                found = probe(of_role, has, places, np.random.default_rng(seed))
-                probes.setdefault((name, level), []).append(found)
+    jobs = [(name, encoder, args.seeds) for name, (encoder, _) in loaded.items()]
+    jobs += [(RANDOM, fresh_encoder(topology, len(plan.channels), seed), [seed]) for seed in args.seeds]
+    for name, encoder, seeds in track(jobs, "Probing"):
+        by_role = {
+            role: features(encoder, images, plan.channels.index(role), plan.spacing_mm, args.pool) for role in roles
+        }
+        for level, seed in product(args.levels or range(len(topology.strides)), seeds):
+            of_role = {role: levels[level] for role, levels in by_role.items()}
+            found = probe(of_role, has, places, np.random.default_rng(seed))
+            probes.setdefault((name, level), []).append(found)
     n_subjects = len({place.subject for place in places})
     text = page(table(probes, n_subjects), args, plan, patch_shape, counts, n_subjects, loaded)
     write_text(args.out, text)
@@ -383,7 +383,7 @@ def page(
     return (
         "# Linear probe on frozen encoders (simulated data)\n\n"
         f"`python benchmarks/linear_probe.py` on `{plan.dataset}`, all people simulated: {n_subjects} people, "
-        f"patches of the last seed: {told}; sequences {', '.join(plan.channels)}; "
+        f"patches: {told}; sequences {', '.join(plan.channels)}; "
         f"patch {' x '.join(map(str, patch_shape))}, "
         f"features averaged {what}; seeds {', '.join(map(str, args.seeds))}. {made or 'No pretrained encoder'}.\n\n"
         "AUC of lesions against look-alikes and background of people that the regression has not seen, in the sequence "

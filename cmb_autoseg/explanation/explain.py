@@ -96,11 +96,10 @@ class Explainer:
         places = [self._place(finding, prepared, inputs, padded.shape[1:], below) for finding in findings]
         inside = [index for index, place in enumerate(places) if place is not None]
         known = [place for place in places if place is not None]
-        present = [
-            index
-            for index, role in enumerate(self.ensemble.channels)
-            if role in prepared.volumes and padded[index].any()
-        ]
+        # The network has a channel for each sequence of the plan, and may have learned from fewer.
+        channels = self.ensemble.plan.channels
+        usable = set(prepared.volumes) & set(self.ensemble.channels)
+        present = [index for index, role in enumerate(channels) if role in usable and padded[index].any()]
         maps, values = self._run(padded, known, present)
         explained = dict(zip(inside, range(len(known)), strict=True))
         results = []
@@ -111,8 +110,7 @@ class Explainer:
                 continue
             n = explained[index]
             drops = {
-                self.ensemble.channels[channel]: float(values[0, n] - values[1 + order, n])
-                for order, channel in enumerate(present)
+                channels[channel]: float(values[0, n] - values[1 + order, n]) for order, channel in enumerate(present)
             }
             near, by_chance = _near(maps[n], known[n].region, self.ensemble.plan.spacing_mm)
             whole = self._on_scan(maps[n], known[n], padded.shape[1:], below, inputs, prepared)

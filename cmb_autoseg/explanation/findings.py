@@ -89,11 +89,13 @@ def _described(
     """Findings of one kind, most probable first; a false positive with a partner is a hit."""
     inside = np.argwhere(components.labels > 0)
     numbers = components.labels[tuple(inside.T)]
+    # Number n at index n - 1; of thousands of candidates none is looked for by itself.
+    voxels = np.split(inside[np.argsort(numbers, kind="stable")], np.cumsum(components.sizes)[:-1])
     findings = [
         Finding(
             kind="hit" if kind == "fp" and lesion.lesion in partners else kind,
             lesion=lesion,
-            voxels=inside[numbers == lesion.lesion],
+            voxels=voxels[lesion.lesion - 1],
             reference=partners.get(lesion.lesion),
         )
         for lesion in describe(case, components, probability).lesions

@@ -81,6 +81,7 @@ def test_the_tutorial_ends_with_a_report(tutorial):
     [
         "how-to/install.md",
         "how-to/predict-a-folder.md",
+        "how-to/explain-a-finding.md",
         "how-to/follow-a-run.md",
         "how-to/after-a-failure.md",
     ],
@@ -125,6 +126,7 @@ def test_pages_with_blocks_that_run_are_all_in_a_test():
         "how-to/train-on-a-gpu-server.md",
         "how-to/install.md",
         "how-to/predict-a-folder.md",
+        "how-to/explain-a-finding.md",
         "how-to/follow-a-run.md",
         "how-to/after-a-failure.md",
         "how-to/plain-nnunet.md",

@@ -20,6 +20,7 @@ from cmb_autoseg.records import Case, ImageSource, Lesion, PrepSettings, Role
 
 CASE = "p2_1"
 """Two lesions."""
+LESION = Lesion(lesion=1, x_mm=0, y_mm=0, z_mm=0, i=0, j=0, k=0, volume_mm3=1, diameter_mm=1, prob_max=1, prob_mean=1)
 THRESHOLD = "0.015"
 """Of a network that has learned nearly nothing."""
 
@@ -165,13 +166,13 @@ def test_references_of_other_cases_are_refused(scans, masks, two_folds, tmp_path
 
 
 class Brightest(nn.Module):
-    """A U-Net by its names, whose answer everywhere is the brightest voxel of the first sequence."""
+    """A U-Net by its names, whose answer everywhere is the brightest voxel of one sequence."""
 
-    def __init__(self):
+    def __init__(self, sequence=0):
         super().__init__()
         self.encoder, self.decoder = nn.Module(), nn.Module()
         self.encoder.stages = nn.ModuleList([nn.Conv3d(2, 1, 1, bias=False)])
-        self.encoder.stages[0].weight.data[:] = torch.tensor([1.0, 0.0])[None, :, None, None, None]
+        self.encoder.stages[0].weight.data[:] = torch.eye(2)[sequence][None, :, None, None, None]
         self.decoder.blocks = nn.ModuleList([nn.Identity()])
 
     def forward(self, x):
@@ -205,18 +206,31 @@ def test_the_map_comes_back_to_the_voxel_that_the_answer_hangs_on(
     monkeypatch.setattr(Ensemble, "networks", lambda self: iter([(0, Brightest().eval())]))
     explainer = Explainer(Ensemble(two_folds, (0,), "cpu"), 0)
     peak = np.unravel_index(prepared.original.data.argmax(), prepared.original.shape)
-    lesion = Lesion(
-        lesion=1, x_mm=0, y_mm=0, z_mm=0, i=0, j=0, k=0, volume_mm3=1, diameter_mm=1, prob_max=1, prob_mean=1
-    )
     middle = np.array([[n // 2 for n in prepared.original.shape]])
 
-    (found,) = explainer.explain([Finding("lesion", lesion, middle)], prepared)
+    (found,) = explainer.explain([Finding("lesion", LESION, middle)], prepared)
 
     assert found.map.shape == prepared.original.shape
     assert np.unravel_index(found.map.argmax(), found.map.shape) == peak
     assert found.map[peak] == pytest.approx(1)
     assert found.drops.keys() == {Role.SWI}
     assert found.drops[Role.SWI] == pytest.approx(found.score)
+
+
+def test_of_a_model_of_one_sequence_only_that_one_is_blanked(scans, two_folds, monkeypatch):
+    images = {
+        role: ImageSource(path=str(scans / f"{CASE}_000{number}.nii.gz"))
+        for number, role in enumerate((Role.SWI, Role.GRE_MAG))
+    }
+    prepared = prepare_case(Case(name="a", cohort="a", subject="a", images=images))
+    ensemble = Ensemble(two_folds, (0,), "cpu")
+    ensemble._channels = (Role.GRE_MAG,)
+    monkeypatch.setattr(Ensemble, "networks", lambda self: iter([(0, Brightest(1).eval())]))
+
+    (found,) = Explainer(ensemble, 0).explain([Finding("lesion", LESION, np.array([[20, 22, 7]]))], prepared)
+
+    assert found.score > 0
+    assert found.drops == {Role.GRE_MAG: pytest.approx(found.score)}
 
 
 def test_maps_come_back_the_way_probabilities_do(scans, two_folds):
