@@ -10,6 +10,7 @@ import re
 import tomllib
 import types
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -30,6 +31,7 @@ ORDER = (
     "train",
     "finalize",
     "predict",
+    "explain",
     "evaluate",
     "compare",
     "bids",
@@ -132,21 +134,35 @@ def recipes_page() -> str:
         recipe = read_recipe(name)
         parts.append(f"| `{name}` | {recipe.description} | {recipe.epochs * recipe.steps_per_epoch:,} |")
     parts += ["\n## Keys\n", _fields(Recipe, "")]
-    for name, field in Recipe.model_fields.items():
-        model = field.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            about = " ".join((model.__doc__ or "").split())
-            parts.append(f"\n## `{name}`\n\n{about}\n\n{_fields(model, name + '.')}")
+    parts += _parts_of(Recipe, "")
     parts.append(
         "\n## A recipe in full\n\n```yaml\n" + list_recipes()["supervised"].read_text(encoding="utf-8") + "```\n"
     )
     return "\n".join(parts)
 
 
+def _parts_of(model: type[BaseModel], prefix: str) -> list[str]:
+    """A heading and a table for each part of a recipe, and for the parts of it in turn."""
+    texts = []
+    for name, field in model.model_fields.items():
+        part = _part(field)
+        if part is not None:
+            about = " ".join((part.__doc__ or "").split())
+            texts.append(f"\n## `{prefix}{name}`\n\n{about}\n\n{_fields(part, f'{prefix}{name}.')}")
+            texts += _parts_of(part, f"{prefix}{name}.")
+    return texts
+
+
+def _part(field: FieldInfo) -> type[BaseModel] | None:
+    """The model that a field holds, also where it may be left out."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
 def _fields(model: type[BaseModel], prefix: str) -> str:
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if _part(field) is not None and field.default is not None:
             continue
         key = f"`{prefix}{field.alias or name}`"
         about = " ".join((field.description or "").split())
@@ -178,18 +194,24 @@ def _type(field: FieldInfo) -> str:
 
 
 def _type_name(annotation: Any) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a part of its own, below"
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return "role"
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join(_type_name(part) for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is tuple:
         first, *rest = get_args(annotation)
-        return (
-            f"list of {_type_name(first).replace('number', 'numbers')}" if rest == [Ellipsis] else "list of two numbers"
-        )
+        return f"list of {_plural(_type_name(first))}" if rest == [Ellipsis] else "list of two numbers"
     if get_origin(annotation) is not None:
         return _type_name(get_args(annotation)[0])
     return {int: "whole number", float: "number", str: "text"}.get(annotation, str(annotation))
+
+
+def _plural(name: str) -> str:
+    return name.replace("number", "numbers").replace("role", "roles")
 
 
 def _escaped(text: str) -> str:
