@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cmb_autoseg._nnunet import LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.raw_dataset import Fold, RawDataset, folds_digest
 from cmb_autoseg.records import Plan, Record
@@ -92,8 +93,9 @@ def refuse_other_settings(encoder: Path, wanted: EncoderSettings) -> None:
     if encoder.exists() and not EncoderSettings.path(encoder.parent).is_file():
         raise InputError(f"{encoder}: nothing beside it says with which settings it was made; {cure}")
     for path in sorted((EncoderSettings.path(home), *home.glob("fold_*/settings.json"))):
-        if not path.is_file():
-            continue
+        made = [path.with_name(name) for name in (encoder.name, LATEST_CHECKPOINT)]
+        if not path.is_file() or not any(file.exists() for file in made):
+            continue  # Stopped before its first checkpoint, so there is nothing to be mixed up with.
         try:
             known = EncoderSettings.read(path)
         except InputError as error:

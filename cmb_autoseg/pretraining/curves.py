@@ -31,7 +31,7 @@ def draw_pretraining_curves(rows: Sequence[Mapping[str, float]], path: Path, tit
         path: of the picture.
         title: one line.
     """
-    panels = [(name, columns) for name, columns in PANELS if columns.keys() & rows[0].keys()]
+    panels = [(name, columns) for name, columns in PANELS if any(columns.keys() <= row.keys() for row in rows)]
     figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -45,6 +45,7 @@ def draw_pretraining_curves(rows: Sequence[Mapping[str, float]], path: Path, tit
 
 
 def _draw_panel(panel: Axes, rows: Sequence[Mapping[str, float]], columns: Mapping[str, str]) -> None:
+    rows = [row for row in rows if columns.keys() <= row.keys()]
     epochs = [row["epoch"] + 1 for row in rows]
     for colour, (column, name) in zip(("tab:blue", "tab:orange"), columns.items(), strict=False):
         panel.plot(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cmb_autoseg._nnunet import LATEST_CHECKPOINT
 from cmb_autoseg.cli import convert, plan_preprocess, pretrain
 from cmb_autoseg.files import read_json, read_tsv, write_json
 from cmb_autoseg.locking import own_folder
@@ -204,6 +205,22 @@ def test_other_settings_under_the_same_name_are_refused(fresh, capsys):
     assert fresh.run("--seed", "1", "--epochs", "1", "--name", "other") == 0
     assert read_encoder(fresh.encoder("other"))[1].seed == 1
     assert fresh.encoder().is_file()
+
+
+def test_one_that_was_stopped_before_its_first_checkpoint_binds_to_nothing(fresh, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cmb_autoseg.pretraining.loop.pretrain", stop)
+        assert fresh.run() == 130
+    assert fresh.encoder().with_name("settings.json").is_file()
+    assert fresh.run("--epochs", "1", "--seed", "3") == 0
+    assert read_encoder(fresh.encoder())[1].seed == 3
+
+
+def test_the_checkpoint_that_binds_is_the_one_that_the_loop_writes():
+    assert loop.CHECKPOINT == LATEST_CHECKPOINT
 
 
 def test_damaged_and_foreign_files_are_named(fresh, capsys):
