@@ -17,7 +17,16 @@ from cmb_autoseg.files import atomic_path, file_digest
 from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, ScoredCase, Sweep, count_case
 from cmb_autoseg.records import Record
 
-__all__ = ["CellScores", "ScoreRow", "ScoredView", "TrainingFacts", "read_scores", "score_view", "write_scores"]
+__all__ = [
+    "CellScores",
+    "ScoreRow",
+    "ScoredView",
+    "TrainingFacts",
+    "read_scores",
+    "read_views",
+    "score_view",
+    "write_scores",
+]
 
 CURVES = ("hits", "matched_predictions", "false_positives", "voxels_found", "voxels_false")
 TOTALS = ("n_lesions", "n_voxels", "n_other_voxels")
@@ -122,28 +131,40 @@ def _sparse(histogram: VoxelHistogram | None) -> NDArray[np.int64]:
     return np.stack([used, histogram.lesion[used], histogram.other[used]])
 
 
-def read_scores(path: Path) -> tuple[CellScores, list[ScoredView]]:
-    """Read what `write_scores` wrote.
+def read_scores(path: Path) -> CellScores:
+    """Read what `write_scores` wrote, but for the arrays, of which only the digest is checked.
 
     Raises:
         InputError: a file is missing, damaged, or not the one that the other names.
     """
-    cure = f"delete {path.name} and {path.stem}.npz, and run cmb_compare again; trained cells are kept"
     try:
         scores = CellScores.read(path)
     except InputError as error:
-        raise InputError(f"{str(error).partition('; ')[0]}; {cure}") from None
+        raise InputError(f"{str(error).partition('; ')[0]}; {_cure(path)}") from None
     beside = path.with_suffix(".npz")
     if not beside.is_file() or file_digest(beside) != scores.arrays:
         found = "not the file that was written with it" if beside.is_file() else "no such file"
-        raise InputError(f"{beside}: {found}; {cure}")
+        raise InputError(f"{beside}: {found}; {_cure(path)}")
+    return scores
+
+
+def read_views(path: Path) -> list[ScoredView]:
+    """Read the arrays, too.
+
+    Raises:
+        InputError: as `read_scores`, or arrays of another version.
+    """
+    scores = read_scores(path)
     try:
-        with np.load(beside, allow_pickle=False) as stored:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        views = list(_views(scores.rows, arrays))
+        return list(_views(scores.rows, arrays))
     except (BadZipFile, KeyError, OSError, ValueError, IndexError) as error:
-        raise InputError(f"{beside}: not readable ({type(error).__name__}); {cure}") from None
-    return scores, views
+        raise InputError(f"{path.with_suffix('.npz')}: not readable ({type(error).__name__}); {_cure(path)}") from None
+
+
+def _cure(path: Path) -> str:
+    return f"delete {path.name} and {path.stem}.npz, and run cmb_compare again; trained cells are kept"
 
 
 def _views(rows: Iterable[ScoreRow], arrays: dict[str, NDArray[Any]]) -> Iterator[ScoredView]:

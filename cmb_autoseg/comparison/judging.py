@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ PickView = Callable[[Mapping[str, ScoredView]], ScoredView | None]
 Side = Sequence[Measured]
 """The seeds of one group in one view."""
 
+GROUPS_IN_MEMORY = 2
 MIN_SUBJECTS_FOR_RANKS = 6
 """With fewer, Wilcoxon's test cannot reach 0.05 whatever the values."""
 
@@ -33,6 +34,7 @@ def all_sequences(views: Mapping[str, ScoredView]) -> ScoredView | None:
     return None if first is None else views.get(first.row.sequences)
 
 
+@cache
 def just(view: str) -> PickView:
     """The view from these sequences and no other."""
     return lambda views: views.get(view)
@@ -63,15 +65,19 @@ class Judge:
     Args:
         cells: all that were asked for.
         scores: of those that are finished, by the cell's name.
+        views: reads the views of a finished cell; they are large, so that few groups are kept at a time.
         seed: of the bootstrap.
         n_resamples: draws.
     """
 
     cells: Sequence[Cell]
-    scores: Mapping[str, tuple[CellScores, list[ScoredView]]]
+    scores: Mapping[str, CellScores]
+    views: Callable[[str], Sequence[ScoredView]]
     seed: int = 0
     n_resamples: int = N_RESAMPLES
     _weights: dict[tuple[str, ...], NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    _measured: dict[tuple[Group, PickView], list[Measured]] = field(default_factory=dict, repr=False)
+    _cases: dict[Group, list[list[Mapping[str, ScoredView]]]] = field(default_factory=dict, repr=False)
 
     def cells_of(self, group: Group) -> list[Cell]:
         return [
@@ -81,7 +87,7 @@ class Judge:
         ]
 
     def finished(self, group: Group) -> list[CellScores]:
-        return [self.scores[cell.name][0] for cell in self.cells_of(group) if cell.name in self.scores]
+        return [self.scores[cell.name] for cell in self.cells_of(group) if cell.name in self.scores]
 
     def state(self, group: Group) -> str | None:
         """Why a group cannot be judged yet; None where all its cells are finished, on the same folds for every seed."""
@@ -91,31 +97,30 @@ class Judge:
         folds = {tuple(sorted(c.fold for c in asked if c.seed == seed)) for seed in {c.seed for c in asked}}
         return None if len(folds) == 1 else "seeds have different folds"
 
-    @cached_property
-    def _by_seed(self) -> dict[tuple[Group, int], list[dict[str, ScoredView]]]:
-        """For each group and seed the views of every case, by name; cached, as every table asks."""
-        found: dict[tuple[Group, int], list[dict[str, ScoredView]]] = {}
-        for cell in self.cells:
-            if cell.name not in self.scores:
-                continue
-            by_case: dict[str, dict[str, ScoredView]] = {}
-            for view in self.scores[cell.name][1]:
-                by_case.setdefault(view.row.case, {})[view.row.view] = view
-            key = Group(cell.recipe, cell.budget, cell.trained_on), cell.seed
-            found.setdefault(key, []).extend(by_case.values())
-        return found
+    def _of_seeds(self, group: Group) -> list[list[Mapping[str, ScoredView]]]:
+        """For each seed the views of every case, by name."""
+        if group not in self._cases:
+            while len(self._cases) >= GROUPS_IN_MEMORY:
+                del self._cases[next(iter(self._cases))]
+            found: dict[int, list[Mapping[str, ScoredView]]] = {}
+            for cell in self.cells_of(group):
+                by_case: dict[str, dict[str, ScoredView]] = {}
+                for view in self.views(cell.name):
+                    by_case.setdefault(view.row.case, {})[view.row.view] = view
+                found.setdefault(cell.seed, []).extend(by_case.values())
+            self._cases[group] = list(found.values())
+        return self._cases[group]
 
     def measured(self, group: Group, pick: PickView = all_sequences) -> list[Measured]:
-        """The cases of each seed, at the threshold that the model's other subjects chose on all their sequences."""
-        result = []
-        for (of, _), cases in self._by_seed.items():
-            if of != group:
-                continue
-            whole = [view for case in cases if (view := all_sequences(case)) is not None]
-            picked = [view for case in cases if (view := pick(case)) is not None]
-            if picked:
-                result.append(measure(picked, chosen_thresholds(whole)))
-        return result
+        """The cases of each seed, at the threshold that the model's other subjects chose on all their sequences.
+
+        Args:
+            group: all its cells are finished.
+            pick: one of the functions of this module and of `tables.py`, which are the same object every time.
+        """
+        if (group, pick) not in self._measured:
+            self._measured[group, pick] = [found for seed in self._of_seeds(group) if (found := _measure(seed, pick))]
+        return self._measured[group, pick]
 
     def weights(self, subjects: tuple[str, ...]) -> NDArray[np.float64]:
         """The draws of these cases' subjects; the same cases always get the same draws."""
@@ -154,6 +159,12 @@ class Judge:
             return Contrast(Figure(value=None, why="undefined for these cases"), None, n_cases)
         draws = signs @ np.stack([self._mean_draws(side, name) for side in sides])
         return Contrast(Figure(value=float(values), ci=percentile_interval(draws)), two_sided_p(draws), n_cases)
+
+
+def _measure(cases: Sequence[Mapping[str, ScoredView]], pick: PickView) -> Measured | None:
+    whole = [view for case in cases if (view := all_sequences(case)) is not None]
+    picked = [view for case in cases if (view := pick(case)) is not None]
+    return measure(picked, chosen_thresholds(whole)) if picked else None
 
 
 def wilcoxon_p(ours: Iterable[Measured], theirs: Iterable[Measured]) -> tuple[float | None, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -223,6 +224,7 @@ def per_sequence(judge: Judge, comparison: Comparison) -> Table:
     return Table("per_sequence", "Each sequence alone", columns, tuple(rows), (*notes, POOLED, THRESHOLD))
 
 
+@cache
 def _without(role: Role) -> PickView:
     """The view from all that the case has but one sequence; None where it lacks that one, or nothing is left."""
 
@@ -234,11 +236,13 @@ def _without(role: Role) -> PickView:
     return pick
 
 
+@cache
 def _with(role: Role) -> PickView:
     """The view from all sequences, of those cases for which there is one without this sequence."""
     return lambda views: all_sequences(views) if _without(role)(views) is not None else None
 
 
+@cache
 def _that_have(view: str) -> PickView:
     """The view from all sequences, of those cases that have these."""
     return lambda views: all_sequences(views) if view in views else None
@@ -341,7 +345,7 @@ def cell_list(judge: Judge, comparison: Comparison) -> Table:
             "state": "finished" if found else "not run yet",
             "steps": comparison.steps.get(cell.recipe),
         }
-        rows.append(row | (_facts(found[0]) if found else {}))
+        rows.append(row | (_facts(found) if found else {}))
     columns = ("recipe", "budget", "seed", "fold", "trained_on", "state", "steps", "labelled_subjects")
     more = ("labelled_scans", "unlabelled_scans", "scans", "parameters", "encoder")
     notes = ("One row a trained fold; scans: those that it is judged on.",)

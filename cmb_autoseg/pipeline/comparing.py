@@ -12,6 +12,7 @@ from cmb_autoseg.comparison.case_scores import (
     ScoreRow,
     TrainingFacts,
     read_scores,
+    read_views,
     score_view,
     write_scores,
 )
@@ -109,7 +110,8 @@ def redraw(out: Path, reference: str | None = None) -> str:
         open_log(out)
         if reference is not None:
             comparison.write(out / "comparison.json")
-        tables = all_tables(Judge(comparison.cells, scores), comparison)
+        judge = Judge(comparison.cells, scores, lambda name: read_views(paths[name]))
+        tables = all_tables(judge, comparison)
         write_page(tables, comparison, out)
     state = f"{len(scores)} of {len(comparison.cells)} cells are finished"
     return f"{as_markdown(tables[0])}\n{state}; all tables and pictures: {out / 'comparison.md'}"
@@ -148,7 +150,7 @@ def _is_finished(job: Job, run: _Run) -> bool:
     path = _scores_path(run.out, job.cell.name)
     if not path.is_file():
         return False
-    scores, _ = read_scores(path)
+    scores = read_scores(path)
     job.refuse_change(scores, path)
     there = {(row.case, row.view) for row in scores.rows}
     return all(

@@ -44,7 +44,7 @@ def make_histogram(lesion, other):
 
 def as_scores(cell, views):
     rows = tuple(view.row for view in views)
-    return CellScores(cell=cell, made_of={}, training=FACTS, rows=rows, arrays="sha256:0"), views
+    return CellScores(cell=cell, made_of={}, training=FACTS, rows=rows, arrays="sha256:0")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def made_up():
     """
     rng = np.random.default_rng(0)
     truth = {f"p{n:02d}": int(rng.integers(0, 5)) for n in range(12)}
-    cells, scores = [], {}
+    cells, scores, kept = [], {}, {}
     for recipe, skill in (("plain", 0.5), ("better", 0.9)):
         for budget in (1.0, 0.25):
             for seed in (1, 2):
@@ -79,7 +79,7 @@ def made_up():
                                 )
                             )
                     cells.append(cell)
-                    scores[cell.name] = as_scores(cell, views)
+                    scores[cell.name], kept[cell.name] = as_scores(cell, views), views
     comparison = Comparison(
         dataset="Dataset501_Made",
         plan="sha256:1",
@@ -91,4 +91,4 @@ def made_up():
         subsets=True,
         data="simulated",
     )
-    return comparison, scores
+    return comparison, scores, kept.__getitem__

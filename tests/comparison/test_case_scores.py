@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from cmb_autoseg.comparison.case_scores import ScoreRow, TrainingFacts, read_scores, score_view, write_scores
+from cmb_autoseg.comparison.case_scores import (
+    ScoreRow,
+    TrainingFacts,
+    read_scores,
+    read_views,
+    score_view,
+    write_scores,
+)
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume
@@ -55,8 +62,8 @@ def test_scores_come_back(case, tmp_path):
     views = [view_of(case), view_of(case, with_histogram=False), view_of(case)]
     path = tmp_path / "scores" / f"{cell.name}.json"
     written = write_scores(path, cell, {"recipe": "x"}, FACTS, views)
-    read, found = read_scores(path)
-    assert read == written
+    found = read_views(path)
+    assert read_scores(path) == written
     for before, after in zip(views, found, strict=True):
         for name in ("hits", "matched_predictions", "false_positives", "voxels_found", "voxels_false"):
             assert np.array_equal(getattr(before.counts, name), getattr(after.counts, name))

@@ -17,8 +17,10 @@ N_RESAMPLES = 200
 
 @pytest.fixture(scope="module")
 def tables(made_up):
-    comparison, scores = made_up
-    return {table.name: table for table in all_tables(Judge(comparison.cells, scores, 0, N_RESAMPLES), comparison)}
+    comparison, scores, views_of = made_up
+    return {
+        table.name: table for table in all_tables(Judge(comparison.cells, scores, views_of, 0, N_RESAMPLES), comparison)
+    }
 
 
 def test_cells_are_every_combination_and_one_matrix_at_the_largest_budget():
@@ -51,14 +53,14 @@ def test_every_table_is_there(tables):
 
 
 def test_figures_pool_folds_and_average_seeds(tables, made_up):
-    comparison, scores = made_up
+    comparison, _, views_of = made_up
     found = []
     for seed in (1, 2):
         views = [
             view
             for cell in comparison.cells
             if (cell.recipe, cell.seed, cell.budget) == ("better", seed, 1.0)
-            for view in scores[cell.name][1]
+            for view in views_of(cell.name)
             if view.row.view == "swi+qsm+t1"
         ]
         assert len(views) == 12
@@ -73,8 +75,8 @@ def test_figures_pool_folds_and_average_seeds(tables, made_up):
 
 
 def test_differences_are_paired_and_corrected(tables, made_up):
-    comparison, scores = made_up
-    judge = Judge(comparison.cells, scores, 0, N_RESAMPLES)
+    comparison, scores, views_of = made_up
+    judge = Judge(comparison.cells, scores, views_of, 0, N_RESAMPLES)
     rows = [row for row in tables["differences"].rows if row["figure"] == "lesion F1"]
     assert [(row["recipe"], row["budget"]) for row in rows] == [("better", 1.0), ("better", 0.25)]
     plain, better = (judge.measured(Group(name, 1.0)) for name in ("plain", "better"))
@@ -94,8 +96,8 @@ def test_differences_are_paired_and_corrected(tables, made_up):
 
 
 def test_a_recipe_does_not_differ_from_itself(made_up):
-    comparison, scores = made_up
-    judge = Judge(comparison.cells, scores, 0, N_RESAMPLES)
+    comparison, scores, views_of = made_up
+    judge = Judge(comparison.cells, scores, views_of, 0, N_RESAMPLES)
     same = judge.measured(Group("plain", 1.0))
     contrast = judge.contrast("f1", [same], [same])
     assert (contrast.difference, contrast.p) == (Figure(value=0, ci=(0, 0)), 1.0)
@@ -113,21 +115,21 @@ def test_cost_of_a_missing_sequence(tables):
 
 
 def test_cells_that_are_not_run_are_said_so(made_up, tmp_path):
-    comparison, scores = made_up
+    comparison, scores, views_of = made_up
     gone = [cell.name for cell in comparison.cells if (cell.recipe, cell.budget) == ("better", 1.0)]
     few = {name: found for name, found in scores.items() if name != gone[0]}
-    tables = all_tables(Judge(comparison.cells, few, 0, N_RESAMPLES), comparison)
+    tables = all_tables(Judge(comparison.cells, few, views_of, 0, N_RESAMPLES), comparison)
     paradigms = tables[0]
     assert paradigms.rows[1]["state"] == "not run yet (3 of 4 cells)"
     assert "| better | not run yet (3 of 4 cells) |" in as_markdown(paradigms)
     write_page(tables, comparison, tmp_path)
     assert read_tsv(tmp_path / "tables" / "paradigms.tsv")[1]["state"] == "not run yet (3 of 4 cells)"
-    write_page(all_tables(Judge(comparison.cells, {}, 0, N_RESAMPLES), comparison), comparison, tmp_path)
+    write_page(all_tables(Judge(comparison.cells, {}, views_of, 0, N_RESAMPLES), comparison), comparison, tmp_path)
     assert not list((tmp_path / "figures").glob("*"))
 
 
 def test_page_tables_and_pictures(tables, made_up, tmp_path):
-    comparison, _ = made_up
+    comparison, _, _ = made_up
     write_page(list(tables.values()), comparison, tmp_path)
     page = (tmp_path / "comparison.md").read_text()
     assert page.startswith("# Comparison on Dataset501_Made\n\n**Simulated data.** Seeds 1, 2; label budgets 0.25, 1;")
