@@ -102,8 +102,8 @@ class BarlowTwinsSettings(Settings):
     """Weight of the off-diagonal part of the cross-correlation, lambda in the paper. A narrow projector has fewer such
     entries for each one on the diagonal and needs more: about 10 divided by the width."""
     places: Literal["patch", "voxels", "both"] = "patch"
-    """What is one sample: the mean of the deepest level over the patch, or single places of `voxel_level`, which teaches
-    the levels up to that one only; `both` adds the two losses, each with a projector of its own."""
+    """What is one sample: the mean of the deepest level over the patch, or single places of `voxel_level`, which
+    teaches the levels up to that one only; `both` adds the two losses, each with a projector of its own."""
     voxel_level: Annotated[int, Field(ge=0)] = 1
     """With places, the encoder's level whose feature vectors are compared, 0 for the finest."""
     voxels_per_patch: PositiveInt = 16
