@@ -76,7 +76,8 @@ def build_parser() -> Parser:
         type=positive_int,
         default=6,
         metavar="N",
-        help="most predicted lesions, missed lesions and candidates, of each (default: 6, the most probable)",
+        help="most findings of each kind: lesions or hits, false positives, missed lesions, candidates "
+        "(default: 6, the most probable)",
     )
     add_model(parser)
     add_preparation(parser, trained=True)

@@ -48,24 +48,27 @@ def find_findings(
         probability: on the scan's own grid.
         point: what makes a lesion of a voxel.
         reference: mask of 0 and 1 on the same grid; None without one.
-        most: predicted lesions, missed lesions and candidates at the most, of each, most probable first.
+        most: of each kind, so that many hits do not crowd out what went wrong.
 
     Returns:
-        Predicted lesions, then missed ones, then candidates; and how many were left out by `most`.
+        Lesions or hits, then false positives, missed lesions and candidates, the most probable of each first; and how
+        many were left out by `most`.
     """
     found = lesion_components(probability, point)
     loose = _candidates(probability, point, found)
     marked = None if reference is None else find_components(reference.data > 0)
     partners = _partners(found, marked, probability)
-    groups = [_described(case, found, probability, "lesion" if marked is None else "fp", partners)]
+    predicted = _described(case, found, probability, "lesion" if marked is None else "fp", partners)
     candidates = _described(case, loose, probability, "candidate", _partners(loose, marked, probability))
+    missed: list[Finding] = []
     if marked is not None:
-        missed = _described(case, marked, probability, "missed", {n: n for n in range(1, len(marked) + 1)})
+        every = _described(case, marked, probability, "missed", {n: n for n in range(1, len(marked) + 1)})
         hit = set(partners.values())
-        groups.append([finding for finding in missed if finding.reference not in hit])
+        missed = [finding for finding in every if finding.reference not in hit]
         # What is a missed lesion's own candidate is told with that lesion.
         candidates = [finding for finding in candidates if finding.reference in (None, *hit)]
-    groups.append(candidates)
+    false = [finding for finding in predicted if finding.kind == "fp"]
+    groups = [[finding for finding in predicted if finding.kind != "fp"], false, missed, candidates]
     chosen = [finding for group in groups for finding in group[:most]]
     return tuple(chosen), sum(map(len, groups)) - len(chosen)
 

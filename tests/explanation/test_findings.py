@@ -44,8 +44,8 @@ def test_with_a_reference_they_are_hits_false_positives_and_missed():
     findings, _ = find_findings("a", volume(**PROBABILITY), POINT, reference, 6)
 
     assert told(findings) == [
-        ("fp", 2, 0.9, None),
         ("hit", 1, 0.7, 1),
+        ("fp", 2, 0.9, None),
         ("missed", 3, 0.3, 3),
         ("missed", 2, 0.0, 2),
         ("candidate", 1, 0.15, None),
