@@ -16,8 +16,9 @@ People whom an encoder has seen are refused.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -34,11 +35,11 @@ from sklearn.preprocessing import StandardScaler
 from cmb_autoseg._nnunet import preprocessed_folder
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.evaluation.bootstrap import N_RESAMPLES, percentile_interval, subject_weights, two_sided_p
-from cmb_autoseg.files import read_tsv, write_text
+from cmb_autoseg.files import atomic_path, read_tsv, text_digest, write_text
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.networks import ResidualEncoder, ResidualUNet
 from cmb_autoseg.pipeline import read_plan
-from cmb_autoseg.pretraining.encoder_file import read_encoder
+from cmb_autoseg.pretraining.encoder_file import read_encoder, weights_digest
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
 from cmb_autoseg.records import Encoder, Plan, Role, Topology
@@ -193,6 +194,18 @@ def features(
     return [np.concatenate(level) for level in zip(*found, strict=True)]
 
 
+def kept(folder: Path | None, key: str, make: Callable[[], list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
+    """What `make` gives, from an earlier run where that left it in the folder."""
+    if folder is None:
+        return make()
+    path = folder / f"{key.removeprefix('sha256:')}.npz"
+    if not path.is_file():
+        with atomic_path(path) as temporary:
+            np.savez(temporary, *make())
+    with np.load(path) as stored:
+        return [stored[f"arr_{level}"] for level in range(len(stored.files))]
+
+
 def _pooled(
     level: torch.Tensor, patch_shape: NDArray[np.int64], spacing_mm: Sequence[float], pool: str
 ) -> torch.Tensor:
@@ -319,6 +332,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--levels", nargs="+", type=int, help="of the encoder, 0 the finest (default: all)")
     parser.add_argument("--pool", choices=("centre", "patch"), default="centre")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keep features there, for another run")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     args = parser.parse_args()
     raw = read_raw_dataset(Workspace.find(args.workspace).dataset(args.d))
@@ -352,9 +366,13 @@ def main() -> None:
     jobs = [(name, encoder, args.seeds) for name, (encoder, _) in loaded.items()]
     jobs += [(RANDOM, fresh_encoder(topology, len(plan.channels), seed), [seed]) for seed in args.seeds]
     for name, encoder, seeds in track(jobs, "Probing"):
-        by_role = {
-            role: features(encoder, images, plan.channels.index(role), plan.spacing_mm, args.pool) for role in roles
-        }
+        by_role = {}
+        for role in roles:
+            channel = plan.channels.index(role)
+            key = text_digest(f"{weights_digest(encoder.state_dict())} {places} {patch_shape} {channel} {args.pool}")
+            by_role[role] = kept(
+                args.cache, key, partial(features, encoder, images, channel, plan.spacing_mm, args.pool)
+            )
         for level, seed in product(args.levels or range(len(topology.strides)), seeds):
             of_role = {role: levels[level] for role, levels in by_role.items()}
             found = probe(of_role, has, places, np.random.default_rng(seed))
