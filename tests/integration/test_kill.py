@@ -153,7 +153,7 @@ def train_with_workers(arguments, quiet):
 
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # In this child it is that of the server.
-    train.nnunet_environment = lambda folders, _: environment(folders, 2)
+    train.nnunet_environment = lambda folders, _, **rest: environment(folders, 2, **rest)
     cmb_trainer.CMBTrainer.train_step = signalled
     call("train", arguments, quiet)
 
