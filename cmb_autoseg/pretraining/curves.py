@@ -52,6 +52,8 @@ def _draw_panel(panel: Axes, rows: Sequence[Mapping[str, float]], columns: Mappi
             epochs, [row[column] for row in rows], label=name, color=colour, marker="." if len(rows) < 30 else ""
         )
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if "effective_rank" in columns:
+        panel.set_ylim(bottom=0)
     if len(columns) > 1:
         lowest = min(row[column] for row in rows for column in columns)
         panel.set_ylim(min(-0.05, lowest - 0.05), 1.05)
