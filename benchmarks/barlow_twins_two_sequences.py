@@ -106,7 +106,7 @@ def main():
     parser.add_argument("workspace", type=Path)
     parser.add_argument("--roles", nargs=2, type=Role, default=[Role.SWI, Role.QSM])
     parser.add_argument("--people", type=int, default=16)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--places", choices=("patch", "voxels", "both"), default="voxels")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--redundancy-weight", type=float, default=0.2)
