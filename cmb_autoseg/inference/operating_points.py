@@ -123,7 +123,8 @@ class Sweep:
         ]
 
 
-NO_CASES = Sweep(0, 0, *np.zeros((5, len(SWEEP_THRESHOLDS)), dtype=np.int64), n_voxels=0, n_other_voxels=0)
+_NONE = np.zeros(len(SWEEP_THRESHOLDS), dtype=np.int64)
+NO_CASES = Sweep(0, 0, _NONE, _NONE, _NONE, _NONE, _NONE, 0, 0)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
