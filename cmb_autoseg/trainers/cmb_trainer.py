@@ -282,6 +282,8 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         """The picture first: the final checkpoint says that all is there."""
         folder = Path(self.output_folder)
         draw_curves(self.curves, folder / "progress.png", f"fold {self.fold}")
+        if self.teaching is not None:
+            self.teaching.hand_over()
         self.save_checkpoint(str(folder / FINAL_CHECKPOINT))
         (folder / LATEST_CHECKPOINT).unlink(missing_ok=True)
         for feed in self._feeds():

@@ -80,6 +80,8 @@ def test_unlabelled_cases_teach_and_a_stop_changes_nothing(trained, untrained, m
         assert whole[part].keys() == stopped[part].keys()
         assert all(torch.equal(whole[part][key], stopped[part][key]) for key in whole[part])
     assert bool(whole["teacher_state"]) == (method == "mean_teacher")
+    average = whole["teacher_state"] or whole["network_weights"]
+    assert all(torch.equal(whole["network_weights"][key], average[key]) for key in average)
     assert whole["curves"] == stopped["curves"]
     without = torch.load(trained.model / f"fold_{fold}" / "checkpoint_final.pth", weights_only=True)["network_weights"]
     assert not all(torch.equal(whole["network_weights"][key], without[key]) for key in without)

@@ -20,6 +20,9 @@ class Teacher(Protocol):
     def follow(self, step: int) -> None:
         """Take up what the network has learned in its step number `step`, from 0."""
 
+    def hand_over(self) -> None:
+        """Make the network what is used from now on, after the last step."""
+
     def state_dict(self) -> dict[str, Any]:
         """What a training needs to go on."""
 
@@ -40,6 +43,9 @@ class SelfTeacher:
         return result
 
     def follow(self, step: int) -> None:
+        """It is the network."""
+
+    def hand_over(self) -> None:
         """It is the network."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -73,6 +79,10 @@ class MeanTeacher:
         followed = self.network.state_dict()
         for name, value in self.average.state_dict().items():
             value.lerp_(followed[name], share)
+
+    def hand_over(self) -> None:
+        """The average is the model, as in the paper's evaluation: it is better than the weights of the last step."""
+        self.network.load_state_dict(self.average.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         return {name: value.contiguous() for name, value in self.average.state_dict().items()}

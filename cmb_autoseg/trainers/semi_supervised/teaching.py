@@ -62,6 +62,10 @@ class Teaching:
         """To be called after the network's step."""
         self.teacher.follow(step)
 
+    def hand_over(self) -> None:
+        """To be called after the last step: the network becomes what is used."""
+        self.teacher.hand_over()
+
     def state_dict(self) -> dict[str, Any]:
         return self.teacher.state_dict()
 

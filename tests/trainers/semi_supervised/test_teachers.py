@@ -29,6 +29,19 @@ def test_the_mean_teacher_is_the_moving_average():
     assert not teacher.average.weight.requires_grad
 
 
+def test_after_the_last_step_the_average_is_the_network():
+    network = linear(1.0)
+    teacher = MeanTeacher(network, decay=0.5)
+    for step, weight in enumerate((2.0, 4.0)):
+        torch.nn.init.constant_(network.weight, weight)
+        teacher.follow(step)
+    teacher.hand_over()
+    assert network.weight.item() == 3.0
+    alone = linear(7.0)
+    SelfTeacher(alone).hand_over()
+    assert alone.weight.item() == 7.0
+
+
 def test_a_mean_teacher_goes_on_from_its_state():
     one, two = MeanTeacher(linear(1.0), 0.9), MeanTeacher(linear(4.0), 0.9)
     two.load_state_dict(one.state_dict())
