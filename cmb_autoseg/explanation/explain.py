@@ -30,7 +30,7 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the networks say of one finding, averaged over the folds."""
+    """What the networks say of one finding, averaged over the folds, each of whose maps has the same mass."""
 
     finding: Finding
     map: NDArray[np.float32]
@@ -163,14 +163,15 @@ class Explainer:
                 chosen = slice(first, first + len(some))
                 patches = torch.from_numpy(np.stack([padded[(slice(None), *place.box())] for place in some])).to(device)
                 regions = torch.from_numpy(np.stack([place.region for place in some])).to(device, torch.float32)
-                maps[chosen] += grad_cam(network, layer, patches, regions, self.method).cpu().numpy()
+                found = grad_cam(network, layer, patches, regions, self.method).cpu().numpy()
+                # Each network has its own unit of features: unscaled, the largest would speak for all.
+                maps[chosen] += _scaled(found, found.sum(axis=(1, 2, 3)))
                 values[0, chosen] += scores(network, patches, regions).cpu().numpy()
                 for order, channel in enumerate(present):
                     blanked = patches.clone()
                     blanked[:, channel] = 0
                     values[1 + order, chosen] += scores(network, blanked, regions).cpu().numpy()
-        peaks = maps.max(axis=(1, 2, 3), keepdims=True)
-        return np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0), values / n_folds
+        return _scaled(maps, maps.max(axis=(1, 2, 3))), values / n_folds
 
     def _on_scan(
         self,
@@ -194,6 +195,12 @@ def _padded(data: NDArray[np.float32], patch_shape: Sequence[int]) -> tuple[NDAr
     below = missing // 2
     widths = [(0, 0), *zip(below.tolist(), (missing - below).tolist(), strict=True)]
     return np.pad(data, widths), below
+
+
+def _scaled(maps: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maps (place, z, y, x), each divided by its own figure (place,); an empty map stays empty."""
+    divisors = np.broadcast_to(by[:, None, None, None], maps.shape)
+    return np.divide(maps, divisors, out=np.zeros_like(maps), where=divisors > 0)
 
 
 def _near(

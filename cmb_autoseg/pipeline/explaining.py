@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
 from cmb_autoseg.explanation import ExplainedCase, Explainer, ExplanationFiles, find_findings
@@ -31,6 +32,8 @@ from cmb_autoseg.records import Case, LesionTable, OperatingPoint
 from cmb_autoseg.run_log import open_log, record, versions
 
 __all__ = ["ExplainSettings", "explain_case", "explain_scans"]
+
+WHOLE_WITHIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def explain_case(
     """Explain one case and write its files; a case that is finished with these very inputs is only read.
 
     Raises:
-        InputError: the case lacks every susceptibility sequence of the model, or a file is unusable.
+        InputError: the case lacks every susceptibility sequence of the model, a file is unusable, or the reference
+            is no mask.
         GeometryError: its sequences, or the reference mask and the scan, do not share one grid.
     """
     ensemble, files = explainer.ensemble, ExplanationFiles(out, case.name)
@@ -158,11 +162,26 @@ def _reference(path: Path, scan: Volume) -> Volume:
     """A reference mask on the scan's own grid, whichever way either is stored.
 
     Raises:
+        InputError: its values are not those of a mask.
         GeometryError: it lies on another grid.
     """
     mask = to_canonical(read_volume(path))
+    # The scale factors of a file may leave 0.9999 of a 1.
+    whole = np.abs(mask.data - np.rint(mask.data)) <= WHOLE_WITHIN
+    if not np.all(whole & (mask.data > -WHOLE_WITHIN)):  # of NaN, neither is true
+        raise InputError(
+            f"{path}: {_odd_values(mask.data[~whole | (mask.data <= -WHOLE_WITHIN)])}; a mask has 0 and 1, or whole "
+            "numbers of which each above 0 is a lesion; give the mask itself, not a probability map"
+        )
     check_same_grid(mask, to_canonical(scan), "give the mask that was marked on this scan, or resample it to its grid")
-    return scan.with_data(np.asarray(from_canonical(mask.data, scan) > 0, dtype=np.uint8))
+    return scan.with_data(np.asarray(from_canonical(mask.data, scan) > 0.5, dtype=np.uint8))
+
+
+def _odd_values(odd: NDArray[Any]) -> str:
+    n_nan = int(np.isnan(odd).sum())
+    if n_nan:
+        return f"found {n_nan} voxels that are not a number"
+    return f"found {len(odd)} voxels with values such as {odd[0]:.4g}"
 
 
 def _set_aside(case: str, out: Path) -> None:

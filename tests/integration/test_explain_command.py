@@ -156,6 +156,58 @@ def test_a_reference_on_another_grid_is_refused(scans, masks, two_folds, tmp_pat
     assert not (tmp_path / "out" / f"{CASE}_gradcam.nii.gz").exists()
 
 
+def test_results_into_a_file_are_refused(scans, two_folds, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+
+    assert explained(scans, tmp_path / "out", two_folds) == 2
+
+    assert f"-o {tmp_path / 'out'}: is a file; name a folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def changed_mask(masks, folder, change):
+    mask = nib.load(masks / f"{CASE}.nii.gz")
+    data = mask.get_fdata(dtype=np.float32)
+    change(data)
+    folder.mkdir()
+    nib.save(nib.Nifti1Image(data, mask.affine), folder / f"{CASE}.nii.gz")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.37, "found 1 voxels with values such as 0.37"), (np.nan, "found 1 voxels that are not a number"), (-1, "-1")],
+)
+def test_a_reference_that_is_no_mask_is_refused_before_anything_is_written(
+    value, said, scans, masks, two_folds, tmp_path, capsys
+):
+    folder = changed_mask(masks, tmp_path / "odd", lambda data: data.__setitem__((3, 3, 3), value))
+    options = ("-f", "0", "--reference", str(folder))
+
+    assert explained(one_scan(scans, tmp_path), tmp_path / "single", two_folds, *options) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert said in errors[0]
+
+    assert explained(scans, tmp_path / "several", two_folds, *options) == 1
+    (failure,) = read_tsv(tmp_path / "several" / "failures.tsv")
+    assert failure["case"] == CASE
+    assert said in failure["reason"]
+    assert not list(tmp_path.glob(f"*/{CASE}_gradcam*"))
+
+
+def test_the_labels_of_a_reference_may_be_numbered(scans, masks, two_folds, tmp_path):
+    folder = changed_mask(masks, tmp_path / "numbered", lambda data: np.multiply(data, 3, out=data))
+    options = ("-f", "0", "--max-lesions", "1", "--reference")
+
+    assert explained(scans, tmp_path / "numbered_out", two_folds, *options, str(folder)) == 0
+    assert explained(scans, tmp_path / "out", two_folds, *options, str(masks)) == 0
+
+    assert read_tsv(tmp_path / "numbered_out" / f"{CASE}_gradcam.tsv") == read_tsv(
+        tmp_path / "out" / f"{CASE}_gradcam.tsv"
+    )
+
+
 def test_references_of_other_cases_are_refused(scans, masks, two_folds, tmp_path, capsys):
     (tmp_path / "others").mkdir()
     shutil.copy(masks / f"{CASE}.nii.gz", tmp_path / "others" / "somebody.nii.gz")
@@ -168,11 +220,11 @@ def test_references_of_other_cases_are_refused(scans, masks, two_folds, tmp_path
 class Brightest(nn.Module):
     """A U-Net by its names, whose answer everywhere is the brightest voxel of one sequence."""
 
-    def __init__(self, sequence=0):
+    def __init__(self, sequence=0, scale=1.0):
         super().__init__()
         self.encoder, self.decoder = nn.Module(), nn.Module()
         self.encoder.stages = nn.ModuleList([nn.Conv3d(2, 1, 1, bias=False)])
-        self.encoder.stages[0].weight.data[:] = torch.eye(2)[sequence][None, :, None, None, None]
+        self.encoder.stages[0].weight.data[:] = scale * torch.eye(2)[sequence][None, :, None, None, None]
         self.decoder.blocks = nn.ModuleList([nn.Identity()])
 
     def forward(self, x):
@@ -231,6 +283,33 @@ def test_of_a_model_of_one_sequence_only_that_one_is_blanked(scans, two_folds, m
 
     assert found.score > 0
     assert found.drops == {Role.GRE_MAG: pytest.approx(found.score)}
+
+
+def test_a_fold_with_larger_features_does_not_outvote_another(scans, two_folds, tmp_path, monkeypatch):
+    """Each of two networks hangs on the brightest voxel of its own sequence."""
+    images = {}
+    for number, (role, place) in enumerate(((Role.SWI, (13, 25, 5)), (Role.GRE_MAG, (25, 15, 8)))):
+        scan = read_volume(scans / f"{CASE}_000{number}.nii.gz")
+        scan.data[place] = 400.0
+        nib.save(nib.Nifti1Image(scan.data, scan.affine), tmp_path / f"{role}.nii.gz")
+        images[role] = ImageSource(path=str(tmp_path / f"{role}.nii.gz"))
+    prepared = prepare_case(Case(name="a", cohort="a", subject="a", images=images))
+    finding = Finding("lesion", LESION, np.array([[20, 22, 7]]))
+
+    def explained_by(*networks):
+        folds = list(enumerate(network.eval() for network in networks))
+        monkeypatch.setattr(Ensemble, "networks", lambda self: iter(folds))
+        (found,) = Explainer(Ensemble(two_folds, (0, 1), "cpu"), 0).explain([finding], prepared)
+        return found
+
+    alone = [explained_by(Brightest(sequence)) for sequence in (0, 1)]
+    peaks = [np.unravel_index(found.map.argmax(), found.map.shape) for found in alone]
+    both = explained_by(Brightest(0, scale=10.0), Brightest(1))
+
+    assert peaks[0] != peaks[1]
+    for peak in peaks:
+        assert both.map[peak] > 0.9
+    assert both.near == pytest.approx(np.mean([found.near for found in alone]), abs=1e-6)
 
 
 def test_maps_come_back_the_way_probabilities_do(scans, two_folds):
