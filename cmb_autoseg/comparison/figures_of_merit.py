@@ -1,6 +1,6 @@
 """Every figure of a comparison, from the counts of cases that are weighted as a draw of the bootstrap says."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.comparison.case_scores import ScoredView
 from cmb_autoseg.evaluation.voxel_auc import VoxelHistogram
-from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS
+from cmb_autoseg.inference.operating_points import NO_CASES, Sweep, counting_threshold, ratio
 
 __all__ = ["FIGURES", "FigureName", "Measured", "chosen_thresholds", "measure"]
 
-FALLBACK = SWEEP_THRESHOLDS.index(0.5)
 Weights = NDArray[np.float64]
 Values = NDArray[np.float64]
 
@@ -60,22 +59,16 @@ class Measured:
 FigureName = str
 
 
-def _ratio(part: Values, whole: Values) -> Values:
-    result = np.full(len(whole), np.nan)
-    np.divide(part, whole, out=result, where=whole > 0)
-    return result
-
-
 def _share(part: str, whole: str) -> Callable[[Measured, Weights], Values]:
     def share(cases: Measured, weights: Weights) -> Values:
-        return _ratio(weights @ cases.counts[part], weights @ cases.counts[whole])
+        return ratio(weights @ cases.counts[part], weights @ cases.counts[whole])
 
     return share
 
 
 def _precision(cases: Measured, weights: Weights) -> Values:
     matched = weights @ cases.counts["matched_predictions"]
-    return _ratio(matched, matched + weights @ cases.counts["false_positives"])
+    return ratio(matched, matched + weights @ cases.counts["false_positives"])
 
 
 def _f1(cases: Measured, weights: Weights) -> Values:
@@ -83,11 +76,11 @@ def _f1(cases: Measured, weights: Weights) -> Values:
     sensitivity = FIGURES["sensitivity"](cases, weights)
     precision = np.nan_to_num(_precision(cases, weights))
     both = sensitivity + precision
-    return np.where(np.isnan(sensitivity), np.nan, np.nan_to_num(_ratio(2 * sensitivity * precision, both)))
+    return np.where(np.isnan(sensitivity), np.nan, np.nan_to_num(ratio(2 * sensitivity * precision, both)))
 
 
 def _specificity(cases: Measured, weights: Weights) -> Values:
-    return 1.0 - _ratio(weights @ cases.counts["voxels_false"], weights @ cases.counts["n_other_voxels"])
+    return 1.0 - ratio(weights @ cases.counts["voxels_false"], weights @ cases.counts["n_other_voxels"])
 
 
 def _auc(cases: Measured, weights: Weights) -> Values:
@@ -95,7 +88,7 @@ def _auc(cases: Measured, weights: Weights) -> Values:
     if cases.wins is None:
         return np.full(len(weights), np.nan)
     wins = np.sum((weights @ cases.wins) * weights, axis=1)
-    return _ratio(wins, (weights @ cases.counts["n_voxels"]) * (weights @ cases.counts["n_other_voxels"]))
+    return ratio(wins, (weights @ cases.counts["n_voxels"]) * (weights @ cases.counts["n_other_voxels"]))
 
 
 FIGURES: dict[FigureName, Callable[[Measured, Weights], Values]] = {
@@ -111,35 +104,21 @@ FIGURES: dict[FigureName, Callable[[Measured, Weights], Values]] = {
 """`auc` to `voxel_specificity` count brain voxels, the others lesions; all pool the cases."""
 
 
-def chosen_thresholds(views: Sequence[ScoredView]) -> dict[str, int]:
+def chosen_thresholds(views: Sequence[ScoredView], judged: Iterable[str] = ()) -> dict[str, int]:
     """For each subject the threshold that is best for all others: index into `SWEEP_THRESHOLDS`.
 
-    Best is the pooled lesion F1; of several with the same, the one with the fewest false positives, and of
-    these the highest. Where nothing can be chosen from, it is 0.5.
+    Best is what the operating point `counting` is by the pooled cases of the others; where these have no lesion,
+    or none is found, it is 0.5.
 
     Args:
         views: cases predicted from all their sequences, of one model.
+        judged: subjects that need a threshold, too, though they have no such view.
     """
-    # (case, what, threshold): hits, matched predictions, false positives.
-    curves = np.array(
-        [[v.counts.hits, v.counts.matched_predictions, v.counts.false_positives] for v in views], dtype=np.float64
-    )
-    n_lesions = np.array([view.counts.n_lesions for view in views], dtype=np.float64)
-    subjects = np.array([view.row.subject for view in views])
-    return {
-        subject: _best(curves[subjects != subject].sum(axis=0), n_lesions[subjects != subject].sum())
-        for subject in dict.fromkeys(subjects.tolist())
-    }
-
-
-def _best(curves: NDArray[np.float64], n_lesions: float) -> int:
-    hits, matched, false = curves
-    if n_lesions == 0 or not hits.any():
-        return FALLBACK
-    sensitivity, precision = hits / n_lesions, _ratio(matched, matched + false)
-    f1 = np.nan_to_num(_ratio(2 * sensitivity * precision, np.nan_to_num(sensitivity + precision)))
-    rank = np.round(f1, 12)
-    return max(range(len(rank)), key=lambda index: (rank[index], -false[index], index))
+    of_subject: dict[str, Sweep] = dict.fromkeys(judged, NO_CASES)
+    for view in views:
+        of_subject[view.row.subject] = of_subject.get(view.row.subject, NO_CASES) + view.counts
+    everyone = sum(of_subject.values(), NO_CASES)
+    return {subject: counting_threshold(everyone - own) for subject, own in of_subject.items()}
 
 
 def measure(views: Sequence[ScoredView], thresholds: Mapping[str, int]) -> Measured:
@@ -150,7 +129,7 @@ def measure(views: Sequence[ScoredView], thresholds: Mapping[str, int]) -> Measu
         thresholds: of each subject, as `chosen_thresholds` gives them.
     """
     ordered = sorted(views, key=lambda view: view.row.case)
-    at = [thresholds.get(view.row.subject, FALLBACK) for view in ordered]
+    at = [thresholds[view.row.subject] for view in ordered]
     counts = {
         name: np.array(
             [getattr(view.counts, name)[index] for view, index in zip(ordered, at, strict=True)], dtype=np.float64

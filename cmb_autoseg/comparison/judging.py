@@ -164,7 +164,7 @@ class Judge:
 def _measure(cases: Sequence[Mapping[str, ScoredView]], pick: PickView) -> Measured | None:
     whole = [view for case in cases if (view := all_sequences(case)) is not None]
     picked = [view for case in cases if (view := pick(case)) is not None]
-    return measure(picked, chosen_thresholds(whole)) if picked else None
+    return measure(picked, chosen_thresholds(whole, [view.row.subject for view in picked])) if picked else None
 
 
 def wilcoxon_p(ours: Iterable[Measured], theirs: Iterable[Measured]) -> tuple[float | None, int]:

@@ -16,13 +16,16 @@ from cmb_autoseg.lesions.components import find_components
 from cmb_autoseg.records import OperatingPoint
 
 __all__ = [
+    "NO_CASES",
     "SWEEP_COLUMNS",
     "SWEEP_THRESHOLDS",
     "ScoredCase",
     "Sweep",
     "count_case",
+    "counting_threshold",
     "is_number",
     "points_of",
+    "ratio",
     "resolve_operating_point",
     "sweep_thresholds",
     "weakness",
@@ -82,6 +85,9 @@ class Sweep:
     def __add__(self, more: "Sweep") -> "Sweep":
         return Sweep(*(getattr(self, part.name) + getattr(more, part.name) for part in fields(Sweep)))
 
+    def __sub__(self, part_of_it: "Sweep") -> "Sweep":
+        return Sweep(*(getattr(self, part.name) - getattr(part_of_it, part.name) for part in fields(Sweep)))
+
     @property
     def sensitivity(self) -> NDArray[np.float64]:
         """Of lesions."""
@@ -90,13 +96,13 @@ class Sweep:
     @property
     def precision(self) -> NDArray[np.float64]:
         """Of predicted lesions; NaN where none is predicted."""
-        return _ratio(self.matched_predictions, self.matched_predictions + self.false_positives)
+        return ratio(self.matched_predictions, self.matched_predictions + self.false_positives)
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """Harmonic mean of sensitivity and precision; 0 where nothing is found."""
         precision = np.nan_to_num(self.precision)
-        return np.nan_to_num(_ratio(2 * self.sensitivity * precision, self.sensitivity + precision))
+        return np.nan_to_num(ratio(2 * self.sensitivity * precision, self.sensitivity + precision))
 
     @property
     def fp_per_scan(self) -> NDArray[np.float64]:
@@ -109,7 +115,7 @@ class Sweep:
     @property
     def voxel_specificity(self) -> NDArray[np.float64]:
         """Inside the brain; 1 where the brain is nothing but lesion."""
-        return 1 - np.nan_to_num(_ratio(self.voxels_false, np.full_like(self.voxels_false, self.n_other_voxels)))
+        return 1 - np.nan_to_num(ratio(self.voxels_false, np.full_like(self.voxels_false, self.n_other_voxels)))
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a threshold, columns `SWEEP_COLUMNS`; an undefined precision is None."""
@@ -127,7 +133,8 @@ _NONE = np.zeros(len(SWEEP_THRESHOLDS), dtype=np.int64)
 NO_CASES = Sweep(0, 0, _NONE, _NONE, _NONE, _NONE, _NONE, 0, 0)
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Entry by entry, (n,); NaN where the whole is not over 0."""
     result = np.full(len(part), np.nan)
     np.divide(part, whole, out=result, where=whole > 0)
     return result
@@ -219,7 +226,7 @@ def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:
     reached = min(SCREENING_SENSITIVITY, float(sweep.sensitivity.max()))
     youden = sweep.voxel_sensitivity + sweep.voxel_specificity - 1
     chosen = {
-        "counting": (_middle_of_best(sweep.f1), "best pooled lesion F1"),
+        "counting": (counting_threshold(sweep), "best pooled lesion F1"),
         "screening": (
             _last(sweep.sensitivity >= reached),
             f"highest threshold with lesion sensitivity >= {SCREENING_SENSITIVITY:.2f}"
@@ -231,6 +238,11 @@ def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:
     if reached == 0:
         chosen = dict.fromkeys(chosen, (FALLBACK, "stands in, as no threshold finds a lesion"))
     return tuple(_point(name, index, rule, sweep) for name, (index, rule) in chosen.items())
+
+
+def counting_threshold(sweep: Sweep) -> int:
+    """Where `counting` is, as index into `SWEEP_THRESHOLDS`: that of 0.5 where no lesion exists or is found."""
+    return _middle_of_best(sweep.f1) if sweep.n_lesions else FALLBACK
 
 
 def weakness(point: OperatingPoint) -> str | None:
