@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.explanation.explain import Explanation
+from cmb_autoseg.explanation.places import Explanation
 from cmb_autoseg.files import read_json, write_json, write_tsv
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.records import Role

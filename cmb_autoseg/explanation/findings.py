@@ -1,22 +1,23 @@
 """What of a case is explained: lesions, candidates that were not quite one, and lesions that were missed."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.evaluation.matching import PROTOCOLS, match_components
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions import Components, describe, find_components, lesion_components
 from cmb_autoseg.records import Lesion, OperatingPoint
 
-__all__ = ["CANDIDATE_SHARE", "Finding", "Kind", "find_findings"]
+__all__ = ["CANDIDATE_SHARE", "Finding", "Kind", "Match", "find_findings"]
 
 Kind = Literal["lesion", "hit", "fp", "missed", "candidate"]
 CANDIDATE_SHARE = 0.2
 """A candidate's probability reaches this share of the operating point's threshold."""
-PROTOCOL = PROTOCOLS["valdo"]
+Match = Callable[[Components, Components, Volume], Mapping[int, int]]
+"""From predicted and marked components and their grid: number of a component to that of the marked one it hits."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,11 @@ class Finding:
 
 
 def find_findings(
-    case: str, probability: Volume, point: OperatingPoint, reference: Volume | None, most: int
+    case: str, probability: Volume, point: OperatingPoint, reference: Volume | None, most: int, match: Match
 ) -> tuple[tuple[Finding, ...], int]:
     """What is to be explained of one case.
 
     Candidates are the components above a fifth of the operating point's threshold that hold no lesion.
-    Which lesion is a hit is decided as `cmb_evaluate --protocol valdo` does.
 
     Args:
         case: its name.
@@ -49,6 +49,7 @@ def find_findings(
         point: what makes a lesion of a voxel.
         reference: mask of 0 and 1 on the same grid; None without one.
         most: of each kind, so that many hits do not crowd out what went wrong.
+        match: which lesion is a hit; not called without a reference.
 
     Returns:
         Lesions or hits, then false positives, missed lesions and candidates, the most probable of each first; and how
@@ -57,9 +58,10 @@ def find_findings(
     found = lesion_components(probability, point)
     loose = _candidates(probability, point, found)
     marked = None if reference is None else find_components(reference.data > 0)
-    partners = _partners(found, marked, probability)
+    partners = {} if marked is None else match(found, marked, probability)
     predicted = _described(case, found, probability, "lesion" if marked is None else "fp", partners)
-    candidates = _described(case, loose, probability, "candidate", _partners(loose, marked, probability))
+    near = {} if marked is None else match(loose, marked, probability)
+    candidates = _described(case, loose, probability, "candidate", near)
     missed: list[Finding] = []
     if marked is not None:
         every = _described(case, marked, probability, "missed", {n: n for n in range(1, len(marked) + 1)})
@@ -79,15 +81,8 @@ def _candidates(probability: Volume, point: OperatingPoint, found: Components) -
     return find_components((low.labels > 0) & ~np.isin(low.labels, taken[taken > 0]))
 
 
-def _partners(found: Components, marked: Components | None, grid: Volume) -> dict[int, int]:
-    """Number of a component to the number of the reference lesion that it hits."""
-    if marked is None:
-        return {}
-    return {pair.predicted: pair.reference for pair in match_components(found, marked, grid, PROTOCOL)}
-
-
 def _described(
-    case: str, components: Components, probability: Volume, kind: Kind, partners: dict[int, int]
+    case: str, components: Components, probability: Volume, kind: Kind, partners: Mapping[int, int]
 ) -> list[Finding]:
     """Findings of one kind, most probable first; a false positive with a partner is a hit."""
     inside = np.argwhere(components.labels > 0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmb_autoseg.explanation.explain import Explanation
+from cmb_autoseg.explanation.places import Explanation
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume, to_canonical
 

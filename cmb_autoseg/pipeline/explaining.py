@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
-from cmb_autoseg.explanation import ExplainedCase, Explainer, ExplanationFiles, find_findings
+from cmb_autoseg.evaluation.matching import PROTOCOLS, match_components
+from cmb_autoseg.explanation import ExplainedCase, ExplanationFiles, find_findings
 from cmb_autoseg.explanation.files import OUTDATED
 from cmb_autoseg.explanation.findings import CANDIDATE_SHARE
 from cmb_autoseg.explanation.grad_cam import Method
@@ -24,14 +25,15 @@ from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.overlay import write_overlay
 from cmb_autoseg.inference.predict import fixed_part, on_own_grid, prepare_for, range_warnings
 from cmb_autoseg.inference.run import ModelChoice
-from cmb_autoseg.lesions import lesion_mask
+from cmb_autoseg.lesions import Components, lesion_mask
 from cmb_autoseg.locking import own_folder
+from cmb_autoseg.pipeline.explainer import Explainer
 from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.records import Case, LesionTable, OperatingPoint
 from cmb_autoseg.run_log import open_log, record, versions
 
-__all__ = ["ExplainSettings", "explain_case", "explain_scans"]
+__all__ = ["ExplainSettings", "explain_case", "explain_scans", "valdo_hits"]
 
 WHOLE_WITHIN = 1e-3
 
@@ -127,7 +129,7 @@ def explain_case(
     seconds["prepare"], begun = time.monotonic() - begun, time.monotonic()
     probability = on_own_grid(ensemble.probability(prepared.volumes).data, prepared)
     seconds["network"], begun = time.monotonic() - begun, time.monotonic()
-    findings, left_out = find_findings(case.name, probability, point, reference, settings.most)
+    findings, left_out = find_findings(case.name, probability, point, reference, settings.most, valdo_hits)
     explanations = explainer.explain(findings, prepared)
     seconds["explain"], begun = time.monotonic() - begun, time.monotonic()
     outside = [f"{e.finding.kind} {e.finding.lesion.lesion}" for e in explanations if e.score is None]
@@ -156,6 +158,11 @@ def explain_case(
     seconds["write"] = time.monotonic() - begun
     rounded = {step: round(value, 3) for step, value in seconds.items()}
     return ExplainedCase(case.name, counts, tuple(warnings), rounded)
+
+
+def valdo_hits(found: Components, marked: Components, grid: Volume) -> dict[int, int]:
+    """Which predicted component hits which marked one, as `cmb_evaluate --protocol valdo` decides."""
+    return {pair.predicted: pair.reference for pair in match_components(found, marked, grid, PROTOCOLS["valdo"])}
 
 
 def _reference(path: Path, scan: Volume) -> Volume:

@@ -4,6 +4,7 @@ import numpy as np
 
 from cmb_autoseg.explanation import find_findings
 from cmb_autoseg.geometry import Volume
+from cmb_autoseg.pipeline.explaining import valdo_hits
 from cmb_autoseg.records import OperatingPoint
 
 POINT = OperatingPoint(name="half", threshold=0.5, rule="test")
@@ -25,7 +26,7 @@ PROBABILITY = {"p5_5_5": 0.7, "p20_20_10": 0.9, "p35_5_5": 0.3, "p5_35_5": 0.15,
 
 
 def test_without_a_reference_there_are_lesions_and_candidates():
-    findings, left_out = find_findings("a", volume(**PROBABILITY), POINT, None, 6)
+    findings, left_out = find_findings("a", volume(**PROBABILITY), POINT, None, 6, valdo_hits)
 
     assert told(findings) == [
         ("lesion", 2, 0.9, None),
@@ -41,7 +42,7 @@ def test_with_a_reference_they_are_hits_false_positives_and_missed():
     """The first reference lesion is hit from 3 mm away, the second is that of the candidate, the third unseen."""
     reference = volume(p5_5_8=1, p35_5_5=1, p12_30_3=1)
 
-    findings, _ = find_findings("a", volume(**PROBABILITY), POINT, reference, 6)
+    findings, _ = find_findings("a", volume(**PROBABILITY), POINT, reference, 6, valdo_hits)
 
     assert told(findings) == [
         ("hit", 1, 0.7, 1),
@@ -53,17 +54,17 @@ def test_with_a_reference_they_are_hits_false_positives_and_missed():
 
 
 def test_what_surrounds_a_lesion_is_no_candidate():
-    findings, _ = find_findings("a", volume(p5_5_5=0.9, p6_5_5=0.3, p7_5_5=0.2), POINT, None, 6)
+    findings, _ = find_findings("a", volume(p5_5_5=0.9, p6_5_5=0.3, p7_5_5=0.2), POINT, None, 6, valdo_hits)
 
     assert told(findings) == [("lesion", 1, 0.9, None)]
 
 
 def test_the_most_probable_of_each_kind_are_taken():
-    findings, left_out = find_findings("a", volume(**PROBABILITY), POINT, volume(p12_30_3=1), 1)
+    findings, left_out = find_findings("a", volume(**PROBABILITY), POINT, volume(p12_30_3=1), 1, valdo_hits)
 
     assert told(findings) == [("fp", 2, 0.9, None), ("missed", 1, 0.0, 1), ("candidate", 2, 0.3, None)]
     assert left_out == 2
 
 
 def test_an_empty_map_has_nothing_to_explain():
-    assert find_findings("a", volume(), POINT, volume(), 6) == ((), 0)
+    assert find_findings("a", volume(), POINT, volume(), 6, valdo_hits) == ((), 0)

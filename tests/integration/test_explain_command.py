@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from cmb_autoseg.cli import explain
-from cmb_autoseg.explanation import Explainer, Finding
+from cmb_autoseg.explanation import Finding
 from cmb_autoseg.files import read_tsv
 from cmb_autoseg.geometry import read_volume, to_canonical
 from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.pipeline.explainer import Explainer
 from cmb_autoseg.preprocessing import prepare_case
 from cmb_autoseg.records import Case, ImageSource, Lesion, PrepSettings, Role
 
