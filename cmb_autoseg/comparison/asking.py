@@ -1,22 +1,24 @@
 """What is asked for, and everything that can be refused before the first cell is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.comparison.case_scores import CellScores
 from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells
-from cmb_autoseg.errors import InputError
+from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import read_tsv, text_digest
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Plan, Role
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
 from cmb_autoseg.trainers.encoder_choice import choose_encoder
 from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["CompareSettings", "Job", "ask", "read_comparison"]
 
+RANDOM = "random"
+"""What a cell without an encoder says in place of the weights' digest."""
 MADE_UP = "simul"
 """What cmb_simulate's cohorts and scanners are called begins with it."""
 
@@ -55,6 +57,34 @@ class Job:
     """Names of the cases that it is judged on."""
     made_of: dict[str, str]
     """All that decides its scores, in words and digests."""
+
+    def refuse_other_model(self, record: FoldModel, judged: Collection[str], folder: Path) -> None:
+        """Refuse to judge a trained fold that is not this cell's, whenever it was trained.
+
+        Args:
+            record: of the fold.
+            judged: `cohort/subject` of everyone whom the cell is judged on.
+            folder: of the model.
+
+        Raises:
+            InputError: it learned from other cases, by another budget or from another encoder.
+            LeakageError: it learned from somebody whom it would be judged on.
+        """
+        found = {
+            "encoder": record.encoder.weights if record.encoder is not None else RANDOM,
+            "set of training cases": _digest_of((*record.training_cases, *record.unlabelled_cases)),
+            "budget": f"{record.budget:g}",
+        }
+        wanted = {**self.made_of, "budget": f"{self.cell.budget:g}"}
+        cure = f"move {folder} away, so that cmb_compare trains it anew"
+        differs = next((name for name, value in found.items() if wanted[name] != value), None)
+        if differs is not None:
+            raise InputError(f"{folder}: fold {record.fold} was trained with another {differs} than now; {cure}")
+        leaked = sorted({*record.training_subjects} & {*judged})
+        if leaked:
+            raise LeakageError(
+                f"{folder}: fold {record.fold} has learned from {', '.join(leaked)}, on whom it would be judged; {cure}"
+            )
 
     def refuse_change(self, scores: CellScores, path: Path) -> None:
         """Refuse scores of other settings than these.
@@ -212,15 +242,16 @@ def _encoder(raw: RawDataset, plan: Plan, folds: Sequence[Fold], fold: int, reci
     """Digest of the weights that a fold begins with; that they fit is tried out."""
     encoder = choose_encoder(raw, folds, fold, recipe, None)
     if encoder is None:
-        return "random"
+        return RANDOM
     import torch
 
     from cmb_autoseg.networks.residual_unet import ResidualEncoder
     from cmb_autoseg.trainers.transfer import transfer_encoder
 
+    fitted = recipe.applied_to(plan)
     with torch.device("meta"):
-        network = ResidualEncoder(len(plan.channels), **recipe.applied_to(plan).topology.model_dump())
-    transfer_encoder(network, plan.channels, encoder.path, encoder.weights, encoder.record)
+        network = ResidualEncoder(len(plan.channels), **fitted.topology.model_dump())
+    transfer_encoder(network, fitted, encoder.path, encoder.weights, encoder.record)
     return encoder.record.weights
 
 
@@ -229,14 +260,19 @@ def _job(raw: RawDataset, plan: Plan, folds: Sequence[Fold], cell: Cell, recipe:
         recipe = recipe.model_copy(update={"sequences": (cell.trained_on,)})
     trained_sequences(plan, recipe)
     cases = fold_cases(raw, plan, folds, cell.fold, recipe, cell.budget, cell.seed)
-    learned = sorted(case.name for case in (*cases.training, *cases.unlabelled))
+    learned = [case.name for case in (*cases.training, *cases.unlabelled)]
     validation = frozenset(folds[cell.fold]["val"])
     made_of = {
         "dataset": plan.dataset,
         "plan": plan.digest,
         "recipe": recipe.digest,
         "encoder": encoder,
-        "set of training cases": text_digest(" ".join(learned)),
-        "set of validation cases": text_digest(" ".join(sorted(validation))),
+        "set of training cases": _digest_of(learned),
+        "set of validation cases": _digest_of(validation),
     }
     return Job(cell, recipe, validation, made_of)
+
+
+def _digest_of(names: Iterable[str]) -> str:
+    """Of a set of cases; their order plays no part."""
+    return text_digest(" ".join(sorted(names)))

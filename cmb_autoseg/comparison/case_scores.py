@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
-from cmb_autoseg.evaluation.voxel_auc import N_BINS, VoxelHistogram, count_probabilities
+from cmb_autoseg.evaluation.voxel_auc import BINNING, N_BINS, VoxelHistogram, count_probabilities
 from cmb_autoseg.files import atomic_path, file_digest
 from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, ScoredCase, Sweep, count_case
 from cmb_autoseg.records import Record
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 CURVES = ("hits", "matched_predictions", "false_positives", "voxels_found", "voxels_false")
+COUNTED = f"{len(SWEEP_THRESHOLDS)} thresholds; {BINNING}"
 TOTALS = ("n_lesions", "n_voxels", "n_other_voxels")
 
 
@@ -69,6 +70,8 @@ class CellScores(Record):
     rows: tuple[ScoreRow, ...]
     arrays: str
     """Digest of the arrays' file."""
+    counted: str = "at an earlier version"
+    """How: thresholds and bins, which all cells of a table must share."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def write_scores(
         np.savez_compressed(stream, allow_pickle=False, **_arrays(views))
     digest = file_digest(path.with_suffix(".npz"))
     rows = tuple(view.row for view in views)
-    scores = CellScores(cell=cell, made_of=made_of, training=training, rows=rows, arrays=digest)
+    scores = CellScores(cell=cell, made_of=made_of, training=training, rows=rows, arrays=digest, counted=COUNTED)
     scores.write(path)
     return scores
 
@@ -135,12 +138,17 @@ def read_scores(path: Path) -> CellScores:
     """Read what `write_scores` wrote, but for the arrays, of which only the digest is checked.
 
     Raises:
-        InputError: a file is missing, damaged, or not the one that the other names.
+        InputError: a file is missing, damaged, not the one that the other names, or of another version's counts.
     """
     try:
         scores = CellScores.read(path)
     except InputError as error:
         raise InputError(f"{str(error).partition('; ')[0]}; {_cure(path)}") from None
+    if scores.counted != COUNTED:
+        raise InputError(
+            f"{path}: counted otherwise ({scores.counted}) than by this version ({COUNTED}); delete {path.parent} and "
+            "repeat the calls of cmb_compare: trained cells are kept and judged again"
+        )
     beside = path.with_suffix(".npz")
     if not beside.is_file() or file_digest(beside) != scores.arrays:
         found = "not the file that was written with it" if beside.is_file() else "no such file"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.comparison.case_scores import ScoredView
-from cmb_autoseg.evaluation.voxel_auc import VoxelHistogram
+from cmb_autoseg.evaluation.voxel_auc import areas_under_curve, wins_of_pairs
 from cmb_autoseg.inference.operating_points import NO_CASES, Sweep, counting_threshold, ratio
 
 __all__ = ["FIGURES", "FigureName", "Measured", "chosen_thresholds", "measure"]
@@ -28,8 +28,7 @@ class Measured:
     counts: Mapping[str, NDArray[np.float64]]
     """Hits, matched predictions and so on, and 1 for `scans` and for lesion-free `negative_scans`."""
     wins: NDArray[np.float64] | None
-    """(n, n): over the lesion voxels of case i and other voxels of case j, how often the first is the more probable,
-    ties half. None where histograms are not kept."""
+    """(n, n), of `voxel_auc.wins_of_pairs`; None where histograms are not kept."""
 
     def value(self, name: str) -> float:
         """A figure of the cases as they are; NaN where it is undefined."""
@@ -84,11 +83,9 @@ def _specificity(cases: Measured, weights: Weights) -> Values:
 
 
 def _auc(cases: Measured, weights: Weights) -> Values:
-    """Of all voxels of the draw together: wins of a pair of cases count as often as both are drawn."""
     if cases.wins is None:
         return np.full(len(weights), np.nan)
-    wins = np.sum((weights @ cases.wins) * weights, axis=1)
-    return ratio(wins, (weights @ cases.counts["n_voxels"]) * (weights @ cases.counts["n_other_voxels"]))
+    return areas_under_curve(cases.wins, cases.counts["n_voxels"], cases.counts["n_other_voxels"], weights)
 
 
 FIGURES: dict[FigureName, Callable[[Measured, Weights], Values]] = {
@@ -129,6 +126,7 @@ def measure(views: Sequence[ScoredView], thresholds: Mapping[str, int]) -> Measu
         thresholds: of each subject, as `chosen_thresholds` gives them.
     """
     ordered = sorted(views, key=lambda view: view.row.case)
+    histograms = [view.histogram for view in ordered if view.histogram is not None]
     at = [thresholds[view.row.subject] for view in ordered]
     counts = {
         name: np.array(
@@ -145,14 +143,5 @@ def measure(views: Sequence[ScoredView], thresholds: Mapping[str, int]) -> Measu
         tuple(view.row.case for view in ordered),
         tuple(view.row.subject for view in ordered),
         counts,
-        _wins([view.histogram for view in ordered]),
+        wins_of_pairs(histograms) if histograms and len(histograms) == len(ordered) else None,
     )
-
-
-def _wins(histograms: Sequence[VoxelHistogram | None]) -> NDArray[np.float64] | None:
-    known = [histogram for histogram in histograms if histogram is not None]
-    if not known or len(known) < len(histograms):
-        return None
-    other = np.stack([histogram.other for histogram in known]).astype(np.float64)
-    below = np.cumsum(other, axis=1) - other / 2
-    return np.stack([histogram.lesion for histogram in known]).astype(np.float64) @ below.T

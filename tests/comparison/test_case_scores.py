@@ -13,6 +13,8 @@ from cmb_autoseg.comparison.case_scores import (
 )
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.voxel_auc import wins_of_pairs
+from cmb_autoseg.files import read_json, write_json
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, ScoredCase
 
@@ -54,7 +56,7 @@ def test_counts_by_hand(case):
     assert (view.counts.hits[high], view.counts.false_positives[high], view.counts.n_lesions) == (1, 0, 2)
     assert (view.counts.n_voxels, view.counts.n_other_voxels) == (16, 1000 - 16)
     # 8 of 16 voxels win over all others; the other 8 tie with all but the 2 false ones.
-    assert view.histogram.auc == pytest.approx((8 * 984 + 8 * 982 / 2) / (16 * 984))
+    assert wins_of_pairs([view.histogram]).tolist() == [[8 * 984 + 8 * 982 / 2]]
 
 
 def test_scores_come_back(case, tmp_path):
@@ -74,6 +76,15 @@ def test_scores_come_back(case, tmp_path):
     before = path.with_suffix(".npz").read_bytes()
     write_scores(path, cell, {"recipe": "x"}, FACTS, views)
     assert path.with_suffix(".npz").read_bytes() == before
+
+
+def test_scores_of_an_earlier_version_are_refused_with_the_cure(case, tmp_path):
+    path = tmp_path / "scores" / "a-seed1-budget0.25-fold0.json"
+    write_scores(path, Cell(recipe="a", seed=1, budget=0.25, fold=0), {}, FACTS, [view_of(case)])
+    content = read_json(path)
+    write_json(path, {key: value for key, value in content.items() if key != "counted"})
+    with pytest.raises(InputError, match=r"counted otherwise .* delete .*scores and repeat .*: trained cells are kept"):
+        read_scores(path)
 
 
 @pytest.mark.parametrize("harm", ["arrays", "no arrays", "json", "other arrays"])

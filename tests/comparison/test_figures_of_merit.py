@@ -78,7 +78,7 @@ def test_nothing_predicted_is_f1_zero(make_view):
 
 def test_auc_of_a_draw_is_that_of_its_voxels(make_view):
     rng = np.random.default_rng(0)
-    maps = [(rng.random(400).astype(np.float16), rng.random(400) < 0.2) for _ in range(3)]
+    maps = [((rng.integers(0, 65, 400) / 64), rng.random(400) < 0.2) for _ in range(3)]
     views = [
         make_view(f"p{n}", 0, 0, 0, histogram=count_probabilities(probability, lesion))
         for n, (probability, lesion) in enumerate(maps)
