@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
     from cmb_autoseg.pipeline import plan_preprocess
     from cmb_autoseg.planners import PlanSettings
+    from cmb_autoseg.raw_dataset import read_raw_dataset
 
     settings = PlanSettings(args.preset, device, args.gpu_memory_target or MEMORY_GB[device], args.allow_lesion_loss)
     plan = plan_preprocess(folders, settings, args.seed)
@@ -114,6 +115,9 @@ def run(args: argparse.Namespace) -> int:
     report(f"plan: {folders.plan(plan.preset)}")
     slow = "; on a CPU that takes days, and -r demo minutes" if plan.device == "cpu" else ""
     report(f"next: cmb_train -d {folders.number} -f all{slow}")
+    unlabelled = sum(not case.labelled for case in read_raw_dataset(folders).training_cases())
+    if unlabelled:
+        report(f"or first: cmb_pretrain -d {folders.number}, for an encoder from {unlabelled} unlabelled cases")
     return code
 
 

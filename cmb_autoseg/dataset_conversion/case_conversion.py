@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from cmb_autoseg import __version__
-from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
+from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
 from cmb_autoseg.errors import CASE_FAULTS, InputError, OutputError, fault_reason
 from cmb_autoseg.files import file_digest, text_digest, write_bytes
 from cmb_autoseg.geometry import Volume, write_volume
@@ -355,7 +355,8 @@ def set_aside(raw: Path, record: CaseRecord, n_channels: int) -> None:
 def bring_back(raw: Path) -> None:
     """Put the volumes of cases that were set aside where an earlier run had written them."""
     for path in sorted((raw / SET_ASIDE).rglob("*.nii.gz")):
-        (raw / "dataset.json").unlink(missing_ok=True)  # until the tables are written, the folder holds more than they say
+        # Until the tables are written, the folder holds more than they say.
+        (raw / "dataset.json").unlink(missing_ok=True)
         path.replace(raw / path.relative_to(raw / SET_ASIDE))
     shutil.rmtree(raw / SET_ASIDE, ignore_errors=True)
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from cmb_autoseg.dataset_conversion.case_conversion import read_case_label
 from cmb_autoseg.dataset_conversion.conversion import merge_cases
-from cmb_autoseg.dataset_conversion.sorting.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
+from cmb_autoseg.dataset_conversion.sorting.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.sorting.resolver import Cohort
 from cmb_autoseg.errors import CMBError, GeometryError
 from cmb_autoseg.geometry import Grid, Volume, check_same_grid, same_grid

@@ -22,8 +22,6 @@ from cmb_autoseg.dataset_conversion.case_conversion import (
     set_aside,
 )
 from cmb_autoseg.dataset_conversion.dataset_tables import ConversionRecord, case_rows, write_seconds, write_tables
-from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
-from cmb_autoseg.dataset_conversion.sorting.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.effort import estimate_effort
 from cmb_autoseg.dataset_conversion.labels import no_lesion_warning
 from cmb_autoseg.dataset_conversion.quality import (
@@ -33,6 +31,8 @@ from cmb_autoseg.dataset_conversion.quality import (
     write_flow,
     write_quality,
 )
+from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
+from cmb_autoseg.dataset_conversion.sorting.duplicates import shared_scans
 from cmb_autoseg.dataset_conversion.sorting.resolver import Cohort, Exclusion
 from cmb_autoseg.errors import CardError, InputError, LeakageError
 from cmb_autoseg.files import atomic_path, read_tsv
@@ -312,7 +312,7 @@ def _remove_departed(folders: DatasetFolders, records: Mapping[str, CaseRecord])
         remove_files(folders.raw, path.stem)
         path.unlink()
     if departed:
-        log(f"{folders.name}: removed {len(departed)} cases that are no longer there ({departed[0].stem}, ...)")
+        log(f"{folders.name}: removed {len(departed)} cases that are gone or renamed ({departed[0].stem}, ...)")
 
 
 def _drop_stale_folds(folders: DatasetFolders, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> None:

@@ -24,9 +24,7 @@ def fingerprint(
         on_case: wraps the cases that are gone through, to show progress.
     """
     cases = tuple(_measure(case, raw.roles) for case in on_case(raw.training_cases()))
-    return Fingerprint(
-        dataset=raw.folders.name, roles=raw.roles, cases=cases, prep=raw.prep, parents=(raw.digest,)
-    )
+    return Fingerprint(dataset=raw.folders.name, roles=raw.roles, cases=cases, prep=raw.prep, parents=(raw.digest,))
 
 
 def _measure(case: RawCase, roles: tuple[Role, ...]) -> CaseFingerprint:

@@ -56,7 +56,7 @@ def test_what_fails_is_told_of_and_kept_unless_the_card_excludes_it(spoilt_cohor
     assert convert(write_card(CARD + lenient("exclude")), workspace) == 0
     shown = capsys.readouterr()
     assert " 3 unchanged" in shown.out
-    assert "no longer there" not in shown.err
+    assert "are gone or renamed" not in shown.err
     assert (raw / "qc.html").read_bytes() == before
     flow = {(row["stage"], row["reason"]): row["cases"] for row in read_tsv(raw / "participant_flow.tsv")}
     assert flow["found", "n/a"] == "3"
@@ -191,4 +191,3 @@ def test_interrupted_after_excluded_cases_were_brought_back_the_dataset_is_unfin
     assert not (raw / "dataset.json").exists()
     assert convert(card, tmp_path / "w") == 0
     assert not list(raw.glob("images*/sub-103*"))
-

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cmb_autoseg.dataset_conversion.card import LABEL_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import parse_card
-from cmb_autoseg.dataset_conversion.sorting.card_paths import card_patterns
 from cmb_autoseg.dataset_conversion.draft.meaning import quoted
 from cmb_autoseg.dataset_conversion.draft.templates import find_templates
+from cmb_autoseg.dataset_conversion.sorting.card_paths import card_patterns
 from cmb_autoseg.dataset_conversion.sorting.naming import safe_name
 from cmb_autoseg.dataset_conversion.sorting.patterns import Pattern
 from cmb_autoseg.geometry import NIFTI_SUFFIXES

@@ -13,13 +13,13 @@ from pydantic import Field
 
 from cmb_autoseg.dataset_conversion.card import BRAIN_MASK, LABEL_NAME, REVIEWED_NAME, Card
 from cmb_autoseg.dataset_conversion.card_file import OpenCard, parse_card
+from cmb_autoseg.dataset_conversion.labels.unclaimed import Unclaimed
 from cmb_autoseg.dataset_conversion.sorting.card_paths import card_patterns, case_template, slices_field
 from cmb_autoseg.dataset_conversion.sorting.choice import NO_WISH, Wanted, check_preferred, choose_images
 from cmb_autoseg.dataset_conversion.sorting.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
 from cmb_autoseg.dataset_conversion.sorting.given_masks import brain_mask, with_mask_role
 from cmb_autoseg.dataset_conversion.sorting.label_sources import claim_left_out, label_source
-from cmb_autoseg.dataset_conversion.labels.unclaimed import Unclaimed
 from cmb_autoseg.dataset_conversion.sorting.matching import (
     FileMatch,
     MatchedFiles,
