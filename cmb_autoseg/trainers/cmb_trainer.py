@@ -17,7 +17,7 @@ from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import atomic_path, write_tsv
 from cmb_autoseg.interruption import StopRequest
-from cmb_autoseg.records import Role
+from cmb_autoseg.records import Plan, Role
 from cmb_autoseg.run_log import record
 from cmb_autoseg.trainers.augmentation import AXES, max_pooled_targets
 from cmb_autoseg.trainers.curves import ScalarLogger, curve_columns, draw_curves, epoch_figures
@@ -25,7 +25,7 @@ from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
 from cmb_autoseg.trainers.fold_cases import FoldCases
 from cmb_autoseg.trainers.fold_settings import same_training
 from cmb_autoseg.trainers.losses import DeepSupervisionLoss, DiceBCELoss
-from cmb_autoseg.trainers.optimization import descend, learning_rate
+from cmb_autoseg.trainers.optimization import descend, polynomial_rate
 from cmb_autoseg.trainers.patch_data import FoldPatches, PatchFeed
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.trainers.semi_supervised import Teaching
@@ -105,7 +105,8 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
             super().initialize()
         if self.encoder is not None:
             given = self.encoder
-            done = transfer_encoder(self.network.encoder, self.roles, given.path, given.weights, given.record)
+            plan = self.recipe.applied_to(Plan.model_validate(self.settings["plan"]))
+            done = transfer_encoder(self.network.encoder, plan, given.path, given.weights, given.record)
             record(f"fold {self.fold}: encoder {given.record.name} of {given.path}: {done}", event="encoder")
         if self.device.type == "cpu":
             self.network = self.network.to(memory_format=torch.channels_last_3d)
@@ -123,7 +124,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     def _set_learning_rates(self) -> None:
         """A pretrained encoder gets its share, and nothing as long as it is frozen."""
-        rate = learning_rate(self.recipe.optimizer, self.steps_done, self.num_epochs * self.num_iterations_per_epoch)
+        rate = polynomial_rate(self.recipe.optimizer, self.steps_done, self.num_epochs * self.num_iterations_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         if self.encoder is not None:
@@ -248,8 +249,8 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         return tensor.to(self.device, non_blocking=True)
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = super().validation_step(self._with_pooled_targets(batch))
-        return result
+        with self.teaching.delivering(self) if self.teaching is not None else nullcontext():
+            return dict(super().validation_step(self._with_pooled_targets(batch)))
 
     def _with_pooled_targets(self, batch: dict[str, Any]) -> dict[str, Any]:
         strides = self.configuration_manager.pool_op_kernel_sizes

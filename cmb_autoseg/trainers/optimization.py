@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from cmb_autoseg.trainers.recipe import OptimizerSettings
 
-__all__ = ["descend", "learning_rate"]
+__all__ = ["descend", "polynomial_rate"]
 
 LARGEST_GRADIENT = 12
 """Norm to which nnU-Net clips."""
 
 
-def learning_rate(settings: OptimizerSettings, step: int, n_steps: int) -> float:
+def polynomial_rate(settings: OptimizerSettings, step: int, n_steps: int) -> float:
     """Linear warm-up, then nnU-Net's polynomial decay with exponent 0.9, step by step.
 
     Args:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from cmb_autoseg.cli import finalize, predict, train
 from cmb_autoseg.files import read_json, read_tsv, write_json
@@ -91,6 +92,23 @@ def test_unlabelled_cases_teach_and_a_stop_changes_nothing(trained, untrained, m
     assert record["unlabelled_cases"] == ["p5_2"]
     assert "unlabelled_loss" not in read_tsv(trained.model / "fold_0" / "progress.tsv")[0]
     assert "Elsewhere/p5" in record["training_subjects"]
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher"])
+def test_curves_judge_the_network_that_is_delivered(untrained, monkeypatch, method):
+    judged = []
+    validate = nnUNetTrainer.validation_step
+
+    def watched(self, batch):
+        state = self.network.state_dict()
+        judged.append({name: value.clone() for name, value in state.items()})
+        return validate(self, batch)
+
+    monkeypatch.setattr(nnUNetTrainer, "validation_step", watched)
+    fold = untrained.fold_that_judges("p5", does=False)
+    assert untrained.train(fold, SEMI.replace("METHOD", method), "judged") == 0
+    delivered = untrained.checkpoint(fold, "judged")["network_weights"]
+    assert all(torch.equal(judged[-1][name], delivered[name]) for name in delivered)
 
 
 def test_a_fold_without_unlabelled_cases_that_it_may_see_is_refused(untrained, capsys):

@@ -17,6 +17,10 @@ class Teacher(Protocol):
     def probability(self, easy: Tensor) -> Tensor:
         """Of a microbleed at every voxel of the views (batch, channel, z, y, x), as (batch, z, y, x)."""
 
+    @property
+    def delivered(self) -> nn.Module:
+        """What would be used if the training ended now."""
+
     def follow(self, step: int) -> None:
         """Take up what the network has learned in its step number `step`, from 0."""
 
@@ -41,6 +45,10 @@ class SelfTeacher:
         result = microbleed_probability(self.network, easy)
         self.network.train(was_training)
         return result
+
+    @property
+    def delivered(self) -> nn.Module:
+        return self.network
 
     def follow(self, step: int) -> None:
         """It is the network."""
@@ -72,6 +80,10 @@ class MeanTeacher:
 
     def probability(self, easy: Tensor) -> Tensor:
         return microbleed_probability(self.average, easy)
+
+    @property
+    def delivered(self) -> nn.Module:
+        return self.average
 
     @torch.no_grad()
     def follow(self, step: int) -> None:

@@ -1,5 +1,7 @@
 """The loss of unlabelled patches, step by step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +67,15 @@ class Teaching:
     def hand_over(self) -> None:
         """To be called after the last step: the network becomes what is used."""
         self.teacher.hand_over()
+
+    @contextmanager
+    def delivering(self, trainer: Any) -> Iterator[None]:
+        """Within the block the trainer's `network` is what would be used if the training ended now."""
+        trainer.network = self.teacher.delivered
+        try:
+            yield
+        finally:
+            trainer.network = self.network
 
     def state_dict(self) -> dict[str, Any]:
         return self.teacher.state_dict()
