@@ -23,7 +23,7 @@ from cmb_autoseg.pretraining.setup import PretrainingSetup, build_objective
 from cmb_autoseg.run_log import record
 from cmb_autoseg.trainers.recipe import PretrainingSettings
 
-__all__ = ["CHECKPOINT", "CURVE_COLUMNS", "learning_rate", "pretrain", "steps_done"]
+__all__ = ["CHECKPOINT", "CURVE_COLUMNS", "cosine_rate", "pretrain", "steps_done"]
 
 CHECKPOINT = "checkpoint_latest.pth"
 CHECKPOINT_STEPS = 100
@@ -93,7 +93,7 @@ def steps_done(folder: Path) -> int:
         return 0
 
 
-def learning_rate(settings: PretrainingSettings, step: int) -> float:
+def cosine_rate(settings: PretrainingSettings, step: int) -> float:
     """Linear warm-up, then half a cosine down to 0; the warm-up takes at most half of all steps."""
     total = settings.epochs * settings.steps_per_epoch
     warmup = min(settings.warmup_steps, total // 2)
@@ -157,7 +157,7 @@ class _Run:
     def learn(self, batch: dict[str, torch.Tensor]) -> None:
         """One optimizer step."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, self.step)
+            group["lr"] = cosine_rate(self.settings, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         figures = self.objective.accumulate(self.encoder, batch, self.execution)
         if not math.isfinite(figures["loss"]):

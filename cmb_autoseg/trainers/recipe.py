@@ -96,7 +96,7 @@ class AugmentationSettings(Settings):
 class BarlowTwinsSettings(Settings):
     """Barlow Twins (Zbontar et al. 2021): two views of one place are to correlate feature by feature."""
 
-    projector: tuple[PositiveInt, ...] = (2048, 2048, 2048)
+    projector: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2048, 2048, 2048)
     """Width of each layer between the encoder and the loss; the last is the number of features that are correlated."""
     redundancy_weight: PositiveFloat = 0.005
     """Weight of the off-diagonal part of the cross-correlation, lambda in the paper. A narrow projector has fewer such
@@ -144,6 +144,10 @@ class PretrainingSettings(Settings):
     """Chance of each sequence to be left out of a view; one in which microbleeds show always stays."""
     barlow_twins: BarlowTwinsSettings = BarlowTwinsSettings()
     masking: MaskingSettings = MaskingSettings()
+
+    def what_decides(self) -> dict[str, Any]:
+        """As plain types, without what changes memory and time but not what is learned."""
+        return self.model_dump(mode="json", exclude={"micro_batch_size"})
 
 
 class TransferSettings(Settings):

@@ -7,7 +7,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.interruption import Stopped, StopRequest
 from cmb_autoseg.networks import ResidualUNet
 from cmb_autoseg.pretraining import loop
-from cmb_autoseg.pretraining.loop import CHECKPOINT, CURVE_COLUMNS, learning_rate, pretrain, steps_done
+from cmb_autoseg.pretraining.loop import CHECKPOINT, CURVE_COLUMNS, cosine_rate, pretrain, steps_done
 from cmb_autoseg.pretraining.setup import build_encoder
 from cmb_autoseg.trainers.recipe import AugmentationSettings
 
@@ -125,14 +125,14 @@ def test_what_is_common_to_two_sequences_is_learned(make_setup, cases, tmp_path)
 
 def test_the_learning_rate_rises_linearly_and_falls_to_zero(make_setup):
     settings = make_setup(epochs=10, steps_per_epoch=10, warmup_steps=20, learning_rate=1.0).settings
-    rates = [learning_rate(settings, step) for step in range(100)]
+    rates = [cosine_rate(settings, step) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 21)
     assert rates[19] == pytest.approx(20 / 21)
     assert rates[20] == 1
     assert rates[60] == pytest.approx(0.5)
     assert 0 < rates[99] < 0.001
     short = make_setup(epochs=1, steps_per_epoch=4, warmup_steps=500, learning_rate=1.0).settings
-    assert max(learning_rate(short, step) for step in range(4)) == 1
+    assert max(cosine_rate(short, step) for step in range(4)) == 1
 
 
 def test_a_level_that_the_network_lacks_is_refused(make_setup, cases, tmp_path):
@@ -145,7 +145,7 @@ def test_a_level_that_the_network_lacks_is_refused(make_setup, cases, tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_it(make_setup, cases, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "learning_rate", lambda settings, step: float("nan"))
+    monkeypatch.setattr(loop, "cosine_rate", lambda settings, step: float("nan"))
     with pytest.raises(InputError, match="loss of step 2 is no finite number"):
         learned(make_setup(), cases, tmp_path)
 

@@ -18,6 +18,11 @@ def test_shipped_recipes_are_named_like_their_files():
         ("name: a\ndescription: b\nepochs: 0\nsteps_per_epoch: 1\n", "epochs: found 0; Input should be greater than 0"),
         ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nlerning_rate: 1\n", "lerning_rate: unknown key"),
         ("name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\nsampling: {lesion: 0.9}\n", "must sum to 1"),
+        (
+            "name: a\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\n"
+            "pretraining: {method: barlow_twins, barlow_twins: {projector: []}}\n",
+            r"pretraining.barlow_twins.projector: found \[\]; .* at least 1 item",
+        ),
         ("name: [", "not readable as YAML"),
         ("name: a__b\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\n", "name: .*found 'a__b'"),
     ],
