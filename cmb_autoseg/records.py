@@ -523,6 +523,12 @@ class Encoder(Record):
     """Digest of the weights."""
     parents: tuple[str, ...]
     """Digests of the plan and of the recipe; for `imagenet` of the weights' file too."""
+    spacing_mm: Triple[float] | None = None
+    """Of the plan's grid, in the order of its axes; None in files of earlier versions, as with what follows."""
+    identity: str | None = None
+    """Digest of plan, seed, datasets and recipe: what the encoders of one model's folds share."""
+    recipe: dict[str, Any] | None = None
+    """The part of the recipe that pretraining looks at, but for what changes memory and time alone."""
 
 
 class FoldModel(Record):

@@ -12,8 +12,6 @@ from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["EncoderSettings", "encoder_settings", "is_finished", "refuse_other_settings"]
 
-NO_MATTER = ("micro_batch_size",)
-"""Settings of pretraining that change memory and time alone."""
 DIFFERENCES = {
     "plan": "another plan",
     "recipe": "another recipe or schedule",
@@ -47,6 +45,11 @@ class EncoderSettings(Record):
         """What progress and pictures call the encoder."""
         return self.name if self.fold is None else f"{self.name}, fold {self.fold}"
 
+    @property
+    def identity(self) -> str:
+        """Digest of what the encoders of one model's folds share, under whatever name they were made."""
+        return self.model_copy(update={"name": "", "fold": None, "folds": None}).digest
+
     @classmethod
     def path(cls, folder: Path) -> Path:
         return folder / "settings.json"
@@ -63,9 +66,11 @@ def encoder_settings(
     weights: str | None = None,
 ) -> EncoderSettings:
     """The settings of one encoder; `folds` count where `fold` is one of them."""
-    looked_at = recipe.model_dump(mode="json", include={"pretraining", "network", "augmentation", "sequences"})
-    for key in NO_MATTER:
-        looked_at["pretraining"].pop(key)
+    assert recipe.pretraining is not None
+    looked_at = {
+        **recipe.model_dump(mode="json", include={"network", "augmentation", "sequences"}),
+        "pretraining": recipe.pretraining.what_decides(),
+    }
     return EncoderSettings(
         name=name,
         fold=fold,

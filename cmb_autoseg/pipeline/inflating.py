@@ -75,6 +75,10 @@ def inflate(raw: RawDataset, plan: Plan, recipe: Recipe, name: str, weights: Pat
     encoder = build_encoder(len(fitted.channels), fitted.topology, seed)
     inflated = inflate_resnet18(encoder, flat)
     with own_folder(path.parent, "cmb_pretrain", nested=False):
+        refuse_other_settings(path, made_with)
+        if is_finished(path):
+            log(f"{path}: finished meanwhile by another run, left as it is")
+            return path
         open_log(raw.folders.workspace)
         total = len(inflated.from_file) + len(inflated.random)
         others = f"; random are {', '.join(inflated.random)}" if inflated.random else ""
@@ -94,6 +98,9 @@ def inflate(raw: RawDataset, plan: Plan, recipe: Recipe, name: str, weights: Pat
             n_cases=0,
             weights="",
             parents=(plan.digest, recipe.digest, digest),
+            spacing_mm=fitted.spacing_mm,
+            identity=made_with.identity,
+            recipe=made_with.recipe,
         )
         write_encoder(path, encoder.state_dict(), record)
     return path

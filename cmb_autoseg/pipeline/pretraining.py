@@ -148,8 +148,22 @@ def _learn(
         write_inputs([task.cases for task in todo], plan, writes=first)
     for task in todo:
         with own_folder(task.path.parent, "cmb_pretrain", nested=False) if first else nullcontext():
-            _learn_one(task, plan, recipe, how, settings, first)
+            if not _made_meanwhile(task, settings.device, first):
+                _learn_one(task, plan, recipe, how, settings, first)
     return [task.path for task in tasks]
+
+
+def _made_meanwhile(task: _Task, device: str, first: bool) -> bool:
+    """Whether another run has made the encoder since it was looked for; all processes get the first one's answer."""
+    from cmb_autoseg.pretraining.distributed import device_of_process, join_world
+
+    made = False
+    if first:
+        refuse_other_settings(task.path, task.made_with)
+        made = is_finished(task.path)
+        if made:
+            log(f"{task.path}: finished meanwhile by another run, left as it is")
+    return join_world(device).any(made, device_of_process(device))
 
 
 def _learn_one(
@@ -202,6 +216,9 @@ def _learn_one(
         n_cases=task.cases.count,
         weights="",
         parents=(plan.digest, recipe.digest),
+        spacing_mm=fitted.spacing_mm,
+        identity=made_with.identity,
+        recipe=made_with.recipe,
     )
     write_encoder(task.path, encoder.state_dict(), record)
     (folder / CHECKPOINT).unlink(missing_ok=True)

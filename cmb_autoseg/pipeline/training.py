@@ -7,8 +7,9 @@ from pathlib import Path
 from cmb_autoseg.pipeline.stored import read_plan, refuse_stale_plan
 from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.records import FoldModel
+from cmb_autoseg.trainers.encoder_choice import refuse_mixed_encoders
 from cmb_autoseg.trainers.recipe import Recipe
-from cmb_autoseg.trainers.train import FoldSettings, check_fold, train_fold
+from cmb_autoseg.trainers.train import FoldSettings, check_fold, finished_fold, train_fold
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["TrainSettings", "train"]
@@ -38,7 +39,9 @@ def train(
     refuse_stale_plan(raw, plan)
     model = folders.model(recipe.name, plan.preset)
     chosen = FoldSettings(settings.device, settings.seed, settings.checkpoint_steps, settings.encoder, settings.budget)
-    for fold in folds:
-        check_fold(raw, plan, recipe, fold, chosen)
+    encoders = {fold: check_fold(raw, plan, recipe, fold, chosen)[2] for fold in folds}
+    refuse_mixed_encoders(encoders)
+    for fold, encoder in encoders.items():
+        finished_fold(model, fold, encoder)
     records = [train_fold(raw, plan, recipe, model, fold, chosen) for fold in folds]
     return model, records

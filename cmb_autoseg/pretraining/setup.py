@@ -28,9 +28,6 @@ from cmb_autoseg.trainers.recipe import AugmentationSettings, PretrainingSetting
 
 __all__ = ["PretrainingSetup", "build_encoder", "build_objective"]
 
-EXECUTION = ("micro_batch_size",)
-"""Settings that change memory and time but not what is learned."""
-
 
 @dataclass(frozen=True)
 class PretrainingSetup:
@@ -47,9 +44,8 @@ class PretrainingSetup:
 
     def digest(self, **further: Any) -> str:
         """Of all that the weights hang on; how many patches go through the encoder at a time is no part of it."""
-        settings = self.settings.model_dump(mode="json", exclude=set(EXECUTION))
         content = {
-            "settings": settings,
+            "settings": self.settings.what_decides(),
             "augmentation": self.augmentation.model_dump(mode="json"),
             "channels": self.channels,
             "patch_shape": self.patch_shape,
@@ -80,7 +76,7 @@ def build_objective(setup: PretrainingSetup, seed: int) -> Objective:
     """The recipe's objective with the head's first weights.
 
     Raises:
-        InputError: settings that do not fit the network.
+        InputError: settings that do not fit the network or the patch.
         ValueError: a method that learns nothing.
     """
     settings, topology = setup.settings, setup.topology
@@ -89,6 +85,7 @@ def build_objective(setup: PretrainingSetup, seed: int) -> Objective:
     views = _views(setup)
     if settings.method == "masked_autoencoding":
         mask = BlockMask(settings.masking.ratio, settings.masking.block)
+        mask.refuse_misfit(setup.patch_shape)
         decoder = build_decoder(len(setup.channels), topology, _torch_seed(seed, 1))
         return MaskedAutoencoding(MaskedSampler(views, split, mask), decoder)
     if settings.method != "barlow_twins":

@@ -1,6 +1,6 @@
 """Which pretrained encoder a fold begins with, and whether it may."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from cmb_autoseg.workspace import DatasetFolders, Workspace
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NO_ENCODER", "PretrainedEncoder", "choose_encoder"]
+__all__ = ["NO_ENCODER", "PretrainedEncoder", "choose_encoder", "refuse_mixed_encoders"]
 
 NO_ENCODER = "none"
 """How a user says that a fold begins with random weights."""
@@ -33,8 +33,29 @@ class PretrainedEncoder:
     @property
     def identity(self) -> dict[str, str]:
         """What the folds of one model share: the weights may differ where every fold has its own encoder."""
-        _, recipe, *_ = (*self.record.parents, "", "")
-        return {"name": self.record.name, "method": self.record.method, "recipe": recipe}
+        # Files of earlier versions do not say with what they were made, so only the very same weights go with them.
+        made_with = self.record.identity or self.record.weights
+        return {"name": self.record.name, "method": self.record.method, "settings": made_with}
+
+
+def refuse_mixed_encoders(encoders: Mapping[int, PretrainedEncoder | None]) -> None:
+    """Refuse folds of one model that would begin with encoders of different settings.
+
+    Args:
+        encoders: of each fold that is to be trained.
+
+    Raises:
+        InputError: names two such folds and their encoders.
+    """
+    (first, one), *others = encoders.items()
+    for fold, other in others:
+        if (one and one.identity) != (other and other.identity):
+            paths = [encoder.path if encoder is not None else NO_ENCODER for encoder in (one, other)]
+            raise InputError(
+                f"--encoder: fold {first} would begin with {paths[0]} and fold {fold} with {paths[1]}, which were made "
+                "with another plan, seed, recipe or other datasets; folds of one model must share these: run "
+                f"cmb_pretrain alike with -f {first} {fold}, or name one file for all folds"
+            )
 
 
 def choose_encoder(

@@ -22,16 +22,17 @@ from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import Meter, log
 from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, parse_folds
-from cmb_autoseg.records import FoldModel, Plan
+from cmb_autoseg.records import Encoder, FoldModel, Plan
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder, choose_encoder
 from cmb_autoseg.trainers.fold_cases import FoldCases, fold_cases
 from cmb_autoseg.trainers.fold_settings import FoldSettings, refuse_mixture
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["FoldSettings", "check_fold", "fold_folder", "refuse_missing_inputs", "train_fold"]
+__all__ = ["FoldSettings", "check_fold", "finished_fold", "fold_folder", "refuse_missing_inputs", "train_fold"]
 
 WORKERS_WITH_CUDA = 12
+RECORD = "fold.json"
 
 
 def fold_folder(model: Path, fold: int) -> Path:
@@ -55,7 +56,8 @@ def train_fold(
         settings: device, seed, encoder, budget.
 
     Raises:
-        InputError: the folder holds folds of another plan, recipe, seed, budget or encoder; no lesion to
+        InputError: the folder holds folds of another plan, recipe, seed, budget or encoder; the fold is finished
+            and began with other weights; no lesion to
             train on; a checkpoint that cannot be read; an encoder that is missing or does not fit; a
             recipe that needs unlabelled cases or sequences that are not there.
         LeakageError: the encoder has seen a subject that the fold is judged on.
@@ -75,10 +77,10 @@ def train_fold(
     }
     refuse_mixture(model, shared)
     folder = fold_folder(model, fold)
-    record_path = folder / "fold.json"
-    if record_path.is_file() and (folder / FINAL_CHECKPOINT).is_file():
+    finished = finished_fold(model, fold, encoder)
+    if finished is not None:
         log(f"fold {fold}: finished already, left as it is")
-        return FoldModel.read(record_path)
+        return finished
     with own_folder(folder, f"the training of fold {fold}"):
         if not (folder / FINAL_CHECKPOINT).is_file():
             refuse_missing_inputs(raw, plan)
@@ -86,8 +88,33 @@ def train_fold(
             _run(raw, recipe.applied_to(plan), shared, folder, fold, cases, encoder, settings)
         (folder / LATEST_CHECKPOINT).unlink(missing_ok=True)
         record = _record(plan, recipe, fold, settings, cases, encoder, file_digest(folder / FINAL_CHECKPOINT))
-        record.write(record_path)
+        record.write(folder / RECORD)
     return record
+
+
+def finished_fold(model: Path, fold: int, encoder: PretrainedEncoder | None) -> FoldModel | None:
+    """The record of a fold that is trained already; None of one that is not.
+
+    Raises:
+        InputError: it began with other weights than the encoder's that is chosen now.
+    """
+    folder = fold_folder(model, fold)
+    if not (folder / RECORD).is_file() or not (folder / FINAL_CHECKPOINT).is_file():
+        return None
+    record = FoldModel.read(folder / RECORD)
+    began, chosen = record.encoder, encoder.record if encoder is not None else None
+    if (began and began.weights) != (chosen and chosen.weights):
+        where = encoder.path if encoder is not None else "none"
+        raise InputError(
+            f"{folder}: is finished and began with {_in_words(began)}, while now {where} is chosen "
+            f"({_in_words(chosen)}); move {model} away to train it anew, or begin with the former file again "
+            "(cmb_train --encoder FILE)"
+        )
+    return record
+
+
+def _in_words(record: Encoder | None) -> str:
+    return f"encoder {record.name} of weights {record.weights[:15]}" if record is not None else "random weights"
 
 
 def check_fold(

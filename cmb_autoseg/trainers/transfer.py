@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Encoder, Role
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Encoder, Plan, Role, Topology, Triple
 
 __all__ = ["LEAST_SHARE", "STEM", "Transfer", "adapt_stem", "parameter_groups", "transfer_encoder"]
 
@@ -21,6 +21,8 @@ STEM = "stem.0.weight"
 """The stem's convolution, (feature, channel, z, y, x)."""
 LEAST_SHARE = 0.95
 """Of the segmenter's encoder tensors; with fewer it would be called pretrained and be random."""
+SPACING_TOLERANCE = 0.1
+"""Share of the plan's spacing along an axis from which on another one is told."""
 MISFITS_NAMED = 2
 
 
@@ -35,29 +37,33 @@ class Transfer:
     """Sequences whose stem came from the file."""
     new: tuple[Role, ...]
     """Sequences whose stem began as the mean of others'."""
+    other_grid: str = ""
+    """Both spacings in words, where they differ."""
 
     def __str__(self) -> str:
         new = f"; new: {', '.join(self.new)}, as the mean of the file's susceptibility sequences" if self.new else ""
-        return f"{self.n_loaded} of {self.n_tensors} tensors loaded; sequences: {', '.join(self.shared)}{new}"
+        grid = f"; {self.other_grid}" if self.other_grid else ""
+        return f"{self.n_loaded} of {self.n_tensors} tensors loaded; sequences: {', '.join(self.shared)}{new}{grid}"
 
 
 @torch.no_grad()
 def transfer_encoder(
-    encoder: nn.Module, channels: Sequence[Role], path: Path, weights: Mapping[str, Tensor], record: Encoder
+    encoder: nn.Module, plan: Plan, path: Path, weights: Mapping[str, Tensor], record: Encoder
 ) -> Transfer:
     """Copy every tensor that fits into a segmenter's encoder.
 
     Args:
         encoder: a `ResidualEncoder`; changed in place.
-        channels: of its stem, in its order.
+        plan: as the recipe changes it; gives the channels of the stem in their order, the levels and the grid.
         path: of the file, for messages.
         weights: by the names of the encoder's state.
         record: of the file.
 
     Raises:
-        InputError: under 95 % of the encoder's tensors fit, or the file knows none of its sequences; the
-            encoder is then as it was.
+        InputError: under 95 % of the encoder's tensors fit, the levels that both have differ in kernels or
+            strides, or the file knows none of its sequences; the encoder is then as it was.
     """
+    channels = plan.channels
     own = encoder.state_dict()
     given = dict(weights)
     if STEM in given:
@@ -70,10 +76,33 @@ def transfer_encoder(
             f"({'; '.join(misfits[:MISFITS_NAMED])}; features of the file {_numbers(record)}); pretrain with this plan "
             "and these features, or give --encoder none"
         )
+    _refuse_other_levels(path, record.topology, plan.topology)
     for name in fitting:
         own[name].copy_(given[name])
     shared = tuple(role for role in channels if role in record.channels)
-    return Transfer(len(fitting), len(own), shared, tuple(role for role in channels if role not in shared))
+    new = tuple(role for role in channels if role not in shared)
+    return Transfer(len(fitting), len(own), shared, new, _other_grid(record.spacing_mm, plan.spacing_mm))
+
+
+def _refuse_other_levels(path: Path, known: Topology, wanted: Topology) -> None:
+    """Strides leave no trace in the tensors' shapes, but features of other places would be read with them."""
+    for what in ("kernel_sizes", "strides"):
+        for level, (one, other) in enumerate(zip(getattr(known, what), getattr(wanted, what), strict=False)):
+            if one != other:
+                raise InputError(
+                    f"{path}: {what.replace('_', ' ')} of level {level} are {_product(one)} in the file and "
+                    f"{_product(other)} in the plan (z, y, x); pretrain with this plan, or give --encoder none"
+                )
+
+
+def _other_grid(known: Triple[float] | None, wanted: Triple[float]) -> str:
+    """Both spacings in words where they differ along an axis; nothing where they are alike or one is not known."""
+    if known is None:
+        return ""
+    if all(abs(one - other) <= SPACING_TOLERANCE * other for one, other in zip(known, wanted, strict=True)):
+        return ""
+    one, other = (" x ".join(f"{size:.3g}" for size in spacing) for spacing in (known, wanted))
+    return f"voxels of {one} mm in the file, {other} mm in the plan (z, y, x)"
 
 
 def adapt_stem(stem: Tensor, known: Sequence[Role], wanted: Sequence[Role], path: Path) -> Tensor:
@@ -123,7 +152,11 @@ def _misfit(name: str, tensor: Tensor, given: Mapping[str, Tensor]) -> str:
 
 
 def _shape(tensor: Tensor) -> str:
-    return "x".join(str(size) for size in tensor.shape) or "a number"
+    return _product(tensor.shape) or "a number"
+
+
+def _product(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
 
 
 def _numbers(record: Encoder) -> str:

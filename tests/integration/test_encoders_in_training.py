@@ -39,7 +39,7 @@ class Pretrained:
         return Workspace(self.workspace).encoder("dots", fold)
 
 
-def encoder_of(plan, fold, subjects, seed):
+def encoder_of(plan, fold, subjects, seed, **changes):
     topology = plan.topology.with_features(FEATURES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -60,8 +60,10 @@ def encoder_of(plan, fold, subjects, seed):
         n_cases=len(subjects),
         weights="",
         parents=(plan.digest, "sha256:dots"),
+        spacing_mm=plan.spacing_mm,
+        identity="sha256:made alike",
     )
-    return encoder.state_dict(), record
+    return encoder.state_dict(), record.model_copy(update=changes)
 
 
 def subjects_of(names):
@@ -172,6 +174,78 @@ def test_a_checkpoint_of_an_encoder_that_was_pretrained_anew_is_refused(pretrain
     write_encoder(pretrained.encoder(0), state, record)
     assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 2
     assert "began with other weights of the encoder" in capsys.readouterr().err
+
+
+def one_error(capsys):
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
+    return line
+
+
+def rewrite(pretrained, fold, seed=0, **changes):
+    """The fold's encoder anew, with another seed of its weights or another record."""
+    plan = Plan.read(pretrained.workspace / "preprocessed" / DATASET / "adaptive_plan.json")
+    state, record = encoder_of(plan, fold, (), seed, **changes)
+    write_encoder(pretrained.encoder(fold), state, record)
+
+
+def test_a_fold_begins_at_step_zero_with_the_files_tensors(pretrained, tmp_path, monkeypatch):
+    from cmb_autoseg.trainers.cmb_trainer import CMBTrainer
+
+    begun = {}
+
+    def stop_at_once(self):
+        begun.update(self.network.state_dict())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CMBTrainer, "run_training", stop_at_once)
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 130
+    given = weights(pretrained.encoder(0))["weights"]
+    assert {name for name in begun if name.startswith("encoder.")} == {f"encoder.{name}" for name in given}
+    assert all(torch.equal(begun[f"encoder.{name}"], value) for name, value in given.items())
+
+
+def test_folds_whose_encoders_were_made_otherwise_are_not_one_model(pretrained, tmp_path, capsys):
+    rewrite(pretrained, 1, identity="sha256:another seed")
+    assert pretrained.train(tmp_path, "0 1", "--encoder", "dots") == 2
+    line = one_error(capsys)
+    assert "fold 0 would begin with" in line
+    assert str(pretrained.encoder(1)) in line
+    assert not (pretrained.workspace / "results").exists()
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 0
+    capsys.readouterr()
+    assert pretrained.train(tmp_path, 1, "--encoder", "dots") == 2
+    assert "folds trained with another encoder" in one_error(capsys)
+
+
+def test_a_longer_training_schedule_is_no_other_encoder(pretrained, tmp_path):
+    rewrite(pretrained, 1, parents=("sha256:plan", "sha256:a recipe of other steps_per_epoch"))
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 0
+    assert pretrained.train(tmp_path, 1, "--encoder", "dots") == 0
+
+
+def test_encoders_that_do_not_say_how_they_were_made_are_one_only_by_their_weights(pretrained, tmp_path, capsys):
+    for fold in (0, 1):
+        rewrite(pretrained, fold, seed=7, identity=None)
+    assert pretrained.train(tmp_path, "0 1", "--encoder", "dots") == 0
+    rewrite(pretrained, 1, seed=8, identity=None)
+    assert pretrained.train(tmp_path, "0 1", "--encoder", "dots", name="other") == 2
+    assert "folds of one model must share these" in one_error(capsys)
+
+
+def test_a_finished_fold_is_not_taken_for_one_of_another_encoder(pretrained, tmp_path, capsys):
+    old = tmp_path / "old.pt"
+    shutil.copy(pretrained.encoder(0), old)
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 0
+    before = (pretrained.fold(0) / "fold.json").read_bytes()
+    rewrite(pretrained, 0, seed=9)
+    capsys.readouterr()
+    assert pretrained.train(tmp_path, "0 1", "--encoder", "dots") == 2
+    line = one_error(capsys)
+    assert "fold_0: is finished and began with encoder dots of weights sha256:" in line
+    assert f"move {pretrained.fold(0).parent} away to train it anew, or begin with the former file" in line
+    assert not pretrained.fold(1).exists()
+    assert pretrained.train(tmp_path, 0, "--encoder", str(old)) == 0
+    assert (pretrained.fold(0) / "fold.json").read_bytes() == before
 
 
 def test_an_encoder_of_other_features_is_refused_before_anything_is_written(pretrained, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """`cmb_pretrain` through its command, on the tiny cohort with unlabelled scans, and on a second one without labels."""
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cmb_autoseg import locking
 from cmb_autoseg._nnunet import LATEST_CHECKPOINT
 from cmb_autoseg.cli import convert, plan_preprocess, pretrain
 from cmb_autoseg.files import read_json, read_tsv, write_json
@@ -207,6 +209,66 @@ def test_other_settings_under_the_same_name_are_refused(fresh, capsys):
     assert fresh.encoder().is_file()
 
 
+def test_what_differs_by_fold_or_memory_alone_makes_no_other_kind_of_encoder(fresh, tmp_path):
+    assert fresh.run("-f", "0", "--epochs", "1") == 0
+    frugal = tmp_path / "frugal.yaml"
+    frugal.write_text(
+        RECIPE.replace("  batch_size: 2\n", "  batch_size: 2\n  micro_batch_size: 2\n").replace(
+            "epochs: 1\nsteps_per_epoch: 1\n", "epochs: 7\nsteps_per_epoch: 7\n", 1
+        )
+    )
+    assert fresh.run("-f", "1", "--epochs", "1", recipe=frugal) == 0
+    one, two = (read_encoder(fresh.encoder(fold=fold))[1] for fold in (0, 1))
+    assert one.weights != two.weights
+    assert one.identity == two.identity
+    assert one.recipe == two.recipe == read_json(fresh.encoder(fold=0).with_name("settings.json"))["recipe"]
+    assert one.recipe["pretraining"]["barlow_twins"]["projector"] == [8, 8]
+    assert "elastic_mm" in one.recipe["augmentation"]
+    plan = read_json(fresh.workspace / "preprocessed" / "Dataset501_Elsewhere" / "adaptive_plan.json")
+    assert list(one.spacing_mm) == plan["spacing_mm"]
+
+    for name, change, datasets in (
+        ("other_seed", ("--seed", "1"), ("501",)),
+        ("longer", ("--epochs", "2"), ("501",)),
+        ("more", (), ("501", "502")),
+    ):
+        assert fresh.run("-f", "0", "--epochs", "1", "--name", name, *change, datasets=datasets) == 0
+        assert read_encoder(fresh.encoder(name, fold=0))[1].identity != one.identity
+
+
+@pytest.fixture
+def another_run(monkeypatch):
+    """Makes an encoder's folder appear between the first look and the lock."""
+
+    def makes(module, source, target):
+        own = locking.own_folder
+
+        @contextmanager
+        def own_late(folder, *arguments, **named):
+            shutil.copytree(source, target)
+            with own(folder, *arguments, **named):
+                yield
+
+        monkeypatch.setattr(f"cmb_autoseg.pipeline.{module}.own_folder", own_late)
+
+    return makes
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_another_run_made_meanwhile_is_left_and_compared(fresh, capsys, another_run, seed):
+    assert fresh.run("--epochs", "1", "--seed", seed) == 0
+    kept, made = fresh.workspace / "kept", fresh.encoder().parent
+    shutil.move(made, kept)
+    another_run("pretraining", kept, made)
+    capsys.readouterr()
+    assert fresh.run("--epochs", "1") == 2 * seed
+    found = {path.name: path.read_bytes() for path in made.iterdir()}
+    assert found == {path.name: path.read_bytes() for path in kept.iterdir()}
+    said = capsys.readouterr().err
+    assert ("finished meanwhile by another run" if seed == 0 else "made with another seed (1)") in said
+    shutil.rmtree(kept)
+
+
 def test_one_that_was_stopped_before_its_first_checkpoint_binds_to_nothing(fresh, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
@@ -382,7 +444,7 @@ pretraining: {method: imagenet}
 """
 
 
-def test_imagenet_weights_become_an_encoder_that_has_seen_nobody(fresh, capsys, tmp_path):
+def test_imagenet_weights_become_an_encoder_that_has_seen_nobody(fresh, capsys, tmp_path, another_run):
     recipe, weights = tmp_path / "imagenet_tiny.yaml", tmp_path / "resnet18.pth"
     recipe.write_text(IMAGENET)
     torch.save(resnet18(), weights)
@@ -393,7 +455,14 @@ def test_imagenet_weights_become_an_encoder_that_has_seen_nobody(fresh, capsys, 
     found, record = read_encoder(fresh.encoder("imagenet_tiny"))
     assert (record.method, record.subjects, record.steps) == ("imagenet", (), 0)
     assert len(record.parents) == 3
+    assert record.identity.startswith("sha256:")
+    assert record.recipe["pretraining"]["method"] == "imagenet"
     assert torch.equal(found["stages.1.1.norm2.bias"], resnet18()["layer2.1.bn2.bias"])
+    kept = shutil.copytree(fresh.encoder("imagenet_tiny").parent, tmp_path / "kept")
+    shutil.rmtree(fresh.encoder("imagenet_tiny").parent)
+    another_run("inflating", kept, fresh.encoder("imagenet_tiny").parent)
+    assert fresh.run("--weights", weights, recipe=recipe) == 0
+    assert "finished meanwhile by another run" in capsys.readouterr().err
     torch.save(resnet18() | {"bn1.bias": torch.ones(64)}, weights)
     assert "another file of --weights" in fresh.refused(capsys, "--weights", weights, recipe=recipe)
     assert "--weights is missing" in fresh.refused(capsys, recipe=recipe)

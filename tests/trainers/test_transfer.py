@@ -5,7 +5,7 @@ import torch
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.networks.residual_unet import ResidualEncoder, ResidualUNet
-from cmb_autoseg.records import Encoder, Role, Topology
+from cmb_autoseg.records import Encoder, Plan, Role, Topology
 from cmb_autoseg.trainers.transfer import STEM, adapt_stem, parameter_groups, transfer_encoder
 
 FILE = Path("encoder.pt")
@@ -44,8 +44,17 @@ def record(channels, features=(4, 6, 8)):
 
 def transferred(given, known, wanted, features=(4, 6, 8), own=(4, 6, 8)):
     target = encoder(wanted, own, seed=1)
-    done = transfer_encoder(target, wanted, FILE, given.state_dict(), record(known, features))
+    done = transfer_encoder(target, plan(wanted, own), FILE, given.state_dict(), record(known, features))
     return target, done
+
+
+def plan(channels, features=(4, 6, 8), strides=STRIDES, spacing_mm=(2.0, 0.5, 0.5)):
+    """What a transfer looks at."""
+    n = len(features)
+    topology = Topology(
+        features_per_stage=features, kernel_sizes=KERNELS[:n], strides=strides[:n], n_blocks_per_stage=[2] * n
+    )
+    return Plan.model_construct(channels=tuple(channels), topology=topology, spacing_mm=spacing_mm)
 
 
 def test_all_tensors_are_the_files_and_are_counted():
@@ -54,6 +63,30 @@ def test_all_tensors_are_the_files_and_are_counted():
     assert all(torch.equal(value, given.state_dict()[name]) for name, value in target.state_dict().items())
     assert (done.n_loaded, done.n_tensors) == (len(given.state_dict()),) * 2
     assert (done.shared, done.new) == ((SWI, GRE), ())
+
+
+def test_strides_that_no_shape_shows_are_compared_and_both_are_named():
+    given, target = encoder((SWI,)), encoder((SWI,), seed=1)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    other = plan((SWI,), strides=[(1, 1, 1), (2, 2, 2), (2, 2, 2)])
+    with pytest.raises(InputError, match="strides of level 1 are 1x2x2 in the file and 2x2x2 in the plan"):
+        transfer_encoder(target, other, FILE, given.state_dict(), record((SWI,)))
+    assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "told"),
+    [
+        (None, ""),
+        ((2.1, 0.5, 0.5), ""),
+        ((2.0, 0.8, 0.5), "; voxels of 2 x 0.8 x 0.5 mm in the file, 2 x 0.5 x 0.5 mm in the plan (z, y, x)"),
+    ],
+)
+def test_another_grid_is_told_and_not_refused(spacing_mm, told):
+    given = encoder((SWI,))
+    seen = record((SWI,)).model_copy(update={"spacing_mm": spacing_mm})
+    done = transfer_encoder(encoder((SWI,), seed=1), plan((SWI,)), FILE, given.state_dict(), seen)
+    assert str(done) == f"{done.n_tensors} of {done.n_tensors} tensors loaded; sequences: swi{told}"
 
 
 def test_the_order_of_channels_plays_no_part():
@@ -89,7 +122,7 @@ def test_other_features_are_refused_with_both_numbers_and_nothing_is_changed():
     given = encoder((SWI,), (8, 6, 8))
     message = r"fits \d+ of the encoder's \d+ tensors.*stem.0.weight is 8x1x1x3x3 in the file, 4x1x1x3x3 in the network"
     with pytest.raises(InputError, match=message + r".*features of the file 8-6-8\); pretrain with this plan"):
-        transfer_encoder(target, (SWI,), FILE, given.state_dict(), record((SWI,), (8, 6, 8)))
+        transfer_encoder(target, plan((SWI,)), FILE, given.state_dict(), record((SWI,), (8, 6, 8)))
     assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
 
 
@@ -98,11 +131,11 @@ def test_five_in_a_hundred_tensors_may_be_missing_and_no_more():
     names = [name for name in given if name != STEM]
     few = len(given) // 20
     rest = {name: value for name, value in given.items() if name not in names[:few]}
-    done = transfer_encoder(encoder((SWI,), seed=1), (SWI,), FILE, rest, record((SWI,)))
+    done = transfer_encoder(encoder((SWI,), seed=1), plan((SWI,)), FILE, rest, record((SWI,)))
     assert (done.n_loaded, done.n_tensors) == (len(given) - few, len(given))
     del rest[names[few]]
     with pytest.raises(InputError, match=rf"{names[0]} is missing in the file"):
-        transfer_encoder(encoder((SWI,), seed=1), (SWI,), FILE, rest, record((SWI,)))
+        transfer_encoder(encoder((SWI,), seed=1), plan((SWI,)), FILE, rest, record((SWI,)))
 
 
 def test_a_shorter_network_takes_the_levels_that_it_has():
