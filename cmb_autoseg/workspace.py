@@ -71,9 +71,14 @@ class Workspace:
         raw = self.root / "raw"
         return sorted(path.name for path in raw.glob("Dataset*") if DATASET_NAME.fullmatch(path.name))
 
+    @property
+    def encoders(self) -> Path:
+        """What cmb_pretrain makes."""
+        return self.root / "encoders"
+
     def encoder(self, name: str, fold: int | None = None) -> Path:
         """The file of a pretrained encoder, by its recipe's name: a fold's own, or the one that serves all folds."""
-        folder = self.root / "encoders" / name
+        folder = self.encoders / name
         return (folder if fold is None else folder / f"fold_{fold}") / "encoder.pt"
 
     def dataset(self, wanted: str) -> DatasetFolders:

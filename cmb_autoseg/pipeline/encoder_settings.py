@@ -132,5 +132,5 @@ def is_finished(encoder: Path) -> bool:
         return False
     from cmb_autoseg.pretraining.encoder_file import read_encoder
 
-    read_encoder(encoder)
+    read_encoder(encoder, made_here=True)
     return True

@@ -57,8 +57,13 @@ def write_encoder(path: Path, weights: Mapping[str, Tensor], record: Encoder) ->
     return record
 
 
-def read_encoder(path: Path) -> tuple[dict[str, Tensor], Encoder]:
-    """Weights (on the CPU) and record of an encoder file.
+def read_encoder(path: Path, made_here: bool = False) -> tuple[dict[str, Tensor], Encoder]:
+    """The weights and record of an encoder file.
+
+    Args:
+        path: of the file.
+        made_here: it lies where cmb_pretrain writes, so it may be deleted and made again; a file of somebody's own
+            may be anything.
 
     Raises:
         InputError: no such file, a damaged one, or one that cmb_pretrain has not made.
@@ -66,13 +71,14 @@ def read_encoder(path: Path) -> tuple[dict[str, Tensor], Encoder]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {found}; give an encoder.pt, as cmb_pretrain makes it")
-    content = load_plain(path, "delete it and run cmb_pretrain again")
+    cure = "delete it and run cmb_pretrain again" if made_here else "give an encoder.pt, as cmb_pretrain makes it"
+    content = load_plain(path, cure)
     if not isinstance(content, dict) or content.get("format") != FORMAT or not _are_weights(content.get("weights")):
-        raise InputError(f"{path}: no encoder file of this version; make one with cmb_pretrain")
+        raise InputError(f"{path}: no encoder file of this version; {cure}")
     record = Encoder.parse(content.get("record"), f"{path}: record")
     weights: dict[str, Tensor] = content["weights"]
     if weights_digest(weights) != record.weights:
-        raise InputError(f"{path}: damaged (its weights are not those of its record); delete it and pretrain again")
+        raise InputError(f"{path}: damaged (its weights are not those of its record); {cure}")
     return weights, record
 
 

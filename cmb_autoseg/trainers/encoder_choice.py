@@ -80,13 +80,16 @@ def choose_encoder(
     from cmb_autoseg.pretraining.encoder_file import read_encoder
 
     path = _encoder_path(raw.folders, str(chosen), fold)
-    weights, record = read_encoder(path)
+    ours = Workspace(raw.folders.workspace).encoders
+    weights, record = read_encoder(path, made_here=path.resolve().is_relative_to(ours.resolve()))
     refuse_leaky_encoder(record, fold, held_out_subjects(raw, folds, fold))
     return PretrainedEncoder(path, weights, record)
 
 
 def _encoder_path(folders: DatasetFolders, chosen: str, fold: int) -> Path:
     """A file, else the fold's own encoder of that name, else the one that serves all folds."""
+    if not chosen.strip():
+        raise InputError("--encoder: found nothing; give the name of a recipe of cmb_pretrain, a file, or none")
     if Path(chosen).is_file():
         return Path(chosen)
     workspace = Workspace(folders.workspace)
@@ -94,6 +97,10 @@ def _encoder_path(folders: DatasetFolders, chosen: str, fold: int) -> Path:
         made = next((p for p in (workspace.encoder(chosen, fold), workspace.encoder(chosen)) if p.is_file()), None)
         if made is not None:
             return made
+    if Path(chosen).is_dir():
+        inside = Path(chosen) / workspace.encoder(chosen).name
+        cure = str(inside) if inside.is_file() else "an encoder.pt, as cmb_pretrain makes it"
+        raise InputError(f"--encoder {chosen}: a folder; give {cure}")
     recipe = chosen if chosen in list_recipes() else "ssl_barlow_twins"
     raise InputError(
         f"encoder {chosen}: no such file, and none of that name for fold {fold} in {workspace.encoder(chosen).parent}; "

@@ -248,6 +248,27 @@ def test_a_finished_fold_is_not_taken_for_one_of_another_encoder(pretrained, tmp
     assert (pretrained.fold(0) / "fold.json").read_bytes() == before
 
 
+def test_what_is_no_encoder_is_told_in_one_line_and_only_our_own_files_are_to_be_deleted(pretrained, tmp_path, capsys):
+    notes, numbers = tmp_path / "notes.txt", tmp_path / "numbers.pt"
+    notes.write_text("about the scanner")
+    torch.save([1, 2], numbers)
+    for wanted, found in (
+        ("", "--encoder: found nothing; give the name"),
+        (str(tmp_path), f"--encoder {tmp_path}: a folder; give an encoder.pt, as cmb_pretrain makes it"),
+        (str(pretrained.encoder(0).parent), f": a folder; give {pretrained.encoder(0)}"),
+        (str(notes), "notes.txt: damaged, or no file of weights alone; give an encoder.pt"),
+        (str(numbers), "numbers.pt: no encoder file of this version; give an encoder.pt"),
+    ):
+        assert pretrained.train(tmp_path, 0, "--encoder", wanted) == 2
+        line = one_error(capsys)
+        assert found in line
+        assert "delete" not in line
+    pretrained.encoder(0).write_bytes(b"half")
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 2
+    assert "delete it and run cmb_pretrain again" in one_error(capsys)
+    assert not (pretrained.workspace / "results").exists()
+
+
 def test_an_encoder_of_other_features_is_refused_before_anything_is_written(pretrained, tmp_path, capsys):
     options = ("--encoder", "dots")
     wide = Pretrained(pretrained.workspace, pretrained.recipe.replace("[4, 8]", "[6, 8]"))

@@ -70,7 +70,9 @@ def test_other_weights_have_another_digest(file, tmp_path):
 def test_a_truncated_file_is_refused_with_the_cure(file, keep):
     content = file.read_bytes()
     file.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
-    with pytest.raises(InputError, match=r"encoder\.pt: damaged.*cmb_pretrain again"):
+    with pytest.raises(InputError, match=r"encoder\.pt: damaged.*delete it and run cmb_pretrain again"):
+        read_encoder(file, made_here=True)
+    with pytest.raises(InputError, match=r"encoder\.pt: damaged.*; give an encoder\.pt, as cmb_pretrain makes it"):
         read_encoder(file)
 
 
@@ -98,7 +100,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 def test_foreign_weights_are_refused(tmp_path, content):
     path = tmp_path / "encoder.pt"
     torch.save(content, path)
-    with pytest.raises(InputError, match="no encoder file of this version; make one with cmb_pretrain"):
+    with pytest.raises(InputError, match="no encoder file of this version; give an encoder"):
         read_encoder(path)
 
 
