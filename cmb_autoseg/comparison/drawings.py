@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import MaxNLocator
 
-from cmb_autoseg.comparison.tables import TITLES, Row, Table
+from cmb_autoseg.comparison.table import TITLES, Row, Table
 from cmb_autoseg.evaluation.metrics import Figure
 from cmb_autoseg.files import atomic_path
 
@@ -25,7 +25,7 @@ def draw(table: Table, path: Path, data: str = "") -> bool:
     """Draw a table as PNG; False where it has no picture, or no row that is finished.
 
     Args:
-        table: as `tables.py` makes it.
+        table: one of `tables.all_tables`.
         path: of the picture.
         data: the kind of data, for the title, such as `simulated`.
     """
@@ -99,17 +99,24 @@ def _paradigms(rows: Sequence[Row]) -> Picture:
 
 
 def _differences(rows: Sequence[Row]) -> Picture:
-    """A forest plot: a panel for each figure, a line for each recipe and budget."""
+    return _forest(rows, lambda row: f"{row['recipe']}, {row['budget']:.3g}")
+
+
+def _tests(rows: Sequence[Row]) -> Picture:
+    return _forest(rows, lambda row: f"{row['about']}: {row['recipe']}, {row['of']} - {row['against']}")
+
+
+def _forest(rows: Sequence[Row], label: Callable[[Row], str]) -> Picture:
+    """A panel for each figure, a line for each label."""
     figures = list(dict.fromkeys(row["figure"] for row in rows))
-    labels = list(dict.fromkeys(f"{row['recipe']}, {row['budget']:.3g}" for row in rows))
+    labels = list(dict.fromkeys(label(row) for row in rows))
     style = _style([row["recipe"] for row in rows])
-    picture = _picture(2.1 * len(figures) + 2, 0.32 * len(labels) + 1.7)
+    picture = _picture(2.1 * len(figures) + 2 + max(0.0, max(map(len, labels)) - 25) / 15, 0.32 * len(labels) + 1.7)
     panels = picture.subplots(1, len(figures), sharey=True, squeeze=False)[0]
     for axes, figure in zip(panels, figures, strict=True):
         axes.axvline(0, color="#666666", linewidth=1)
         for row in (row for row in rows if row["figure"] == figure):
-            at = labels.index(f"{row['recipe']}, {row['budget']:.3g}")
-            _dots(axes, [at], [row], "difference", **style[row["recipe"]])
+            _dots(axes, [labels.index(label(row))], [row], "difference", **style[row["recipe"]])
         _finish(axes, figure)
     _name_lines(panels[0], labels)
     return picture
@@ -201,4 +208,5 @@ DRAWINGS: dict[str, Callable[[Sequence[Row]], Picture]] = {
     "dropping": _dropping,
     "subsets": _subsets,
     "cross_sequence": _cross,
+    "paired_tests": _tests,
 }

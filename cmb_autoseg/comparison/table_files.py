@@ -6,7 +6,7 @@ from typing import Any
 
 from cmb_autoseg.comparison.cells import Comparison
 from cmb_autoseg.comparison.drawings import draw
-from cmb_autoseg.comparison.tables import TITLES, Table
+from cmb_autoseg.comparison.table import TITLES, Table
 from cmb_autoseg.evaluation.metrics import Figure
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import write_json, write_text, write_tsv

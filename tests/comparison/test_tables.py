@@ -40,8 +40,8 @@ def test_subsets_have_a_sequence_that_shows_microbleeds():
 
 
 def test_every_table_is_there(tables):
-    names = ["paradigms", "differences", "annotation_efficiency", "per_sequence", "dropping", "subsets", "cells"]
-    assert list(tables) == names
+    names = ["paradigms", "differences", "annotation_efficiency", "per_sequence", "dropping", "subsets"]
+    assert list(tables) == [*names, "paired_tests", "cells"]
     assert len(tables["cells"].rows) == 16
     assert [row["recipe"] for row in tables["paradigms"].rows] == ["plain", "better"]
     assert [(row["budget"], row["recipe"]) for row in tables["annotation_efficiency"].rows] == [
@@ -112,6 +112,89 @@ def test_cost_of_a_missing_sequence(tables):
     beyond = rows["better", "qsm"]["cost_beyond_reference"]
     assert beyond.value == pytest.approx(rows["better", "qsm"]["cost"].value - plain["cost"].value)
     assert "cost_beyond_reference" not in plain
+
+
+def picked(table, about, figure="lesion F1"):
+    found = [row for row in table.rows if (row["about"], row["figure"]) == (about, figure)]
+    return {(row["recipe"], row["of"], row["against"]): row for row in found}
+
+
+def test_budgets_are_tested_against_all_labels_and_sequences_against_the_reference(tables, made_up):
+    table = tables["paired_tests"]
+    few = picked(table, "fewer labels")
+    assert list(few) == [("plain", "0.25", "1"), ("better", "0.25", "1")]
+    figures = {(row["recipe"], row["budget"]): row["f1"] for row in tables["annotation_efficiency"].rows}
+    for recipe in ("plain", "better"):
+        row = few[recipe, "0.25", "1"]
+        assert row["scans"] == 12
+        assert row["difference"].value == pytest.approx(figures[recipe, 0.25].value - figures[recipe, 1.0].value)
+        assert row["difference"].ci[0] <= row["difference"].value <= row["difference"].ci[1]
+    smaller, larger = sorted(row["p"] for row in few.values())
+    assert sorted(row["p_holm"] for row in few.values()) == pytest.approx(
+        sorted([min(1, 2 * smaller), max(min(1, 2 * smaller), larger)])
+    )
+    alone = picked(table, "sequence alone")
+    assert list(alone) == [("better", "swi", "plain"), ("better", "qsm", "plain")]
+    figures = {(row["recipe"], row["sequence"]): row["f1"] for row in tables["per_sequence"].rows}
+    difference = alone["better", "qsm", "plain"]["difference"].value
+    assert difference == pytest.approx(figures["better", "qsm"].value - figures["plain", "qsm"].value)
+
+
+def test_one_recipe_is_tested_against_all_its_sequences(made_up):
+    comparison, scores, views_of = made_up
+    cells = tuple(cell for cell in comparison.cells if (cell.recipe, cell.budget) == ("plain", 1.0))
+    few = comparison.model_copy(update={"cells": cells, "recipes": {"plain": "sha256:2"}})
+    tables = {table.name: table for table in all_tables(Judge(cells, scores, views_of, 0, N_RESAMPLES), few)}
+    alone = picked(tables["paired_tests"], "sequence alone")
+    assert list(alone) == [("plain", "swi", "all sequences"), ("plain", "qsm", "all sequences")]
+    figures = {row["sequence"]: row["f1"] for row in tables["per_sequence"].rows}
+    difference = alone["plain", "swi", "all sequences"]["difference"].value
+    assert difference == pytest.approx(figures["swi"].value - tables["paradigms"].rows[0]["f1"].value)
+
+
+def matrix(make_view, hits_of):
+    """Two sequences, six people with two lesions each; `hits_of[recipe]` finds so many from (trained, tested)."""
+    cells, kept = [], {}
+    for recipe, hits in hits_of.items():
+        for trained in ("swi", "qsm"):
+            cell = Cell(recipe=recipe, seed=0, budget=1, fold=0, trained_on=trained)
+            cells.append(cell)
+            kept[cell.name] = [
+                make_view(f"p{n}", hits[trained, tested], 0, 2, sequences=trained, view=tested)
+                for n in range(6)
+                for tested in ("swi", "qsm")
+            ]
+    return tuple(cells), kept
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_matrix_is_tested_against_the_reference_or_its_own_diagonal(made_up, make_view, several):
+    comparison, scores, _ = made_up
+    hits = {("swi", "swi"): 2, ("swi", "qsm"): 1, ("qsm", "swi"): 0, ("qsm", "qsm"): 2}
+    more = {"better": dict.fromkeys(hits, 2)} if several else {}
+    cells, kept = matrix(make_view, {"plain": hits, **more})
+    some = next(iter(scores.values()))
+    asked = comparison.model_copy(update={"cells": cells, "channels": (Role.SWI, Role.QSM), "subsets": False})
+    judge = Judge(cells, dict.fromkeys(kept, some), kept.__getitem__, 0, N_RESAMPLES)
+    tables = {table.name: table for table in all_tables(judge, asked)}
+    found = picked(tables["paired_tests"], "matrix", "lesion sensitivity")
+    differences = {key: row["difference"].value for key, row in found.items()}
+    if several:
+        assert differences == {
+            ("better", "swi > swi", "plain"): 0,
+            ("better", "swi > qsm", "plain"): 0.5,
+            ("better", "qsm > swi", "plain"): 1,
+            ("better", "qsm > qsm", "plain"): 0,
+        }
+    else:
+        assert differences == {("plain", "swi > qsm", "swi > swi"): -0.5, ("plain", "qsm > swi", "qsm > qsm"): -1}
+
+
+def test_the_cost_of_every_subset_has_its_p(tables):
+    rows = {(row["recipe"], row["subset"]): row for row in tables["subsets"].rows}
+    worst = rows["plain", "qsm"]
+    assert 0 < worst["p"] <= worst["p_holm"] <= 1
+    assert {"p", "p_holm"} <= set(tables["subsets"].columns)
 
 
 def test_cells_that_are_not_run_are_said_so(made_up, tmp_path):
