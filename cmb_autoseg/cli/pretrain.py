@@ -1,7 +1,6 @@
 """`cmb_pretrain`: encoders that learn from scans without labels; resumes by itself."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,13 +91,14 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import CMBError
+    from cmb_autoseg.pretraining.launched import OwnFaultError, speaks_for_its_machine
 
     try:
         return _run(args)
-    except CMBError:
-        if os.environ.get("RANK", "0") == "0":
+    except CMBError as error:
+        if speaks_for_its_machine() or isinstance(error, OwnFaultError):
             raise
-        return ExitCode.BAD_INPUT  # The first of torchrun's processes says why, once.
+        return ExitCode.BAD_INPUT  # All of torchrun's processes met it before they began, and one says why.
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -111,11 +111,12 @@ def _run(args: argparse.Namespace) -> int:
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline import PretrainSettings, pretrain
+    from cmb_autoseg.pretraining.launched import is_first_process
     from cmb_autoseg.progress import report
 
     settings = PretrainSettings(device, args.seed, args.preset, args.name, args.weights, args.checkpoint_every)
     encoders = pretrain(datasets, recipe, folds, settings)
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         return ExitCode.DONE
     for path in encoders:
         report(f"encoder: {path}")

@@ -1,10 +1,10 @@
 """Encoders that learn from scans without labels, one for all folds or one a fold."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmb_autoseg._nnunet import nnunet_environment
 from cmb_autoseg.errors import InputError
@@ -14,6 +14,7 @@ from cmb_autoseg.pipeline.encoder_settings import EncoderSettings, encoder_setti
 from cmb_autoseg.pipeline.inflating import inflate, refuse_for_imagenet
 from cmb_autoseg.pipeline.pretraining_cases import PretrainingCases, choose_cases, open_cases, write_inputs
 from cmb_autoseg.pipeline.stored import read_plan, refuse_stale_plan
+from cmb_autoseg.pretraining.launched import is_first_process, n_processes, own_faults, process_rank
 from cmb_autoseg.progress import Meter, log
 from cmb_autoseg.raw_dataset import RawDataset, check_folds, parse_folds, read_raw_dataset
 from cmb_autoseg.records import Encoder, Plan
@@ -22,6 +23,9 @@ from cmb_autoseg.trainers.fold_cases import trained_sequences
 from cmb_autoseg.trainers.recipe import PretrainingSettings, Recipe, list_recipes, read_recipe
 from cmb_autoseg.trainers.train import refuse_missing_inputs
 from cmb_autoseg.workspace import DatasetFolders, Workspace
+
+if TYPE_CHECKING:
+    from cmb_autoseg.pretraining.setup import PretrainingSetup
 
 __all__ = ["PretrainSettings", "pretrain"]
 
@@ -134,12 +138,11 @@ def _learn(
     how: PretrainingSettings,
     settings: PretrainSettings,
 ) -> list[Path]:
-    from cmb_autoseg.pretraining.distributed import process_rank
-
-    first = process_rank() == 0
+    first = is_first_process()
     todo = [task for task in tasks if not is_finished(task.path)]
     if todo:
         refuse_missing_inputs(raws[0], plan)
+        _refuse_misfits(plan, recipe, how, settings.seed)
     if first:
         for task in tasks:
             finished = f"{task.path}: finished already with the same settings, left as it is"
@@ -147,10 +150,34 @@ def _learn(
     if todo:
         write_inputs([task.cases for task in todo], plan, writes=first)
     for task in todo:
-        with own_folder(task.path.parent, "cmb_pretrain", nested=False) if first else nullcontext():
+        with own_folder(task.path.parent, "cmb_pretrain", nested=False) if first else own_faults():
             if not _made_meanwhile(task, settings.device, first):
                 _learn_one(task, plan, recipe, how, settings, first)
     return [task.path for task in tasks]
+
+
+def _refuse_misfits(plan: Plan, recipe: Recipe, how: PretrainingSettings, seed: int) -> None:
+    """Refuse settings that do not fit the network, the patch or the number of processes."""
+    from cmb_autoseg.pretraining.distributed import World
+    from cmb_autoseg.pretraining.setup import build_objective
+
+    World(process_rank(), n_processes()).share(how.batch_size)
+    build_objective(_setup(plan, recipe, how), seed)
+
+
+def _setup(plan: Plan, recipe: Recipe, how: PretrainingSettings) -> "PretrainingSetup":
+    from cmb_autoseg.pretraining.setup import PretrainingSetup
+
+    fitted = recipe.applied_to(plan)
+    return PretrainingSetup(
+        settings=how,
+        augmentation=recipe.augmentation,
+        channels=fitted.channels,
+        patch_shape=fitted.patch_shape,
+        spacing_mm=fitted.spacing_mm,
+        flip_axes=_flip_axes(fitted, recipe),
+        topology=fitted.topology,
+    )
 
 
 def _made_meanwhile(task: _Task, device: str, first: bool) -> bool:
@@ -173,25 +200,17 @@ def _learn_one(
     from cmb_autoseg.pipeline.pretraining_pictures import draw_pictures
     from cmb_autoseg.pretraining.encoder_file import write_encoder
     from cmb_autoseg.pretraining.loop import CHECKPOINT, pretrain, steps_done
-    from cmb_autoseg.pretraining.setup import PretrainingSetup, build_encoder
+    from cmb_autoseg.pretraining.setup import build_encoder
 
     folder, made_with = task.path.parent, task.made_with
     raws = [raw for raw, _ in task.cases.chosen]
     fitted = recipe.applied_to(plan)
+    setup = _setup(plan, recipe, how)
+    with nnunet_environment():
+        cases = open_cases(task.cases, plan, trained_sequences(plan, recipe))
     if first:
         open_log(raws[0].folders.workspace)
         made_with.write(EncoderSettings.path(folder))
-    with nnunet_environment():
-        cases = open_cases(task.cases, plan, trained_sequences(plan, recipe))
-    setup = PretrainingSetup(
-        settings=how,
-        augmentation=recipe.augmentation,
-        channels=fitted.channels,
-        patch_shape=fitted.patch_shape,
-        spacing_mm=fitted.spacing_mm,
-        flip_axes=_flip_axes(fitted, recipe),
-        topology=fitted.topology,
-    )
     encoder = build_encoder(len(fitted.channels), fitted.topology, settings.seed)
     learn = partial(pretrain, encoder, cases, setup, folder, settings.device, settings.seed, settings.checkpoint_steps)
     steps = how.epochs * how.steps_per_epoch

@@ -170,7 +170,8 @@ def open_cases(cases: PretrainingCases, plan: Plan, sequences: Collection[Role])
         for anchors in source.anchors:
             image = source.images[anchors.name]
             name = f"{dataset.folders.name}/{anchors.name}"
-            opened.append(PretrainingCase(name, _Blanked(image, blank) if blank else image, anchors.brain))
+            shown = _Blanked(image, blank) if blank else image
+            opened.append(PretrainingCase(name, shown, anchors.brain, tuple(blank)))
     return opened
 
 
@@ -181,8 +182,8 @@ class _Blanked:
         self._image, self._blank = image, list(blank)
         self.shape = image.shape
 
-    def __getitem__(self, place: Any) -> Any:
-        channels, *inside = place
-        values = self._image[(slice(None), *inside)].copy()
-        values[self._blank] = 0
-        return values[channels]
+    def __getitem__(self, place: tuple[slice, ...]) -> Any:
+        """A box, by a tuple of four slices."""
+        values = self._image[place].copy()
+        values[[channel in self._blank for channel in range(self.shape[0])[place[0]]]] = 0
+        return values

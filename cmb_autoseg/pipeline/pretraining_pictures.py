@@ -45,6 +45,7 @@ def draw_pictures(
     if pairs is None:
         log(f"{title}: no case has two sequences, so there is no picture of neighbours across them")
         return
+    log(f"{title}: looks for {len(pairs.first)} places of one sequence in another, for neighbors.png")
     twins = setup.settings.barlow_twins
     voxels = method == "barlow_twins" and twins.places == "voxels"
     after, before = (

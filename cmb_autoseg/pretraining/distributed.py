@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.pretraining.launched import n_processes
 
-__all__ = ["World", "device_of_process", "join_world", "process_rank"]
+__all__ = ["World", "device_of_process", "join_world"]
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,10 @@ class World:
             distributed.barrier()
 
 
-def process_rank() -> int:
-    """Number of this process among those of `torchrun`; 0 writes files and talks."""
-    return int(os.environ.get("RANK", "0"))
-
-
 def device_of_process(device: str | torch.device) -> torch.device:
     """With several processes on CUDA, each one's own."""
     wanted = torch.device(device)
-    if wanted.type == "cuda" and wanted.index is None:
+    if wanted.type == "cuda" and wanted.index is None and n_processes() > 1:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return wanted
 
@@ -95,7 +91,7 @@ def join_world(device: str | torch.device) -> World:
     not meet a second time. A process group that somebody else made is taken as it is.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if n_processes() == 1:
             return World()
         own = device_of_process(device)
         if own.type == "cuda":

@@ -73,7 +73,7 @@ def pretrain(
 
     Raises:
         InputError: the folder's checkpoint is damaged or of other settings; settings that do not fit the network or
-            the number of processes; the loss is no longer a finite number.
+            the number of processes; the loss or the features are no longer finite numbers.
         Stopped: the process was asked to end, and the checkpoint is written.
     """
     run = _Run(encoder, cases, setup, folder, device_of_process(device), seed, join_world(device))
@@ -161,15 +161,19 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         figures = self.objective.accumulate(self.encoder, batch, self.execution)
         if not math.isfinite(figures["loss"]):
-            raise InputError(
-                f"{self.folder}: the loss of step {self.step + 1} is no finite number; lower pretraining.learning_rate "
-                f"in the recipe (found {self.settings.learning_rate}) and delete {CHECKPOINT} there"
-            )
+            raise self.no_number(f"the loss of step {self.step + 1} is")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
         self.figures.append(figures)
         self.on_step(f"loss {np.mean([each['loss'] for each in self.figures[-20:]]):.4g}")
+
+    def no_number(self, what: str) -> InputError:
+        """What to say where the weights run away."""
+        return InputError(
+            f"{self.folder}: {what} no finite number; lower pretraining.learning_rate in the recipe (found "
+            f"{self.settings.learning_rate}) and delete {CHECKPOINT} there"
+        )
 
     def end_epoch(self) -> None:
         """A row of the curves."""
@@ -190,7 +194,10 @@ class _Run:
                 self.objective.embed(self.encoder, part, self.execution)
                 for part in torch.split(probes, PROBES_AT_A_TIME)
             ]
-        return effective_rank(torch.cat(embeddings))
+        features = torch.cat(embeddings)
+        if not features.isfinite().all():
+            raise self.no_number(f"after step {self.step} what the encoder says of a patch is")
+        return effective_rank(features)
 
     # Checkpoints: plain types and tensors, so that they load with weights_only=True
 

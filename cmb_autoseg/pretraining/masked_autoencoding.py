@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.networks.residual_unet import ResidualUNet, UNetDecoder
 from cmb_autoseg.records import Topology
 
@@ -31,24 +32,52 @@ class BlockMask:
         """Voxels (z, y, x) of a block."""
         return tuple(max(1, round(self.block * side / max(patch_shape))) for side in patch_shape)
 
+    def n_blocks(self, patch_shape: Sequence[int]) -> tuple[int, ...]:
+        """Blocks (z, y, x) that cover a patch."""
+        shape = self.block_shape(patch_shape)
+        return tuple(math.ceil(side / step) for side, step in zip(patch_shape, shape, strict=True))
+
+    def n_blanked(self, patch_shape: Sequence[int]) -> int:
+        """How many of them are blanked."""
+        return round(self.ratio * math.prod(self.n_blocks(patch_shape)))
+
+    def refuse_misfit(self, patch_shape: Sequence[int]) -> None:
+        """Refuse to learn from a patch of which nothing or everything would be blanked.
+
+        Raises:
+            InputError: names ratio, block and patch.
+        """
+        total = math.prod(self.n_blocks(patch_shape))
+        n_blanked = self.n_blanked(patch_shape)
+        if not 0 < n_blanked < total:
+            shape = " x ".join(map(str, patch_shape))
+            raise InputError(
+                f"pretraining.masking: ratio {self.ratio} and block {self.block} blank {n_blanked} of {total} blocks "
+                f"of the plan's patch of {shape} voxels, expected 1 to {total - 1}; choose a smaller "
+                "block or a ratio nearer 0.5 in the recipe"
+            )
+
     def draw(self, rng: np.random.Generator, n_channels: int, patch_shape: Sequence[int]) -> NDArray[np.bool_]:
         """The blanked voxels, (channel, z, y, x): the same number of blocks in every channel."""
         shape = self.block_shape(patch_shape)
-        n_blocks = [math.ceil(side / step) for side, step in zip(patch_shape, shape, strict=True)]
+        n_blocks = self.n_blocks(patch_shape)
         total = math.prod(n_blocks)
         blanked = np.zeros((n_channels, total), dtype=bool)
         for channel in blanked:
-            channel[rng.permutation(total)[: round(self.ratio * total)]] = True
+            channel[rng.permutation(total)[: self.n_blanked(patch_shape)]] = True
         voxels = blanked.reshape(n_channels, *n_blocks)
         for axis, step in enumerate(shape, start=1):
             voxels = voxels.repeat(step, axis=axis)
         return np.asarray(voxels[(slice(None), *(slice(side) for side in patch_shape))])
 
     def apply(self, image: Tensor, blanked: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        """What the network sees, and which voxels it is asked for: the blanked ones in the brain.
+        """What the network sees, and which voxels it is asked for: the blanked ones that are not 0.
+
+        These are the brain and its rim: linear resampling carries grey values less than one of the scan's voxels
+        beyond the brain's mask.
 
         Args:
-            image: (channel, z, y, x), exactly 0 outside the brain and in sequences that are left out.
+            image: (channel, z, y, x), 0 farther from the brain and in sequences that are left out.
             blanked: what `draw` gave.
         """
         hidden = torch.from_numpy(blanked)

@@ -21,10 +21,13 @@ class PretrainingCase:
 
     name: str
     image: Any
-    """(channel, z, y, x), z-scored in the brain and 0 outside; an absent sequence is 0 throughout. A numpy array,
+    """(channel, z, y, x), z-scored in the brain and 0 outside but for its rim, into which linear resampling carries
+    grey values; an absent sequence is 0 throughout. A numpy array,
     or one that is read as it is sliced."""
     brain: NDArray[np.integer]
     """A sample of brain voxels, (voxel, 3) as (z, y, x) indices."""
+    blank: tuple[int, ...] = ()
+    """Channels that are known to be 0 throughout."""
 
 
 class CasePatches:
@@ -65,6 +68,7 @@ def _present_channels(case: PretrainingCase, patch_shape: Sequence[int]) -> NDAr
     middle = np.median(case.brain, axis=0) if len(case.brain) else np.array(case.image.shape[1:]) / 2
     around = crop(case.image, np.asarray(middle - shape // 2, dtype=np.int64), shape)
     found: NDArray[np.bool_] = np.any(around, axis=(1, 2, 3))
-    for channel in np.flatnonzero(~found):
-        found[channel] = bool(np.any(case.image[int(channel)]))
+    for channel in map(int, np.flatnonzero(~found)):
+        if channel not in case.blank:
+            found[channel] = bool(np.any(case.image[(slice(channel, channel + 1), *[slice(None)] * 3)]))
     return found

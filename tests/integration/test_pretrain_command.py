@@ -13,10 +13,12 @@ import torch
 from cmb_autoseg import locking
 from cmb_autoseg._nnunet import LATEST_CHECKPOINT
 from cmb_autoseg.cli import convert, plan_preprocess, pretrain
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, read_tsv, write_json
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pretraining import loop
 from cmb_autoseg.pretraining.encoder_file import read_encoder
+from cmb_autoseg.pretraining.objectives import BarlowTwins
 from cmb_autoseg.records import Encoder
 
 RECIPE = """\
@@ -129,6 +131,7 @@ def test_one_encoder_for_all_folds_learns_from_people_whom_no_fold_judges(with_p
     said = capsys.readouterr()
     assert "next: cmb_train -d 501 -f all -r " in said.out
     assert str(with_pictures.encoder()) in said.out
+    assert "for neighbors.png" in said.err
     assert (
         "learns from 3 cases of 3 subjects (2 of Dataset501_Elsewhere, 1 of Dataset502_Unread); left out: "
         "1 case of 1 subject (labelled or tested), 1 case of 1 subject (without swi or gre_mag)"
@@ -335,6 +338,93 @@ def test_options_that_do_not_fit(fresh, capsys, arguments, message):
 )
 def test_datasets_that_do_not_fit(fresh, capsys, datasets, message):
     assert message in fresh.refused(capsys, datasets=datasets)
+
+
+def changed(tmp_path, *changes):
+    """The recipe with some of its words replaced."""
+    text = RECIPE
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "changed.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("role", ["swi", "gre_mag"])
+def test_an_encoder_of_one_sequence_sees_no_other(fresh, tmp_path, monkeypatch, role):
+    seen = []
+    accumulate = BarlowTwins.accumulate
+
+    def watched(self, encoder, batch, execution):
+        seen.append((batch["first"] != 0).any(dim=(0, 2, 3, 4)))
+        return accumulate(self, encoder, batch, execution)
+
+    monkeypatch.setattr(BarlowTwins, "accumulate", watched)
+    assert fresh.run(recipe=changed(tmp_path, ("network:", f"sequences: [{role}]\nnetwork:"))) == 0
+    _, record = read_encoder(fresh.encoder())
+    assert [tuple(channels.tolist()) for channels in seen] == [tuple(role == each for each in record.channels)] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            [("{projector", "{places: voxels, voxel_level: 9, projector")],
+            "pretraining.barlow_twins.voxel_level: found 9, expected 0 to 1",
+        ),
+        (
+            [("barlow_twins\n", "masked_autoencoding\n"), ("  warmup", "  masking: {block: 1000}\n  warmup")],
+            "pretraining.masking: ratio 0.6 and block 1000 blank 1 of 1 blocks of the plan's patch of",
+        ),
+        (
+            [("barlow_twins\n", "masked_autoencoding\n"), ("  warmup", "  masking: {ratio: 1.0e-9}\n  warmup")],
+            "pretraining.masking: ratio 1e-09 and block 8 blank 0 of",
+        ),
+        ([("[8, 8]", "[]")], "pretraining.barlow_twins.projector: found []"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_written(fresh, capsys, tmp_path, changes, message):
+    assert message in fresh.refused(capsys, recipe=changed(tmp_path, *changes))
+
+
+def test_a_damaged_network_input_is_refused_before_anything_is_written(fresh, capsys):
+    image = fresh.workspace / "preprocessed" / "Dataset501_Elsewhere" / "adaptive_3d" / "p6_1.b2nd"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:20])
+    try:
+        assert "the network input of p6_1 is damaged" in fresh.refused(capsys)
+    finally:
+        image.write_bytes(whole)
+
+
+def test_weights_that_run_away_are_told_with_the_cure(fresh, capsys, tmp_path):
+    assert fresh.run(recipe=changed(tmp_path, ("  warmup", "  learning_rate: 1.0e+30\n  warmup"))) == 2
+    (message,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    assert "no finite number; lower pretraining.learning_rate in the recipe (found 1e+30)" in message
+    assert not fresh.encoder().exists()
+
+
+def test_a_rank_without_other_processes_changes_nothing(fresh, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    assert fresh.run() == 0
+    assert fresh.encoder().is_file()
+    assert str(fresh.encoder()) in capsys.readouterr().out
+
+
+def test_what_a_further_process_meets_is_said_and_refusals_that_all_meet_are_said_once(fresh, capsys, monkeypatch):
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert fresh.run("--seed", "1", datasets=("77",)) == 2
+    assert "error" not in capsys.readouterr().err
+
+    def fail(*_):
+        raise InputError("scan.b2nd: damaged")
+
+    monkeypatch.setattr("cmb_autoseg.pipeline.pretraining._made_meanwhile", lambda *_: False)
+    monkeypatch.setattr("cmb_autoseg.pipeline.pretraining.open_cases", fail)
+    assert fresh.run() == 2
+    assert "cmb_pretrain: error: process 1: scan.b2nd: damaged" in capsys.readouterr().err
 
 
 def test_a_recipe_that_makes_no_encoder_is_refused_with_those_that_do(fresh, capsys, tmp_path):

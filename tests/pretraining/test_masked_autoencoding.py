@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.pretraining.masked_autoencoding import BlockMask, build_decoder, squared_error
 from cmb_autoseg.records import Topology
 
@@ -14,6 +16,14 @@ def test_each_sequence_loses_the_same_number_of_blocks_and_its_own():
     assert np.array_equal(whole, blocks.any(axis=(2, 4, 6)))
     assert list(whole.sum(axis=(1, 2, 3))) == [38, 38, 38]  # 60 % of 64 blocks.
     assert not np.array_equal(whole[0], whole[1])
+
+
+@pytest.mark.parametrize(("ratio", "block"), [(0.001, 4), (0.999, 4), (0.6, 16), (0.5, 40)])
+def test_a_mask_of_nothing_or_everything_is_refused(ratio, block):
+    with pytest.raises(InputError, match=f"ratio {ratio} and block {block} blank"):
+        BlockMask(ratio, block).refuse_misfit((8, 16, 16))
+    BlockMask(0.6, 4).refuse_misfit((8, 16, 16))
+    BlockMask(0.5, 8).refuse_misfit((8, 16, 16))
 
 
 def test_blocks_that_do_not_divide_the_patch_are_cut_at_its_end():

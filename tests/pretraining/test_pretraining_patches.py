@@ -11,6 +11,19 @@ def test_a_sequence_is_absent_only_where_it_is_zero_throughout():
     assert list(patches.present("one")) == [True, False, True]
 
 
+def test_channels_that_are_known_to_be_blank_are_not_read():
+    class Sliced:
+        shape = (2, 12, 20, 20)
+
+        def __getitem__(self, place):
+            channels = range(2)[place[0]]
+            assert list(channels) != [1]
+            return np.stack([np.ones(self.shape[1:]) * (1 - channel) for channel in channels])[:, *place[1:]]
+
+    case = PretrainingCase("one", Sliced(), np.full((5, 3), 10), blank=(1,))
+    assert list(CasePatches([case], (4, 4, 4), 1.0).present("one")) == [True, False]
+
+
 def test_patches_lie_around_the_brain_but_for_a_share():
     image = np.ones((1, 40, 40, 40), np.float32)
     patches = CasePatches([PretrainingCase("one", image, np.array([[3, 3, 3]]))], (4, 4, 4), 0.8)
