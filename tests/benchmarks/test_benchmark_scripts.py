@@ -4,12 +4,15 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from cmb_autoseg.comparison.case_scores import write_scores
 from cmb_autoseg.comparison.cells import Cell, Comparison
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.records import Role
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -134,3 +137,110 @@ def test_unfinished_recipes_are_refused(script, made, tmp_path):
     with pytest.raises(InputError, match=r"supervised: not run yet \(1 of 2 cells\)"):
         script("missing_sequences.py").main([str(out), "--out", str(tmp_path / "page.md")])
     assert not (tmp_path / "page.md").exists()
+
+
+SWI, QSM = Role.SWI, Role.QSM
+
+
+@pytest.fixture(scope="session")
+def figures_of_probe(script):
+    return script("linear_probe_figures.py")
+
+
+def patches_of(n_subjects, kinds):
+    return [SimpleNamespace(subject=f"c/p{n}", kind=kind) for n in range(n_subjects) for kind in kinds]
+
+
+def test_a_probe_finds_on_another_sequence_what_looks_alike_there(figures_of_probe):
+    """A feature that tells lesions apart in both sequences, but for one person, who lacks one of them."""
+    places = patches_of(10, ("lesion", "lesion", "vein", "background"))
+    is_lesion = np.array([place.kind == "lesion" for place in places])
+    rng = np.random.default_rng(0)
+    of_role = {role: (is_lesion[:, None] + rng.normal(0, 0.1, (40, 1))).astype(np.float32) for role in (SWI, QSM)}
+    has = {SWI: np.ones(40, bool), QSM: np.arange(40) >= 4}
+
+    found = figures_of_probe.probe(of_role, has, places, np.random.default_rng(1))
+
+    assert set(found.scores) == {(SWI, SWI), (SWI, QSM), (QSM, SWI), (QSM, QSM)}
+    assert np.isnan(found.scores[SWI, QSM]).tolist() == [True] * 4 + [False] * 36
+    assert not np.isnan(found.scores[QSM, SWI]).any()
+    one = np.ones((1, 10))
+    for asked in figures_of_probe.COLUMNS[:3]:
+        assert figures_of_probe.mean_over_seeds([found], asked, one) == [1.0]
+    # There is no calcification to be told apart.
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(figures_of_probe.mean_over_seeds([found], figures_of_probe.COLUMNS[3], one)).all()
+
+
+def test_the_auc_of_a_draw_counts_pairs_by_how_often_both_people_are_drawn(figures_of_probe):
+    scores = {(SWI, SWI): np.array([2.0, 1.0, 1.0, 3.0, np.nan])}
+    kinds = np.array(["lesion", "vein", "lesion", "background", "lesion"])
+    found = figures_of_probe.Probe(np.array([0, 0, 1, 1, 1]), kinds, scores)
+    weights = np.array([[1.0, 1.0], [2.0, 0.0], [2.0, 1.0]])
+
+    # Wins of person 0's lesion: over the vein 1, over the background 0; of person 1's: 0.5 and 0.
+    pairs = [(SWI, SWI)]
+    np.testing.assert_allclose(
+        figures_of_probe.auc_draws(found, pairs, None, weights), [1.5 / 4, 1.0, (4 + 0.5 * 2) / (3 * 3)]
+    )
+    np.testing.assert_allclose(figures_of_probe.auc_draws(found, pairs, "vein", weights), [1.5 / 2, 1.0, 5 / 6])
+
+
+def test_the_table_of_probes_tells_the_difference_from_random_encoders(figures_of_probe):
+    places = patches_of(10, ("lesion", "lesion", "vein", "calcification", "background"))
+    is_lesion = np.array([place.kind == "lesion" for place in places])
+    rng = np.random.default_rng(0)
+    has = {SWI: np.ones(50, bool), QSM: np.ones(50, bool)}
+    probes = {}
+    for name, signal in (("learned", 5.0), ("random", 0.0)):
+        of_role = {role: rng.normal(signal * is_lesion[:, None], 1, (50, 2)).astype(np.float32) for role in has}
+        probes[name, 0] = [figures_of_probe.probe(of_role, has, places, np.random.default_rng(s)) for s in (0, 1)]
+
+    rows = rows_of(figures_of_probe.table(probes, 10))
+
+    learned, random = rows["learned"], rows["random"]
+    assert figures(learned["same sequence"])[0] > 0.95
+    assert figures(random["same sequence"])[0] < 0.8
+    difference, low, _ = figures(learned["other sequence, less random"])
+    expected = figures(learned["other sequence"])[0] - figures(random["other sequence"])[0]
+    assert difference == pytest.approx(expected, abs=2e-3)
+    assert low > 0
+    assert float(learned["p"]) < 0.05
+    assert random["p"] == ""
+
+
+def test_features_are_kept_for_another_run(script, tmp_path):
+    kept, made = script("linear_probe.py").kept, []
+
+    def make():
+        made.append(1)
+        return [np.arange(3.0, dtype=np.float32), np.ones((2, 2), np.float32)]
+
+    for folder in (tmp_path, tmp_path, None):
+        found = kept(folder, "sha256:12", make)
+        assert [level.tolist() for level in found] == [[0, 1, 2], [[1, 1], [1, 1]]]
+    assert len(made) == 2
+
+
+def test_a_feature_is_the_mean_around_the_centre_or_over_the_patch(script):
+    class Twice:
+        def to(self, **_):
+            return self
+
+        def __call__(self, batch):
+            return [batch[:, :1] * 2, batch[:, :1, ::2, ::2, ::2]]
+
+    images = np.zeros((1, 2, 16, 16, 16), np.float32)
+    images[0, 0, 7:9, 7:9, 7:9] = 1
+    images[0, 1] = 9
+    spacing_mm = (2.0, 2.0, 2.0)
+    pooled = {
+        pool: script("linear_probe.py").features(Twice(), images, 0, spacing_mm, pool) for pool in ("centre", "patch")
+    }
+
+    # Within 4 mm of the centre lie the voxels at (1, 1, 1), (3, 1, 1) and (3, 3, 1)... mm whose length is below 4.
+    axis = np.array([-3.0, -1.0, 1.0, 3.0])
+    n_near = int((axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2 <= 16).sum())
+    assert pooled["centre"][0].tolist() == [[pytest.approx(2 * 8 / n_near)]]
+    assert pooled["patch"][0].tolist() == [[pytest.approx(2 * 8 / 16**3)]]
+    assert pooled["patch"][1].tolist() == [[pytest.approx(1 / 8**3)]]
