@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmb_autoseg.comparison.asking import CompareSettings, Job, ask, read_comparison
 from cmb_autoseg.comparison.case_scores import (
     CellScores,
     ScoredView,
@@ -16,17 +16,18 @@ from cmb_autoseg.comparison.case_scores import (
     score_view,
     write_scores,
 )
-from cmb_autoseg.comparison.cells import subsets_of, view_name
+from cmb_autoseg.comparison.cells import read_comparison, subsets_of, view_name
 from cmb_autoseg.comparison.judging import Judge
 from cmb_autoseg.comparison.table_files import as_markdown, write_page
 from cmb_autoseg.comparison.tables import all_tables
-from cmb_autoseg.errors import InputError
+from cmb_autoseg.errors import InputError, InUseError
 from cmb_autoseg.files import read_json, write_json
 from cmb_autoseg.geometry import Volume, read_volume
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.operating_points import ScoredCase
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import is_owned, own_folder
+from cmb_autoseg.pipeline.comparison_jobs import CompareSettings, Job, ask, forget_recipes, refuse_other
 from cmb_autoseg.pipeline.stored import brain_of, images_of, read_plan, refuse_stale_plan
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, check_folds, parse_folds, read_raw_dataset
@@ -84,6 +85,9 @@ def compare(folders: DatasetFolders, settings: CompareSettings, out: Path, prese
     with own_folder(out, COMMAND, WAIT_S, nested=False):
         open_log(out)
         earlier = read_comparison(out)
+        if earlier is not None:
+            refuse_other(asked, earlier, out)
+            forget_recipes(asked, earlier, out)
         comparison = asked if earlier is None else asked.joined_to(earlier)
         comparison.write(out / "comparison.json")
     full_budget = max(cell.budget for cell in comparison.cells)
@@ -130,15 +134,24 @@ def _run_missing(jobs: Sequence[Job], run: _Run) -> None:
     for number, job in enumerate(missing):
         log(f"cell {number + 1} of {len(missing)}: {job.cell.name}{_time_left(missing[number:], run.out)}")
         running = run.out / "running" / job.cell.name
-        other = is_owned(running)
-        if other:
-            log(f"{job.cell.name}: left to another run ({other})")
-            continue
-        with own_folder(running, COMMAND):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(own_folder(running, COMMAND, wait_s=0))
+            except InUseError:
+                log(f"{job.cell.name}: left to another run ({is_owned(running) or COMMAND})")
+                continue
             if not _is_finished(job, run):
                 start = time.monotonic()
                 _train_and_judge(job, run)
                 _note_seconds(run.out, job, time.monotonic() - start)
+        _clear(running)
+
+
+def _clear(running: Path) -> None:
+    """Take away what says that a cell is worked on; a killed run may have left it, or two have made it at a time."""
+    for folder in (running, running.parent):
+        with suppress(OSError):  # Others work on cells, too.
+            folder.rmdir()
 
 
 def _is_finished(job: Job, run: _Run) -> bool:
@@ -195,8 +208,9 @@ def _train_and_judge(job: Job, run: _Run) -> CellScores:
     model = run.out / "models" / run.plan.dataset / f"CMBTrainer__{cell.model}__3d"
     settings = FoldSettings(run.device, seed=cell.seed, budget=cell.budget)
     record = train_fold(raw, run.plan, job.recipe, model, cell.fold, settings)
-    ensemble = Ensemble(model, (cell.fold,), run.device)
     cases = _validation_cases(job, run)
+    job.refuse_other_model(record, {subject_of(case) for case in cases}, model)
+    ensemble = Ensemble(model, (cell.fold,), run.device)
     title = f"Judging fold {cell.fold}"
     views = [view for case in track(cases, title) for view in _judged(case, job, run, ensemble)]
     facts = _facts(record, raw, ensemble)

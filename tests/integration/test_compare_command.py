@@ -7,7 +7,7 @@ import torch
 from filelock import FileLock
 
 from cmb_autoseg.cli import compare
-from cmb_autoseg.files import read_json, read_tsv, write_tsv
+from cmb_autoseg.files import read_json, read_tsv, write_json, write_tsv
 from cmb_autoseg.locking import LOCK_NAME
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
 from cmb_autoseg.pretraining.encoder_file import write_encoder
@@ -181,6 +181,7 @@ def pretrained(compared, trained):
             n_cases=1,
             weights="",
             parents=("sha256:0", "sha256:1"),
+            identity="sha256:made alike",
         )
         write_encoder(path, encoder.state_dict(), record)
         return [*fold[: fold.index("-r") + 1], str(recipe), *fold[fold.index("-f") : fold.index("-f") + 2]]
@@ -207,6 +208,41 @@ def test_an_encoder_is_trained_on_and_named(compared, pretrained, capsys):
     assert row["encoder"].startswith("for_comparison (")
     assert compare.main([*pretrained((4, 8), (), seed=1), "-o", str(base / "pretrained")]) == 2
     assert "made with another encoder than now" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_the_cells_is_not_judged(compared, pretrained, trained, capsys):
+    _, base = compared
+    out = base / "judged"
+    asked = [*pretrained((4, 8), ()), "-o", str(out)]
+    assert compare.main(asked) == 0
+    (record_path,) = (out / "models").rglob("fold.json")
+    record = read_json(record_path)
+    model = record_path.parents[1]
+    shutil.rmtree(out / "scores")
+    held_out = f"Elsewhere/{record['validation_cases'][0].partition('_')[0]}"
+    for change, found in (
+        ({"training_cases": record["training_cases"][1:]}, "trained with another set of training cases than now"),
+        ({"unlabelled_cases": ["p9_1"]}, "trained with another set of training cases than now"),
+        ({"budget": 0.5}, "trained with another budget than now"),
+        ({"training_subjects": [held_out]}, f"has learned from {held_out}, on whom it would be judged"),
+        ({"encoder": None}, "is finished and began with random weights"),
+    ):
+        write_json(record_path, record | change)
+        capsys.readouterr()
+        assert compare.main(asked) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
+        assert found in line
+        assert f"move {model} away" in line
+        assert not (out / "scores").exists()
+    write_json(record_path, record)
+    pretrained((4, 8), (), seed=1)
+    assert compare.main(asked) == 2
+    said = capsys.readouterr().err
+    assert "is finished and began with encoder for_comparison" in said
+    assert f"move {model} away" in said
+    assert not (out / "scores").exists()
+    pretrained((4, 8), ())
+    assert compare.main(asked) == 0
 
 
 def test_damaged_or_changed_scores_are_refused(compared, capsys):
