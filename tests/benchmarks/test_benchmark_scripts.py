@@ -11,8 +11,10 @@ import pytest
 
 from cmb_autoseg.comparison.case_scores import write_scores
 from cmb_autoseg.comparison.cells import Cell, Comparison
+from cmb_autoseg.dataset_conversion.card_file import parse_card
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Role
+from cmb_autoseg.trainers.recipe import read_recipe
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -52,6 +54,36 @@ def test_the_script_can_be_imported(path, script):
             raise
         pytest.skip(f"{error.name} is not installed")
     assert module.__doc__
+
+
+PAGES = sorted(path.relative_to(BENCHMARKS) for path in BENCHMARKS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_what_a_page_links_to_is_there(page):
+    """And nothing on it is a path of the machine that it was written on."""
+    text = (BENCHMARKS / page).read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (BENCHMARKS / page).parent.joinpath(link).exists()] == []
+    assert not re.search(r"(?<![\w$}.])/(tmp|work|home|root)/", text)
+
+
+def test_every_script_is_in_the_list_and_every_recipe_in_its_own():
+    listed = (BENCHMARKS / "README.md").read_text()
+    assert [str(path) for path in SCRIPTS if f"`{path}`" not in listed] == []
+    recipes = sorted((BENCHMARKS / "paradigms").glob("*.yaml"))
+    assert [read_recipe(str(path)).name for path in recipes] == [path.stem for path in recipes]
+    listed = (BENCHMARKS / "paradigms" / "README.md").read_text()
+    assert [path.name for path in recipes if f"`{path.name}`" not in listed] == []
+
+
+def test_the_cards_of_the_paradigms_find_their_cohorts_by_a_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("PARADIGMS", str(tmp_path))
+    for card, folder, name in (("labelled", "lab", "SIMLAB"), ("unlabelled", "unl", "SIMUNL")):
+        (tmp_path / folder).mkdir()
+        found = parse_card(str(BENCHMARKS / "paradigms" / "cards" / f"{card}.yaml"))
+        assert found.root == tmp_path / folder
+        assert found.card.name == name
 
 
 def written(folder, made, found_without):
