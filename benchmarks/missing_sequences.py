@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-from cmb_autoseg.comparison.asking import read_comparison
 from cmb_autoseg.comparison.case_scores import read_scores, read_views
-from cmb_autoseg.comparison.cells import Comparison
+from cmb_autoseg.comparison.cells import Comparison, read_comparison
 from cmb_autoseg.comparison.judging import Group, Judge, Side
 from cmb_autoseg.comparison.sequence_tables import with_sequence, without_sequence
 from cmb_autoseg.errors import InputError

@@ -9,6 +9,7 @@ __all__ = [
     "CMBError",
     "CardError",
     "GeometryError",
+    "InUseError",
     "InputError",
     "LeakageError",
     "OutputError",
@@ -38,6 +39,10 @@ class LeakageError(CMBError, ValueError):
 
 class OutputError(CMBError, OSError):
     """A result cannot be written where the user asked for it."""
+
+
+class InUseError(OutputError):
+    """Another process owns the folder to be written to."""
 
 
 CASE_FAULTS = (CMBError, OSError, RuntimeError, MemoryError, ValueError, ArithmeticError, LookupError, EOFError)

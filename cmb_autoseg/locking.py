@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cmb_autoseg.errors import OutputError
+from cmb_autoseg.errors import InUseError
 from cmb_autoseg.files import leftovers, writable_folder
 
 __all__ = ["is_owned", "own_folder"]
@@ -29,7 +29,8 @@ def own_folder(folder: Path, doing: str, wait_s: float = 1.0, nested: bool = Tru
         nested: also clear leftovers in the folders below; those must have no other owner.
 
     Raises:
-        OutputError: another process owns the folder, or it cannot be written to.
+        InUseError: another process owns the folder.
+        OutputError: it cannot be written to.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     writable_folder(folder)
@@ -45,7 +46,7 @@ def own_folder(folder: Path, doing: str, wait_s: float = 1.0, nested: bool = Tru
             finally:
                 _give_back(path, made)
     except Timeout:
-        raise OutputError(
+        raise InUseError(
             f"{folder}: in use by {_owner(path)}; wait until that ends, stop it, or choose another folder"
         ) from None
 

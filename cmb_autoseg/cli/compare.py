@@ -84,7 +84,11 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
 
     if args.tables_only:
-        chosen = {"-d": args.d, "-r": args.r, "-f": args.f, "--seeds": args.seeds, "--budgets": args.budgets}
+        chosen = {
+            **{"-d": args.d, "-r": args.r, "-f": args.f, "--seeds": args.seeds, "--budgets": args.budgets},
+            **{"--preset": args.preset, "--epochs": args.epochs, "--steps-per-epoch": args.steps_per_epoch},
+            **{"--subsets": args.subsets or None, "--cross-sequence": args.cross_sequence or None},
+        }
         given = next((flag for flag, value in chosen.items() if value is not None), None)
         if given is not None:
             raise InputError(f"{given}: has no meaning with --tables-only, which draws all that is in -o; leave it out")
@@ -105,8 +109,8 @@ def run(args: argparse.Namespace) -> int:
     folders = Workspace.find(args.workspace).dataset(args.d)
     device = resolve_device(args.device)
 
-    from cmb_autoseg.comparison.asking import CompareSettings
     from cmb_autoseg.pipeline.comparing import compare
+    from cmb_autoseg.pipeline.comparison_jobs import CompareSettings
     from cmb_autoseg.progress import report
 
     seeds, budgets = tuple(args.seeds or [0]), tuple(args.budgets or [1.0])

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Record, Role
 
-__all__ = ["MAX_SUBSETS", "Cell", "Comparison", "grid_of_cells", "subsets_of", "view_name"]
+__all__ = ["MAX_SUBSETS", "Cell", "Comparison", "grid_of_cells", "read_comparison", "subsets_of", "view_name"]
 
 MAX_SUBSETS = 15
 
@@ -107,3 +109,21 @@ def subsets_of(roles: Sequence[Role]) -> Iterator[tuple[Role, ...]]:
     legal = [s for size in sizes for s in combinations(roles, size) if set(s) & set(SUSCEPTIBILITY_ROLES)]
     few = (len(roles), len(roles) - 1, 1)
     yield from (subset for subset in legal if len(legal) <= MAX_SUBSETS or len(subset) in few)
+
+
+def read_comparison(out: Path) -> Comparison | None:
+    """What was asked for in a folder so far; None where nothing was.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = out / "comparison.json"
+    if not path.is_file():
+        return None
+    try:
+        return Comparison.read(path)
+    except InputError as error:
+        raise InputError(
+            f"{str(error).partition('; ')[0]}; delete it and repeat the calls of cmb_compare that wrote into {out}: "
+            "finished cells are kept"
+        ) from None

@@ -148,6 +148,7 @@ def cross_sequence(judge: Judge, comparison: Comparison) -> Table:
     columns = ("recipe", "trained_on", "tested_on", "scans", "lesions", *figures)
     notes = (
         "Trained on one sequence, the others left blank; the tested sequence is put in the place of the trained one, "
-        "on all scans that have it. The thresholds are those of the trained sequence.",
+        "on all scans that have it. The thresholds are those of the trained sequence. Folds without a case of "
+        "the trained sequence to learn from are left out.",
     )
     return Table("cross_sequence", "Trained on one, tested on another", columns, tuple(rows), (*notes, POOLED))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.comparison.case_scores import CellScores
-from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells
+from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells, read_comparison
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import read_tsv, text_digest
+from cmb_autoseg.locking import is_owned
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
@@ -15,7 +16,7 @@ from cmb_autoseg.trainers.encoder_choice import choose_encoder
 from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["CompareSettings", "Job", "ask", "read_comparison"]
+__all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "refuse_other"]
 
 RANDOM = "random"
 """What a cell without an encoder says in place of the weights' digest."""
@@ -115,6 +116,7 @@ def ask(
     alone = _alone(plan, settings.recipes) if settings.cross_sequence else ()
     names = [recipe.name for recipe in settings.recipes]
     cells = grid_of_cells(names, settings.seeds, settings.budgets, settings.folds, alone)
+    cells = _that_have_cases(cells, raw, folds)
     comparison = Comparison(
         dataset=plan.dataset,
         plan=plan.digest,
@@ -126,7 +128,7 @@ def ask(
         subsets=settings.subsets,
         data=_kind_of_data(raw),
     )
-    _refuse_other(comparison, earlier, out)
+    refuse_other(comparison, earlier, out)
     recipes = {recipe.name: recipe for recipe in settings.recipes}
     encoders = {
         (recipe.name, fold): _encoder(raw, plan, folds, fold, recipe)
@@ -156,6 +158,8 @@ def _refuse_odd(settings: CompareSettings) -> None:
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
             cure = "give a changed recipe a name of its own" if flag == "-r" else "name it once"
+            if flag == "--budgets" and len({*settings.budgets}) == len(settings.budgets):
+                twice, cure = f"{twice} (to six digits, which name the cells)", "leave one out"
             raise InputError(f"{flag}: found {twice} twice; {cure}")
     outside = next((budget for budget in settings.budgets if not 0 < budget <= 1), None)
     if outside is not None:
@@ -201,26 +205,12 @@ def _kind_of_data(raw: RawDataset) -> str:
     return "simulated" if all(told) else "partly simulated" if any(told) else ""
 
 
-def read_comparison(out: Path) -> Comparison | None:
-    """What was asked for in a folder so far; None where nothing was.
+def refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> None:
+    """Refuse a folder whose cells cannot be compared with these; what was only asked for there binds no recipe.
 
     Raises:
-        InputError: the file is damaged.
+        InputError: another dataset, plan or recipe, or a budget whose cells are called like those of another one.
     """
-    path = out / "comparison.json"
-    if not path.is_file():
-        return None
-    try:
-        return Comparison.read(path)
-    except InputError as error:
-        raise InputError(
-            f"{str(error).partition('; ')[0]}; delete it and repeat the calls of cmb_compare that wrote into {out}: "
-            "finished cells are kept"
-        ) from None
-
-
-def _refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> None:
-    """Refuse a folder whose cells cannot be compared with these."""
     if out.is_file():
         raise InputError(f"-o {out}: is a file; name a folder")
     if earlier is None:
@@ -231,11 +221,53 @@ def _refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> N
     if earlier.plan != asked.plan:
         raise InputError(f"-o {out}: holds a comparison by another plan of {asked.dataset}; {cure}")
     for name, digest in asked.recipes.items():
-        if earlier.recipes.get(name, digest) != digest:
+        if earlier.recipes.get(name, digest) != digest and _is_begun(out, name):
             raise InputError(
                 f"-o {out}: recipe {name} was compared there with other settings ({earlier.steps[name]} steps, now "
                 f"{asked.steps[name]}); {cure}, or give the changed recipe a name of its own"
             )
+
+    budgets = {cell.name: cell.budget for cell in earlier.cells}
+    for cell in asked.cells:
+        known = budgets.get(cell.name, cell.budget)
+        if known != cell.budget:
+            raise InputError(
+                f"--budgets: found {cell.budget!r}, whose cells are called like those of {known!r} in "
+                f"{out}; give {known!r}"
+            )
+
+
+def forget_recipes(asked: Comparison, earlier: Comparison, out: Path) -> None:
+    """Clear the settings of models that never came to a checkpoint, where a recipe is another one now."""
+    for name, digest in asked.recipes.items():
+        if earlier.recipes.get(name, digest) != digest and not _is_begun(out, name):
+            for plans in (out / "models").glob(f"*/CMBTrainer__{name}-seed*/plans.json"):
+                plans.unlink()
+
+
+def _is_begun(out: Path, recipe: str) -> bool:
+    """Whether a cell of a recipe is finished, has a checkpoint, or is another run's at this moment."""
+    return (
+        any((out / "scores").glob(f"{recipe}-seed*.json"))
+        or any((out / "models").glob(f"*/CMBTrainer__{recipe}-seed*/fold_*/checkpoint_*.pth"))
+        or any(is_owned(folder) for folder in (out / "running").glob(f"{recipe}-seed*"))
+    )
+
+
+def _that_have_cases(cells: Sequence[Cell], raw: RawDataset, folds: Sequence[Fold]) -> tuple[Cell, ...]:
+    """All cells but those of the matrix whose fold has no case of their sequence, which is told."""
+    sequences = {case.name: case.sequences for case in raw.cases}
+    empty: set[tuple[Role, int]] = set()
+    for role, fold in dict.fromkeys((cell.trained_on, cell.fold) for cell in cells):
+        parts = {"training": folds[fold]["train"], "validation": folds[fold]["val"]}
+        lacks = [part for part, names in parts.items() if not any(role in sequences[name] for name in names)]
+        if role is not None and lacks:
+            empty.add((role, fold))
+            log(
+                f"warning: --cross-sequence: fold {fold} has no {' and no '.join(lacks)} case with {role}, so nothing "
+                f"is trained on {role} there"
+            )
+    return tuple(cell for cell in cells if (cell.trained_on, cell.fold) not in empty)
 
 
 def _encoder(raw: RawDataset, plan: Plan, folds: Sequence[Fold], fold: int, recipe: Recipe) -> str:
