@@ -74,6 +74,7 @@ def pretrain(
         InputError: the recipe makes no encoder, no case is left to learn from, the dataset is not planned or
             preprocessed, or the encoder that is there was made with other settings.
         OutputError: another process makes this encoder.
+        OwnFaultError: in a further process of `torchrun`, what it met after the start.
         Stopped: the process was asked to end, and the checkpoint is written.
     """
     how = _method_of(recipe)
