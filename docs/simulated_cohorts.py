@@ -36,7 +36,8 @@ FILES = {
 MIDDLE = """
 `card.yaml` in each cohort says how `cmb_convert` reads it. `--protocol NAME ...` replaces a layout's protocols, `--lesion-free-share` its share.
 `--unlabelled` leaves masks, points and boxes out; `truth/` stays. Two cohorts of one `--seed` have the same
-heads: give cohorts that go into one dataset different seeds.
+heads: give cohorts that go into one dataset different seeds, and the second card another `name` (all are called
+`SIMULATED`).
 
 ## Protocols
 
