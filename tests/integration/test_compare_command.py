@@ -7,11 +7,15 @@ import torch
 from filelock import FileLock
 
 from cmb_autoseg.cli import compare
+from cmb_autoseg.comparison.cells import grid_of_cells
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, read_tsv, write_json, write_tsv
 from cmb_autoseg.locking import LOCK_NAME
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
+from cmb_autoseg.pipeline import comparing, comparison_jobs
 from cmb_autoseg.pretraining.encoder_file import write_encoder
-from cmb_autoseg.records import Encoder, Plan
+from cmb_autoseg.raw_dataset import read_raw_dataset
+from cmb_autoseg.records import Encoder, Plan, Role
 from cmb_autoseg.workspace import Workspace
 
 TINY = """\
@@ -130,6 +134,8 @@ def test_the_matrix_feeds_a_sequence_in_anothers_place(compared):
         (["--epochs", "3"], "recipe slow was compared there with other settings (2 steps, now 6)"),
         (["-d", "7"], "-d 7: no such dataset"),
         (["--tables-only"], "-d: has no meaning with --tables-only"),
+        (["--budgets", "0.3333333", "0.33333331"], "--budgets: found 0.333333 (to six digits, which name the cells)"),
+        (["--budgets", "0.50000001"], "--budgets: found 0.50000001, whose cells are called like those of 0.5"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(compared, capsys, change, found):
@@ -141,6 +147,50 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(compared,
     assert found in shown
     assert "\n" not in shown
     assert before == {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "given", [["--epochs", "3"], ["--steps-per-epoch", "3"], ["--subsets"], ["--cross-sequence"], ["-p", "s0"]]
+)
+def test_tables_only_takes_no_settings_of_training(compared, capsys, given):
+    _, base = compared
+    assert compare.main(["-o", str(base / "out"), "--tables-only", *given]) == 2
+    assert "has no meaning with --tables-only" in capsys.readouterr().err
+
+
+def test_a_recipe_that_never_came_to_a_checkpoint_is_not_bound(compared, monkeypatch):
+    """A first call that stops before its first checkpoint; another schedule follows, then both bind."""
+    fold, base = compared
+    out = base / "unbegun"
+    slow = [*fold[: fold.index("-r") + 2], "-f", fold[fold.index("-f") + 1], "-o", str(out)]
+
+    def stop(*_):
+        raise InputError("stopped")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(comparing, "train_fold", stop)
+        assert compare.main([*slow, "--epochs", "7"]) == 2
+    model = next(iter((base / "out" / "models").rglob("plans.json")))
+    left = out / "models" / model.parents[1].name / model.parent.name / "plans.json"
+    left.parent.mkdir(parents=True)
+    plans = model.read_text()
+    left.write_text(plans.replace('"epochs": 1', '"epochs": 7'))
+    assert compare.main(slow) == 0
+    assert read_json(out / "comparison.json")["steps"] == {"slow": 2}
+    assert compare.main([*slow, "--epochs", "7"]) == 2
+
+
+def test_a_fold_without_a_case_of_a_sequence_is_left_out_of_the_matrix_and_told(trained, capsys):
+    folders = Workspace(trained.workspace).dataset("501")
+    raw = read_raw_dataset(folders)
+    few = {case.name for case in raw.cases if Role.GRE_MAG not in case.sequences}
+    assert few
+    everyone = [case.name for case in raw.cases if case.labelled]
+    folds = [{"train": everyone, "val": sorted(few)}, {"train": everyone, "val": everyone}]
+    cells = grid_of_cells(["slow"], [0], [1.0], [0, 1], [Role.SWI, Role.GRE_MAG])
+    kept = comparison_jobs._that_have_cases(cells, raw, folds)
+    assert [cell.name for cell in cells if cell not in kept] == ["slow-seed0-budget1-gre_mag-fold0"]
+    assert "fold 0 has no validation case with gre_mag" in capsys.readouterr().err
 
 
 def test_an_encoder_that_is_missing_stops_all_cells(compared, capsys):
@@ -288,6 +338,9 @@ def test_a_cell_that_another_run_works_on_is_left_to_it(compared, capsys):
     states = {(row["recipe"], row["seed"]): row["state"] for row in read_tsv(base / "out" / "tables" / "cells.tsv")}
     assert states["slow", "5"] == "not run yet"
     assert read_tsv(base / "out" / "tables" / "paradigms.tsv")[0]["state"].startswith("not run yet (")
+    (running / LOCK_NAME).unlink()
+    assert compare.main(slow) == 0
+    assert not running.parent.exists(), "what was there before is cleared, too"
 
 
 def test_a_dataset_without_labels_is_refused(trained, tmp_path, capsys):
