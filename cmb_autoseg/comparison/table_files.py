@@ -50,8 +50,10 @@ def _plain(value: Any) -> Any:
 
 
 def as_markdown(table: Table) -> str:
-    """The table alone; what is not run yet says so in the first column of figures."""
+    """The table alone; what is not run yet says so in the first empty column, or in one of its own."""
     keys = [key for key in table.columns if any(row.get(key) is not None for row in table.rows)]
+    if any(row.get("state") and all(row.get(key) is not None for key in keys) for row in table.rows):
+        keys.append("state")
     lines = ["| " + " | ".join(TITLES[key] for key in keys) + " |", "|" + " --- |" * len(keys)]
     lines += ["| " + " | ".join(_cells(row, keys)) + " |" for row in table.rows]
     return "\n".join(lines) + "\n"
@@ -60,8 +62,7 @@ def as_markdown(table: Table) -> str:
 def _cells(row: dict[str, Any], keys: Sequence[str]) -> list[str]:
     shown = [_shown(key, row.get(key)) for key in keys]
     if row.get("state") and "state" not in keys:
-        empty = next((index for index, key in enumerate(keys) if row.get(key) is None), len(keys) - 1)
-        shown[empty] = str(row["state"])
+        shown[next(index for index, key in enumerate(keys) if row.get(key) is None)] = str(row["state"])
     return shown
 
 

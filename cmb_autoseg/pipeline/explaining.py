@@ -136,7 +136,7 @@ def explain_case(
     warnings = [
         *map(case.shown, prepared.warnings),
         *range_warnings(prepared, ensemble.plan.training_range, ensemble.channels),
-        *([f"{left_out} more findings are not explained; --max-lesions takes more"] if left_out else []),
+        *([f"{left_out} further findings are left out by --max-lesions"] if left_out else []),
         *([f"{', '.join(outside)}: outside the brain mask, so not explained"] if outside else []),
         *(["no lesion and no candidate: the map is empty"] if not findings else []),
         *([f"no reference mask of {case.name}"] if settings.references is not None and mask is None else []),

@@ -32,7 +32,7 @@ class PretrainingCases:
     chosen: tuple[tuple[RawDataset, tuple[RawCase, ...]], ...]
     """By dataset, in the order in which the user named them."""
     judged: tuple[RawCase, ...]
-    """Unlabelled, but their subject is held out."""
+    """Their subject is held out."""
     blind: tuple[RawCase, ...]
     """Without one of `visible`."""
     visible: tuple[Role, ...]
@@ -94,13 +94,11 @@ def choose_cases(
     visible = tuple(role for role in SUSCEPTIBILITY_ROLES if role in sequences)
     chosen, judged, blind = [], [], []
     for dataset in datasets:
-        wanted = [
-            case
-            for case in dataset.training_cases()
-            if not case.labelled or (dataset is datasets[0] and case.name in training)
+        wanted = [case for case in dataset.training_cases() if not case.labelled or dataset is datasets[0]]
+        allowed = [
+            case for case in wanted if subject_of(case) not in held_out and (not case.labelled or case.name in training)
         ]
-        allowed = [case for case in wanted if subject_of(case) not in held_out]
-        judged += [case for case in wanted if subject_of(case) in held_out]
+        judged += [case for case in wanted if case not in allowed]
         blind += [case for case in allowed if not set(visible) & set(case.sequences)]
         chosen.append((dataset, tuple(case for case in allowed if set(visible) & set(case.sequences))))
     return PretrainingCases(tuple(chosen), tuple(judged), tuple(blind), visible, fold)

@@ -17,6 +17,7 @@ from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import atomic_path, write_tsv
 from cmb_autoseg.interruption import StopRequest
+from cmb_autoseg.progress import log
 from cmb_autoseg.records import Plan, Role
 from cmb_autoseg.run_log import record
 from cmb_autoseg.trainers.augmentation import AXES, max_pooled_targets
@@ -104,10 +105,9 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
             torch.manual_seed(int(np.random.SeedSequence((self.seed, self.fold)).generate_state(1)[0]))
             super().initialize()
         if self.encoder is not None:
-            given = self.encoder
-            plan = self.recipe.applied_to(Plan.model_validate(self.settings["plan"]))
+            given, plan = self.encoder, self.recipe.applied_to(Plan.model_validate(self.settings["plan"]))
             done = transfer_encoder(self.network.encoder, plan, given.path, given.weights, given.record)
-            record(f"fold {self.fold}: encoder {given.record.name} of {given.path}: {done}", event="encoder")
+            log(f"fold {self.fold}: encoder {given.record.name} of {given.path}: {done}")
         if self.device.type == "cpu":
             self.network = self.network.to(memory_format=torch.channels_last_3d)
         if self.recipe.semi_supervised is not None:

@@ -79,14 +79,14 @@ def choose_encoder(
         return None
     from cmb_autoseg.pretraining.encoder_file import read_encoder
 
-    path = _encoder_path(raw.folders, str(chosen), fold)
+    path = _encoder_path(raw.folders, str(chosen), fold, recipe)
     ours = Workspace(raw.folders.workspace).encoders
     weights, record = read_encoder(path, made_here=path.resolve().is_relative_to(ours.resolve()))
     refuse_leaky_encoder(record, fold, held_out_subjects(raw, folds, fold))
     return PretrainedEncoder(path, weights, record)
 
 
-def _encoder_path(folders: DatasetFolders, chosen: str, fold: int) -> Path:
+def _encoder_path(folders: DatasetFolders, chosen: str, fold: int, recipe: Recipe) -> Path:
     """A file, else the fold's own encoder of that name, else the one that serves all folds."""
     if not chosen.strip():
         raise InputError("--encoder: found nothing; give the name of a recipe of cmb_pretrain, a file, or none")
@@ -101,8 +101,18 @@ def _encoder_path(folders: DatasetFolders, chosen: str, fold: int) -> Path:
         inside = Path(chosen) / workspace.encoder(chosen).name
         cure = str(inside) if inside.is_file() else "an encoder.pt, as cmb_pretrain makes it"
         raise InputError(f"--encoder {chosen}: a folder; give {cure}")
-    recipe = chosen if chosen in list_recipes() else "ssl_barlow_twins"
+    others = sorted(path.parent.name for path in workspace.encoder(chosen).parent.glob("fold_*/encoder.pt"))
+    there = f" (there: {', '.join(others)})" if others else ""
+    own = f" -f {fold} --name {chosen}" if others else ""
     raise InputError(
-        f"encoder {chosen}: no such file, and none of that name for fold {fold} in {workspace.encoder(chosen).parent}; "
-        f"run cmb_pretrain -d {folders.number} -r {recipe}, or give --encoder none for random weights"
+        f"encoder {chosen}: no such file, and none of that name for fold {fold} in "
+        f"{workspace.encoder(chosen).parent}{there}; run cmb_pretrain -d {folders.number} -r "
+        f"{_recipe_that_makes(chosen, recipe)}{own}, or train with --encoder none for random weights"
     )
+
+
+def _recipe_that_makes(encoder: str, recipe: Recipe) -> str:
+    """What to type after -r for an encoder of that name."""
+    if encoder in list_recipes():
+        return encoder
+    return f"YOUR_RECIPE.yaml (whose name is {recipe.name})" if recipe.pretraining is not None else "ssl_barlow_twins"

@@ -211,6 +211,15 @@ def test_cells_that_are_not_run_are_said_so(made_up, tmp_path):
     assert not list((tmp_path / "figures").glob("*"))
 
 
+def test_rows_keep_their_names_where_nothing_is_run_yet(made_up):
+    comparison, _, views_of = made_up
+    tables = all_tables(Judge(comparison.cells, {}, views_of, 0, N_RESAMPLES), comparison)
+    for line in as_markdown(tables[0]).splitlines()[2:]:
+        name, state = (cell.strip() for cell in line.strip("|").split("|"))
+        assert name in comparison.recipes
+        assert state.startswith("not run yet (0 of ")
+
+
 def test_page_tables_and_pictures(tables, made_up, tmp_path):
     comparison, _, _ = made_up
     write_page(list(tables.values()), comparison, tmp_path)

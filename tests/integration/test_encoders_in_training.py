@@ -117,6 +117,10 @@ def test_the_recipe_names_its_encoder_and_a_missing_one_is_told_with_its_cure(pr
     assert read_json(pretrained.fold(0) / "fold.json")["encoder"]["fold"] == 0
     assert pretrained.train(tmp_path, 2, transfer="{encoder: ssl_barlow_twins}", name="other") == 2
     assert "run cmb_pretrain -d 501 -r ssl_barlow_twins" in capsys.readouterr().err
+    assert pretrained.train(tmp_path, 2, "--encoder", "dots", name="other") == 2
+    error = capsys.readouterr().err
+    assert "(there: fold_0, fold_1)" in error
+    assert "-f 2 --name dots" in error
     assert pretrained.train(tmp_path, 2, "--encoder", "none", transfer="{encoder: dots}", name="other") == 0
     assert read_json(pretrained.fold(2, "other") / "fold.json")["encoder"] is None
 

@@ -134,7 +134,7 @@ def test_one_encoder_for_all_folds_learns_from_people_whom_no_fold_judges(with_p
     assert "for neighbors.png" in said.err
     assert (
         "learns from 3 cases of 3 subjects (2 of Dataset501_Elsewhere, 1 of Dataset502_Unread); left out: "
-        "1 case of 1 subject (labelled or tested), 1 case of 1 subject (without swi or gre_mag)"
+        "8 cases of 6 subjects (labelled or tested), 1 case of 1 subject (without swi or gre_mag)"
     ) in said.err
     record = Encoder.read(with_pictures.encoder().with_name("encoder.json"))
     assert record.subjects == ("Elsewhere/p6", "Elsewhere/p7", "Unread/u0")
@@ -442,7 +442,7 @@ def test_nobody_to_learn_from_is_told_with_the_cure(fresh, capsys, monkeypatch):
         message = fresh.refused(capsys)
     finally:
         table.write_text(before)
-    assert "no unlabelled case to learn from (left out: 1 case of 1 subject (labelled or tested))" in message
+    assert "no unlabelled case to learn from (left out: 8 cases of 6 subjects (labelled or tested))" in message
     assert "with -f all, or add a cohort without labels" in message
 
 
