@@ -27,6 +27,7 @@ __all__ = [
     "add_device",
     "add_option",
     "add_preset",
+    "add_schedule",
     "add_seed",
     "add_workspace",
     "existing_path",
@@ -152,6 +153,12 @@ def add_preset(parser: argparse._ActionsContainer) -> None:
         choices=("adaptive", "s0"),
         help="which plan of the dataset (default: adaptive, or else the one there is)",
     )
+
+
+def add_schedule(parser: argparse._ActionsContainer) -> None:
+    """Options that change a recipe's schedule."""
+    for flag in ("--epochs", "--steps-per-epoch"):
+        add_option(parser, flag, type=positive_int, metavar="N", help="instead of the recipe's")
 
 
 def add_seed(parser: argparse._ActionsContainer, default: int = 0) -> None:

@@ -11,6 +11,7 @@ from cmb_autoseg.cli._command import (
     add_device,
     add_option,
     add_preset,
+    add_schedule,
     add_seed,
     add_workspace,
     fold_list,
@@ -72,8 +73,7 @@ def build_parser() -> Parser:
     )
     add_preset(what)
     schedule = parser.add_argument_group("schedule")
-    add_option(schedule, "--epochs", type=positive_int, metavar="N", help="instead of the recipe's")
-    add_option(schedule, "--steps-per-epoch", type=positive_int, metavar="N", help="instead of the recipe's")
+    add_schedule(schedule)
     add_option(schedule, "--batch-size", type=positive_int, metavar="N", help="patches of a step, at least 2")
     run = parser.add_argument_group("run")
     add_option(

@@ -10,6 +10,7 @@ from cmb_autoseg.cli._command import (
     add_device,
     add_option,
     add_preset,
+    add_schedule,
     add_seed,
     add_workspace,
     fold_list,
@@ -52,8 +53,7 @@ def build_parser() -> Parser:
         "(default: what the recipe says)",
     )
     schedule = parser.add_argument_group("schedule")
-    add_option(schedule, "--epochs", type=positive_int, metavar="N", help="instead of the recipe's")
-    add_option(schedule, "--steps-per-epoch", type=positive_int, metavar="N", help="instead of the recipe's")
+    add_schedule(schedule)
     run = parser.add_argument_group("run")
     add_option(
         run,
