@@ -39,14 +39,14 @@ def draw_pretraining_curves(rows: Sequence[Mapping[str, float]], path: Path, tit
     for panel, (name, columns) in zip(axes, panels, strict=True):
         _draw_panel(panel, rows, columns)
         panel.set_title(name, fontsize="medium")
-        panel.set_xlabel("epoch")
+        panel.set_xlabel("epochs done")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
 
 
 def _draw_panel(panel: Axes, rows: Sequence[Mapping[str, float]], columns: Mapping[str, str]) -> None:
     rows = [row for row in rows if columns.keys() <= row.keys()]
-    epochs = [row["epoch"] + 1 for row in rows]
+    epochs = [row["epoch"] for row in rows]
     for colour, (column, name) in zip(("tab:blue", "tab:orange"), columns.items(), strict=False):
         panel.plot(
             epochs, [row[column] for row in rows], label=name, color=colour, marker="." if len(rows) < 30 else ""

@@ -1,7 +1,6 @@
 """Several processes that learn one encoder together, as `torchrun` starts them; one process is the plain case."""
 
 import atexit
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.pretraining.launched import n_processes
+from cmb_autoseg.pretraining.launched import local_rank, n_processes
 
 __all__ = ["World", "device_of_process", "join_world"]
 
@@ -80,7 +79,7 @@ def device_of_process(device: str | torch.device) -> torch.device:
     """With several processes on CUDA, each one's own."""
     wanted = torch.device(device)
     if wanted.type == "cuda" and wanted.index is None and n_processes() > 1:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", local_rank())
     return wanted
 
 

@@ -28,8 +28,10 @@ __all__ = ["CHECKPOINT", "CURVE_COLUMNS", "cosine_rate", "pretrain", "steps_done
 CHECKPOINT = "checkpoint_latest.pth"
 CHECKPOINT_STEPS = 100
 CURVE_COLUMNS = ("epoch", "learning_rate", "loss", "on_diagonal", "off_diagonal", "effective_rank")
-"""Of `progress.tsv`. `on_diagonal`: mean of the cross-correlation's diagonal; `off_diagonal`: root mean square of its
-other entries, both `n/a` for masked autoencoding; `effective_rank`: of the encoder's features on fixed patches."""
+"""Of `progress.tsv`. `epoch`: how many are done; row 0 is the first batch before anything is learned, a later row the
+mean over the batches of its epoch. `on_diagonal`: mean of the cross-correlation's diagonal; `off_diagonal`: root mean
+square of its other entries, both `n/a` for masked autoencoding; `effective_rank`: of the encoder's features on fixed
+patches, at the end of the epoch."""
 N_PROBES = 128
 PROBES_AT_A_TIME = 8
 DAMAGE = (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError, ValueError)
@@ -69,7 +71,7 @@ def pretrain(
         on_step: told the loss after every step.
 
     Returns:
-        One row an epoch, with the keys of `CURVE_COLUMNS` that the method has.
+        One row before the first step and one an epoch, with the keys of `CURVE_COLUMNS` that the method has.
 
     Raises:
         InputError: the folder's checkpoint is damaged or of other settings; settings that do not fit the network or
@@ -148,7 +150,8 @@ class _Run:
         for batch in batches(self.samples, range(self.step, self.total), self.own, self.device):
             self.learn(batch)
             if self.step % self.settings.steps_per_epoch == 0:
-                self.end_epoch()
+                self.add_row()
+                self.figures = []
             self.save_if_due()
         self.world.wait()
         if self.device.type == "cpu":
@@ -162,10 +165,12 @@ class _Run:
         figures = self.objective.accumulate(self.encoder, batch, self.execution)
         if not math.isfinite(figures["loss"]):
             raise self.no_number(f"the loss of step {self.step + 1} is")
+        self.figures.append(figures)
+        if self.step == 0:
+            self.add_row()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self.figures.append(figures)
         self.on_step(f"loss {np.mean([each['loss'] for each in self.figures[-20:]]):.4g}")
 
     def no_number(self, what: str) -> InputError:
@@ -175,11 +180,10 @@ class _Run:
             f"{self.settings.learning_rate}) and delete {CHECKPOINT} there"
         )
 
-    def end_epoch(self) -> None:
-        """A row of the curves."""
+    def add_row(self) -> None:
+        """A row of the curves: the mean of the figures since the last epoch's end."""
         row: CurveRow = {"epoch": len(self.rows), "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row |= {name: float(np.mean([each[name] for each in self.figures])) for name in self.figures[0]}
-        self.figures = []
         if self.probes is not None:
             row["effective_rank"] = self.rank_of_probes(self.probes)
         self.rows.append(row)

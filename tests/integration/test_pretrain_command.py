@@ -144,7 +144,7 @@ def test_one_encoder_for_all_folds_learns_from_people_whom_no_fold_judges(with_p
     made = {path.name for path in with_pictures.encoder().parent.iterdir()}
     pictures = {"progress.png", "neighbors.png"}
     assert made == {"encoder.pt", "encoder.json", "settings.json", "progress.tsv", *pictures}
-    assert len(read_tsv(with_pictures.encoder().with_name("progress.tsv"))) == 2
+    assert len(read_tsv(with_pictures.encoder().with_name("progress.tsv"))) == 3
 
     settings = read_json(with_pictures.encoder().with_name("settings.json"))
     assert settings["datasets"].keys() == {"Dataset501_Elsewhere", "Dataset502_Unread"}
@@ -412,8 +412,44 @@ def test_a_rank_without_other_processes_changes_nothing(fresh, capsys, monkeypat
     assert str(fresh.encoder()) in capsys.readouterr().out
 
 
+SECOND_OF_TWO = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
+"""What torchrun sets."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        (dict.fromkeys(("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")), "WORLD_SIZE: found 2 in the environment"),
+        ({"MASTER_ADDR": None}, "but no MASTER_ADDR, which torchrun sets"),
+        ({"MASTER_PORT": "", "RANK": None}, "but no RANK, MASTER_PORT, which torchrun sets"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE: found 'two' in the environment, expected a whole number, 1 or more"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE: found '-2'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE: found '0'"),
+        ({"RANK": "first"}, "RANK: found 'first' in the environment, expected a whole number, 0 to 1"),
+        ({"RANK": "-1"}, "RANK: found '-1'"),
+        ({"RANK": "2"}, "RANK: found '2'"),
+        ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK: found '1.5' in the environment, expected a whole number, 0 to 1"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK: found '-1'"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT: found 'http' in the environment, expected a whole number, 0 to 65535"),
+    ],
+)
+def test_half_of_what_torchrun_sets_is_refused_with_the_variables_name(fresh, capsys, monkeypatch, changes, found):
+    for name, value in {**SECOND_OF_TWO, **changes}.items():
+        monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+    message = fresh.refused(capsys)
+    assert found in message
+    assert "start with torchrun (torchrun --nproc-per-node" in message
+    assert message.endswith("or unset WORLD_SIZE")
+
+
 def test_what_a_further_process_meets_is_said_and_refusals_that_all_meet_are_said_once(fresh, capsys, monkeypatch):
-    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+    for name, value in SECOND_OF_TWO.items():
         monkeypatch.setenv(name, value)
     assert fresh.run("--seed", "1", datasets=("77",)) == 2
     assert "error" not in capsys.readouterr().err

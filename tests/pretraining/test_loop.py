@@ -102,14 +102,24 @@ def test_a_damaged_checkpoint_is_refused(make_setup, cases, tmp_path):
 @pytest.mark.parametrize(
     ("method", "missing"), [("barlow_twins", ()), ("masked_autoencoding", ("on_diagonal", "off_diagonal"))]
 )
-def test_curves_have_a_row_an_epoch(make_setup, cases, tmp_path, method, missing):
+def test_curves_have_a_row_before_the_first_step_and_one_an_epoch(make_setup, cases, tmp_path, method, missing):
     _, rows = learned(make_setup(method), cases, tmp_path)
     with (tmp_path / "progress.tsv").open() as stream:
         written = list(csv.DictReader(stream, delimiter="\t"))
     assert list(written[0]) == list(CURVE_COLUMNS)
-    assert [row["epoch"] for row in written] == ["0", "1"]
+    assert [row["epoch"] for row in written] == ["0", "1", "2"]
     for name in CURVE_COLUMNS:
         assert (written[1][name] == "n/a") == (name in missing) == (name not in rows[1])
+
+
+def test_the_first_row_is_of_random_weights(make_setup, cases, tmp_path):
+    slow, fast = ({"learning_rate": rate, "warmup_steps": 0, "epochs": 1} for rate in (1e-12, 1e-2))
+    _, still = learned(make_setup(**slow), cases, tmp_path / "still")
+    _, moved = learned(make_setup(**fast), cases, tmp_path / "moved")
+    figures = ("loss", "on_diagonal", "off_diagonal", "effective_rank")
+    assert [moved[0][name] for name in figures] == [still[0][name] for name in figures]
+    assert still[1]["effective_rank"] == pytest.approx(still[0]["effective_rank"], rel=1e-4)
+    assert moved[1]["effective_rank"] != pytest.approx(moved[0]["effective_rank"], rel=1e-4)
 
 
 def test_what_is_common_to_two_sequences_is_learned(make_setup, cases, tmp_path):
