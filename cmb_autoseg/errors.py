@@ -13,6 +13,7 @@ __all__ = [
     "InputError",
     "LeakageError",
     "OutputError",
+    "OwnFaultError",
     "fault_reason",
 ]
 
@@ -43,6 +44,10 @@ class OutputError(CMBError, OSError):
 
 class InUseError(OutputError):
     """Another process owns the folder to be written to."""
+
+
+class OwnFaultError(CMBError):
+    """What a process other than the first met while it learned, which the first one need not have met."""
 
 
 CASE_FAULTS = (CMBError, OSError, RuntimeError, MemoryError, ValueError, ArithmeticError, LookupError, EOFError)

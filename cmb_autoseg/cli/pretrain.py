@@ -90,13 +90,14 @@ def build_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cmb_autoseg.errors import CMBError
-    from cmb_autoseg.pretraining.launched import OwnFaultError, speaks_for_its_machine
+    from cmb_autoseg.errors import CMBError, OwnFaultError
+    from cmb_autoseg.pretraining.launched import speaks_for_its_machine
 
+    speaks = speaks_for_its_machine()
     try:
         return _run(args)
     except CMBError as error:
-        if speaks_for_its_machine() or isinstance(error, OwnFaultError):
+        if speaks or isinstance(error, OwnFaultError):
             raise
         return ExitCode.BAD_INPUT  # All of torchrun's processes met it before they began, and one says why.
 
