@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest
@@ -26,6 +26,12 @@ __all__ = [
 ]
 
 N_FOLDS = 5
+SIGNS_OF_SIMULATION = {
+    "cohort": re.compile("SIMULATED"),
+    "scanner": re.compile("simulated"),
+    "anatomy": re.compile(r"average-\d+-\d+"),
+}
+"""What columns say in datasets of simulated people that were converted before cards said it."""
 CASE_COLUMNS = ("case", "cohort", "subject", "sequences", "split", "labelled")
 
 
@@ -66,6 +72,8 @@ class RawDataset:
     """Of cases.tsv, which holds the digests of all sources, and of how each case was read and prepared."""
     prep: PrepSettings = field(default_factory=PrepSettings)
     """How the scans were prepared; of several cohorts' ways the one of most cases."""
+    simulated: frozenset[str] = frozenset()
+    """Cohorts for which no person was scanned."""
 
     def training_cases(self) -> tuple[RawCase, ...]:
         """Everything but the declared test cases, unlabelled ones included."""
@@ -92,26 +100,44 @@ def read_raw_dataset(folders: DatasetFolders) -> RawDataset:
             "run cmb_convert again"
         )
     cases = tuple(_case(row, folders.raw) for row in rows)
-    prep, prepared = _preparations(folders)
+    record = _record(folders)
+    prep, prepared = _preparations(folders, record)
     digest = text_digest(f"{file_digest(table)} {prepared}")
     commonest = Counter(case.cohort for case in cases if case.cohort in prep).most_common(1)
     settings = prep[commonest[0][0]] if commonest else PrepSettings()
-    dataset = RawDataset(folders, _roles(folders), cases, digest, settings.model_copy(update={"hd_bet": None}))
+    prepared_as = settings.model_copy(update={"hd_bet": None})
+    dataset = RawDataset(folders, _roles(folders), cases, digest, prepared_as, _simulated(record, rows))
     _refuse_gaps(dataset)
     return dataset
 
 
-def _preparations(folders: DatasetFolders) -> tuple[dict[str, PrepSettings], str]:
+def _record(folders: DatasetFolders) -> dict[str, Any]:
+    """What `cmb_convert` wrote down of the dataset; empty where another tool made it."""
+    path = folders.raw / "dataset_record.json"
+    content = read_json(path) if path.is_file() else {}
+    if path.is_file() and not (isinstance(content, dict) and isinstance(content.get("prep"), dict)):
+        raise InputError(f"{path}: says nothing of the preparation; run cmb_convert CARD -d {folders.number} again")
+    return dict(content)
+
+
+def _preparations(folders: DatasetFolders, record: dict[str, Any]) -> tuple[dict[str, PrepSettings], str]:
     """How each cohort was prepared, and a digest of all that decided it case by case; empty where nothing tells."""
     path = folders.raw / "dataset_record.json"
-    if not path.is_file():
-        return {}, ""
-    content = read_json(path)
-    prep = content.get("prep") if isinstance(content, dict) else None
-    if not isinstance(prep, dict):
-        raise InputError(f"{path}: says nothing of the preparation; run cmb_convert CARD -d {folders.number} again")
+    prep = record.get("prep", {})
     parsed = {name: PrepSettings.parse(settings, f"{path}: prep.{name}") for name, settings in prep.items()}
-    return parsed, str(content.get("prepared", ""))
+    return parsed, str(record.get("prepared", ""))
+
+
+def _simulated(record: dict[str, Any], rows: Sequence[dict[str, str]]) -> frozenset[str]:
+    """The cohorts that the record names; of records of earlier versions those whose columns cmb_simulate wrote."""
+    told = record.get("simulated")
+    if isinstance(told, list):
+        return frozenset(map(str, told))
+    return frozenset(
+        row["cohort"]
+        for row in rows
+        if any(sign.fullmatch(row.get(column, "")) for column, sign in SIGNS_OF_SIMULATION.items())
+    )
 
 
 def _roles(folders: DatasetFolders) -> tuple[Role, ...]:

@@ -36,8 +36,9 @@ FILES = {
 MIDDLE = """
 `card.yaml` in each cohort says how `cmb_convert` reads it. `--protocol NAME ...` replaces a layout's protocols, `--lesion-free-share` its share.
 `--unlabelled` leaves masks, points and boxes out; `truth/` stays. Two cohorts of one `--seed` have the same
-heads: give cohorts that go into one dataset different seeds, and the second card another `name` (all are called
-`SIMULATED`).
+heads: give cohorts that go into one dataset different seeds, and different names (`--name NAME`; without it each is called
+`SIMULATED`). Whatever its name, the card says `simulated: true`, and tables and figures of [`cmb_compare`](../how-to/compare-recipes.md)
+on such cohorts say it too.
 
 ## Protocols
 

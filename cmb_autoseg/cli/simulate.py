@@ -31,8 +31,8 @@ def build_parser() -> Parser:
                 "cmb_simulate -o cohort -n 28 --n-test 8 --protocol valdo_3 --seed 1": (
                     "eight of them for the test, 1 x 1 x 3 mm"
                 ),
-                "cmb_simulate -o raw -n 50 --layout bids --unlabelled": (
-                    "a BIDS dataset of several scanners, without masks"
+                "cmb_simulate -o raw -n 50 --layout bids --unlabelled --name SCANS --seed 2": (
+                    "a BIDS dataset of several scanners, without masks, for one dataset with the others"
                 ),
                 "cmb_simulate -o cohort -n 15 --anatomy label_maps --misalign --montage": (
                     "heads from label maps; T1w moved by a known transform; pictures"
@@ -41,7 +41,7 @@ def build_parser() -> Parser:
             writes="OUT/: scans and labels in the layout, participants.tsv, card.yaml, truth/ (lesions, mimics,\n"
             "people, raters), montage/, logs/",
             see="cmb_convert OUT/card.yaml -d 501, which takes the cohort in; other cohorts of one dataset need\n"
-            "another --seed, since person k of a seed has the same head in all of them",
+            "another --name, and another --seed, since person k of a seed has the same head in all of them",
         ),
     )
     where = parser.add_argument_group("output")
@@ -52,6 +52,13 @@ def build_parser() -> Parser:
         choices=LAYOUTS,
         default="valdo",
         help="whose files it looks like (default: valdo)",
+    )
+    add_option(
+        where,
+        "--name",
+        default="SIMULATED",
+        metavar="NAME",
+        help="the cohort's name in card.yaml; cohorts of one dataset need different ones (default: SIMULATED)",
     )
     add_option(where, "--unlabelled", action="store_true", help="without masks, points and boxes; truth/ is written")
     add_option(
@@ -115,6 +122,7 @@ def run(args: argparse.Namespace) -> int:
         labelled=not args.unlabelled,
         misalign=args.misalign,
         montage=args.montage,
+        name=args.name,
     )
     report(str(summary))
     return ExitCode.DONE

@@ -11,6 +11,7 @@ from cmb_autoseg.records import DERIVED_ROLES, SUSCEPTIBILITY_ROLES, PrepSetting
 
 __all__ = [
     "BRAIN_MASK",
+    "COHORT_NAME",
     "CORE_COLUMNS",
     "LABEL_NAME",
     "REVIEWED_NAME",
@@ -31,6 +32,7 @@ __all__ = [
 LABEL_NAME = "labels.cmb"
 REVIEWED_NAME = "labels.no_cmb"
 BRAIN_MASK = "brain_mask"
+COHORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 CORE_COLUMNS = frozenset(
     ["case", "cohort", "subject", "session", "sequences", "labelled", "n_lesions", "source_files", "source_digests"]
 )
@@ -361,8 +363,10 @@ class Card(Record):
     """A cohort: its files, their meaning and what is known of its people."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=COHORT_NAME)]
     status: Literal["verified", "unverified"] = "unverified"
+    simulated: bool = False
+    """No person was scanned: figures of such cohorts are marked. A card does not take it over by `extends`."""
     extends: str | None = None
     root: str = "."
     source: Literal["files", "dicom"] = "files"

@@ -23,6 +23,8 @@ from cmb_autoseg.records import DERIVED_ROLES, Role
 __all__ = ["OpenCard", "parse_card", "shipped_cards"]
 
 CARDS = Path(__file__).parent / "cards"
+SIMULATION = "truth/simulation.json"
+"""What every folder that `cmb_simulate` made has."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,28 @@ class OpenCard:
 
     @property
     def digest(self) -> str:
-        return text_digest(self.card.model_dump_json())
+        # Of real cohorts as it was before cards had the key.
+        unset = None if self.card.simulated else {"simulated"}
+        return text_digest(self.card.model_dump_json(exclude=unset))
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the card says so, or the cohort's folder does, whatever the cohort is called."""
+        return self.card.simulated or self._has_truth
+
+    @property
+    def _has_truth(self) -> bool:
+        """Whether `cmb_simulate` made the cohort's folder."""
+        return _there(self.root / SIMULATION, Path.is_file)
+
+    def warnings(self) -> list[str]:
+        """A card that `cmb_simulate` wrote, and that is now used for scans from elsewhere."""
+        if self.chosen_root is None or not self.card.simulated or self._has_truth:
+            return []
+        return [
+            f"{self.path} says simulated: true, and {self.chosen_root} has no {SIMULATION}: figures will be called "
+            "simulated; take the line out of the card where these are scans of real people"
+        ]
 
 
 def shipped_cards() -> dict[str, Path]:
@@ -195,7 +218,9 @@ def _with_parents(raw: dict[str, Any], path: Path, below: Sequence[Path]) -> dic
     if parent.resolve() in {card.resolve() for card in (path, *below)}:
         raise CardError(f"{path}: extends: {wanted} extends this card in turn; break the circle")
     try:
-        return _merged(_with_parents(_parse_yaml(_read_text(parent), parent), parent, (path, *below)), raw)
+        inherited = _with_parents(_parse_yaml(_read_text(parent), parent), parent, (path, *below))
+        inherited.pop("simulated", None)  # it is said of the other card's scans
+        return _merged(inherited, raw)
     except RecursionError:
         raise CardError(f"{path}: an anchor refers to itself; write the values out") from None
 

@@ -85,6 +85,7 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int | None
         OutputError: another process works on this dataset.
     """
     of_name = {cohort.name: cohort for cohort in cohorts}
+    _refuse_half_simulated(cohorts)
     cases, shared = _without_shared_scans(merge_cases(cohorts), of_name)
     exclusions = [*(exclusion for cohort in cohorts for exclusion in cohort.exclusions), *shared]
     _check_ownership(folders, of_name)
@@ -93,6 +94,18 @@ def convert(cohorts: Sequence[Cohort], folders: DatasetFolders, jobs: int | None
     _warn_of_differing_values(cohorts)
     with own_folder(folders.raw, "cmb_convert"):
         return _convert(cases, exclusions, folders, of_name, jobs)
+
+
+def _refuse_half_simulated(cohorts: Sequence[Cohort]) -> None:
+    first: dict[str, Cohort] = {}
+    for cohort in cohorts:
+        other = first.setdefault(cohort.name, cohort)
+        if other.simulated != cohort.simulated:
+            made_up, real = (other, cohort) if other.simulated else (cohort, other)
+            raise CardError(
+                f"{made_up.card}: cohort {cohort.name} is simulated here and not in {real.card}; give the cards "
+                "different names"
+            )
 
 
 def _without_shared_scans(cases: Sequence[Case], cohorts: Mapping[str, Cohort]) -> tuple[list[Case], list[Exclusion]]:

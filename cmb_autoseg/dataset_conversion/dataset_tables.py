@@ -33,6 +33,8 @@ class ConversionRecord(Record):
     """Digest of all that decided how each case was read and prepared, whatever its files hold."""
     parents: dict[str, str]
     """Digest of each cohort's card."""
+    simulated: tuple[str, ...] | None = None
+    """Cohorts for which no person was scanned; None in datasets of earlier versions, which did not say so."""
 
 
 def case_rows(
@@ -68,6 +70,7 @@ def write_tables(
         prep={name: cohort.prep for name, cohort in sorted(cohorts.items())},
         prepared=text_digest(json.dumps({case.name: records[case.name].settings for case in cases}, sort_keys=True)),
         parents={name: cohort.card_digest for name, cohort in sorted(cohorts.items())},
+        simulated=tuple(sorted(name for name, cohort in cohorts.items() if cohort.simulated)),
     ).write(raw / "dataset_record.json")
     n_training = sum(record.part == "Tr" for record in records.values())
     write_json(raw / "dataset.json", dataset_json(roles, n_training, folders.name))

@@ -7,7 +7,7 @@ from pathlib import Path
 from cmb_autoseg.comparison.case_scores import CellScores
 from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells, read_comparison
 from cmb_autoseg.errors import InputError, LeakageError
-from cmb_autoseg.files import read_tsv, text_digest
+from cmb_autoseg.files import text_digest
 from cmb_autoseg.locking import is_owned
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset
@@ -16,12 +16,10 @@ from cmb_autoseg.trainers.encoder_choice import choose_encoder
 from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "refuse_other"]
+__all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "kind_of_data", "refuse_other"]
 
 RANDOM = "random"
 """What a cell without an encoder says in place of the weights' digest."""
-MADE_UP = "simul"
-"""What cmb_simulate's cohorts and scanners are called begins with it."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def ask(
         steps={recipe.name: recipe.epochs * recipe.steps_per_epoch for recipe in settings.recipes},
         cells=cells,
         subsets=settings.subsets,
-        data=_kind_of_data(raw),
+        data=kind_of_data(raw),
     )
     refuse_other(comparison, earlier, out)
     recipes = {recipe.name: recipe for recipe in settings.recipes}
@@ -198,11 +196,10 @@ def _alone(plan: Plan, recipes: Sequence[Recipe]) -> tuple[Role, ...]:
     return visible
 
 
-def _kind_of_data(raw: RawDataset) -> str:
-    """`simulated` where cohort, scanner or another column of every labelled case says so; else nothing is known."""
-    table = read_tsv(raw.folders.raw / "cases.tsv")
-    told = [MADE_UP in " ".join(map(str, row.values())).lower() for row in table if row["labelled"] == "1"]
-    return "simulated" if all(told) else "partly simulated" if any(told) else ""
+def kind_of_data(raw: RawDataset) -> str:
+    """`simulated` where nobody was scanned for any labelled case; without a word where all of them are real."""
+    made_up = {case.cohort in raw.simulated for case in raw.cases if case.labelled}
+    return "simulated" if made_up == {True} else "partly simulated" if True in made_up else ""
 
 
 def refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> None:

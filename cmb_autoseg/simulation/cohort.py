@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from cmb_autoseg import __version__
+from cmb_autoseg.dataset_conversion.card import COHORT_NAME
 from cmb_autoseg.errors import InputError, OutputError
 from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest, write_json, write_tsv
 from cmb_autoseg.locking import own_folder
@@ -29,6 +31,8 @@ from cmb_autoseg.simulation.truth import Tables, person_truth, write_readings, w
 
 __all__ = ["CohortSummary", "is_lesion_free", "plan_people", "simulate_cohort"]
 
+COHORT = "SIMULATED"
+"""What a cohort is called that gets no other name."""
 LAYOUT_WRITERS: dict[str, Layout] = {
     "valdo": valdo,
     "bids": bids,
@@ -90,6 +94,7 @@ def simulate_cohort(
     labelled: bool = True,
     misalign: bool = False,
     montage: bool = False,
+    name: str = COHORT,
 ) -> CohortSummary:
     """Simulate people and write their scans, labels, card and truth under `out`.
 
@@ -114,14 +119,16 @@ def simulate_cohort(
         labelled: write masks, points or boxes; the truth is written in any case.
         misalign: scan T1w with the head moved a little; `truth/transforms.tsv` says how.
         montage: also draw each person's slices with lesions and mimics marked.
+        name: of the cohort in its card; cohorts that go into one dataset need different ones.
 
     Raises:
-        InputError: an argument is out of range, there are fewer label maps than people, or `out` holds
+        InputError: an argument is out of range or no name, there are fewer label maps than people, or `out` holds
             something else, be it another simulation.
         OutputError: `out` cannot be written.
     """
     writer, profile = _layout(layout)
     _check_numbers(people, test_people, lesion_free_share)
+    _check_name(name)
     if misalign and "t1w" not in writer.IMAGES:
         having = ", ".join(name for name in LAYOUTS if "t1w" in LAYOUT_WRITERS[name].IMAGES)
         raise InputError(f"--misalign: the layout {layout} has no T1w to misalign; choose --layout {having}")
@@ -133,7 +140,7 @@ def simulate_cohort(
     average = None if maps else template or _average_head()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     heads = [file_digest(path) for path in maps] if average is None else [_identity(average)]
-    settings = _settings(plans, layout, seed, misalign, montage, target, heads)
+    settings = _settings(plans, layout, seed, misalign, montage, target, heads, name)
     tables: list[Tables] = []
     cases: list[Case] = []
     with own_folder(out, "cmb_simulate"):
@@ -168,7 +175,7 @@ def simulate_cohort(
             cases.append(_case(plan, finished))
         write_tables(out / "truth", tables)
         write_tsv(out / "participants.tsv", PARTICIPANT_COLUMNS, [case.participant for case in cases])
-        writer.finish(out, cases, labelled)
+        writer.finish(out, cases, labelled, name)
         shutil.rmtree(out / RECORDS)
     return _summary(out, layout, test_people)
 
@@ -256,6 +263,13 @@ def _check_numbers(people: int, test_people: int, lesion_free_share: float | Non
         raise InputError(f"--lesion-free-share: found {lesion_free_share}, expected 0..1")
 
 
+def _check_name(name: str) -> None:
+    if not re.fullmatch(COHORT_NAME, name):
+        raise InputError(
+            f"--name: found {name!r}; use letters, digits, _ . and -, with a letter or digit first, as in {COHORT}_2"
+        )
+
+
 def _label_maps(folder: Path, people: int) -> list[Path]:
     """One label map a person, in the order of their names."""
     from cmb_autoseg.simulation.anatomy.label_files import find_label_maps
@@ -305,9 +319,10 @@ def _settings(
     montage: bool,
     device: torch.device,
     heads: Sequence[str],
+    name: str = COHORT,
 ) -> str:
     """Digest of all that a cohort's files hang on; a run with the same one may go on with another's files."""
-    options = seed, misalign, montage, device.type
+    options = seed, misalign, montage, device.type, *([] if name == COHORT else [name])
     return text_digest(repr((__version__, plans, layout, PROFILES[layout], options, heads)))
 
 

@@ -76,6 +76,8 @@ class Cohort(Record):
     identifiers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """With privacy.hash_ids: those of each subject, by the subject's pseudonym. Never written."""
     card_digest: str
+    simulated: bool = False
+    """No person was scanned for it."""
 
     def disguise(self, text: str) -> str:
         """Replace identifiers by their pseudonyms, where the card asks for it, and leave the cohort's folder out."""
@@ -251,7 +253,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     disguised = card.privacy.hash_ids and salt is not None
     left, lost = assign_files(opened, root, paths, matched, patience, name_files=not disguised)
     unmatched = [*series.unmatched, *left]
-    warnings = [*series.warnings, *check_matches(opened, paths, matched, name_files=not disguised)]
+    warnings = [*opened.warnings(), *series.warnings, *check_matches(opened, paths, matched, name_files=not disguised)]
     check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)
@@ -314,6 +316,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         aliases=namer.aliases,
         identifiers=identifiers if disguised else {},
         card_digest=opened.digest,
+        simulated=opened.is_simulated,
     )
 
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import write_json, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
-    CARD_HEAD,
     T1W_ECHO_MS,
     T1W_FLIP_DEG,
     T1W_REPETITION_MS,
     Case,
     Plan,
+    card_head,
     counted_names,
     grey_values,
 )
@@ -115,15 +115,18 @@ def _spoiled_echo(echo_time_ms: float, repetition_time_ms: float, flip_angle_deg
     }
 
 
-def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:
-    write_json(out / "dataset_description.json", _description("raw", "Simulated microbleeds"))
+def finish(out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:
+    write_json(out / "dataset_description.json", _description("raw", f"{name}: simulated microbleeds"))
     if labelled:
-        derived = {**_description("derivative", "Visible microbleeds"), "SourceDatasets": [{"URL": "bids::"}]}
+        derived = {
+            **_description("derivative", f"{name}: visible simulated microbleeds"),
+            "SourceDatasets": [{"URL": "bids::"}],
+        }
         write_json(out / MASKS / "dataset_description.json", derived)
     write_json(out / "participants.json", PARTICIPANT_COLUMNS)
-    write_text(out / "README", README.format(people=len(cases)))
+    write_text(out / "README", README.format(name=name, people=len(cases)))
     write_text(out / ".bidsignore", "card.yaml\ntruth\ntruth/**\nlogs\nlogs/**\nmontage\nmontage/**\n")
-    write_text(out / "card.yaml", CARD_HEAD + CARD + ("" if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", card_head(name) + CARD + ("" if labelled else "labels: {}\n"))
 
 
 def _description(kind: str, name: str) -> dict[str, Any]:
@@ -138,7 +141,7 @@ def _description(kind: str, name: str) -> dict[str, Any]:
 
 
 README = """\
-Simulated cerebral microbleeds: {people} people who never existed, scanned by a simulated scanner.
+{name}: simulated cerebral microbleeds of {people} people who never existed, scanned by a simulated scanner.
 Made by cmb_simulate. truth/ has the true place of every microbleed and of everything that looks like one.
 """
 
@@ -155,9 +158,7 @@ PARTICIPANT_COLUMNS: dict[str, dict[str, Any]] = {
     "anatomy": {"Description": "Whose head it is; no two people share one"},
 }
 
-CARD = r"""schema: 1
-name: SIMULATED
-status: verified
+CARD = r"""status: verified
 extends: bids
 root: .
 licence: {id: CC0-1.0, redistribute: true}

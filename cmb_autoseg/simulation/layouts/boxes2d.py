@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.files import atomic_path, write_text, write_tsv
-from cmb_autoseg.simulation.layouts.case import CARD_HEAD, Case, Plan, counted_names
+from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_names
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
@@ -83,14 +83,12 @@ def _write_jpeg(path: Path, pixels: NDArray[np.uint8]) -> None:
         Image.fromarray(np.ascontiguousarray(pixels)).save(temporary, format="JPEG", quality=QUALITY)
 
 
-def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
+def finish(out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:  # noqa: ARG001
     write_text(out / "classes.txt", "microbleed\n")
-    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", card_head(name) + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
-CARD = r"""schema: 1
-name: SIMULATED
-status: verified
+CARD = r"""status: verified
 root: .
 licence: {id: CC0-1.0, redistribute: true}
 dim: 2

@@ -8,6 +8,7 @@ from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
@@ -17,22 +18,19 @@ from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
 __all__ = [
-    "CARD_HEAD",
     "T1W_ECHO_MS",
     "T1W_FLIP_DEG",
     "T1W_REPETITION_MS",
     "Case",
     "Layout",
     "Plan",
+    "card_head",
     "counted_names",
     "grey_values",
     "visible_centres",
     "visible_centres_mm",
 ]
 
-
-CARD_HEAD = "# Simulated data: no person was scanned for it.\n"
-"""First line of every card."""
 
 T1W_REPETITION_MS, T1W_ECHO_MS, T1W_FLIP_DEG = 8.0, 3.0, 18.0
 """Nominal timing of T1w, a 3D spoiled gradient echo, for headers; a little of it varies from person to person."""
@@ -125,9 +123,22 @@ class Layout(Interface):
         """Write one person's images, and labels if the plan says so."""
         ...
 
-    def finish(self, out: Path, cases: Sequence[Case], labelled: bool) -> None:
-        """Write what describes all people, the card last: a folder with a card is a complete cohort."""
+    def finish(self, out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:
+        """Write what describes all people, the card last: a folder with a card is a complete cohort.
+
+        Args:
+            out: the cohort's folder.
+            cases: everybody.
+            labelled: whether there are masks, points or boxes.
+            name: of the cohort.
+        """
         ...
+
+
+def card_head(name: str) -> str:
+    """The first lines of every layout's card: what the cohort is called, and that nobody was scanned for it."""
+    quoted = yaml.safe_dump({"name": name})  # a name such as 2024 or no is a text in quotes alone
+    return f"# Simulated data: no person was scanned for it.\nschema: 1\n{quoted}simulated: true\n"
 
 
 def counted_names(protocols: Sequence[Protocol], pattern: str, first: int, last: int) -> list[str]:

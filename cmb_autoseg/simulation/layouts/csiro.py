@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
-    CARD_HEAD,
     Case,
     Plan,
+    card_head,
     counted_names,
     grey_values,
     visible_centres_mm,
@@ -57,10 +57,10 @@ def _flip(shape: tuple[int, int, int]) -> NDArray[np.float64]:
     return flip
 
 
-def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:
+def finish(out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:
     if labelled:
         _write_workbook(out / SHARE / "rCMBInformationInfo.xlsx", cases)
-    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
+    write_text(out / "card.yaml", card_head(name) + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
 def _write_workbook(path: Path, cases: Sequence[Case]) -> None:
@@ -95,9 +95,7 @@ def _forget_when(path: Path) -> None:
             archive.writestr(zipfile.ZipInfo(name, LONG_AGO.timetuple()[:6]), content)
 
 
-CARD = r"""schema: 1
-name: SIMULATED
-status: verified
+CARD = r"""status: verified
 root: .
 licence: {id: CC0-1.0, redistribute: true}
 images:

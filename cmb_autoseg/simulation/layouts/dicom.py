@@ -19,12 +19,12 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
-    CARD_HEAD,
     T1W_ECHO_MS,
     T1W_FLIP_DEG,
     T1W_REPETITION_MS,
     Case,
     Plan,
+    card_head,
     counted_names,
 )
 from cmb_autoseg.simulation.protocols import Protocol
@@ -254,13 +254,11 @@ def _pixels(series: _Series) -> dict[str, Any]:
     }
 
 
-def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
-    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
+def finish(out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:  # noqa: ARG001
+    write_text(out / "card.yaml", card_head(name) + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
-CARD = r"""schema: 1
-name: SIMULATED
-status: unverified
+CARD = r"""status: unverified
 root: .
 licence: {id: CC0-1.0, redistribute: true}
 source: dicom

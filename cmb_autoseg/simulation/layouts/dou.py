@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.simulation.layouts.case import (
-    CARD_HEAD,
     Case,
     Plan,
+    card_head,
     counted_names,
     grey_values,
     visible_centres_mm,
@@ -54,13 +54,11 @@ def _write_mat(path: Path, centres: NDArray[np.float64]) -> None:
             stream.write(MAT_TEXT.ljust(116))
 
 
-def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
-    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
+def finish(out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:  # noqa: ARG001
+    write_text(out / "card.yaml", card_head(name) + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
-CARD = r"""schema: 1
-name: SIMULATED
-status: verified
+CARD = r"""status: verified
 root: .
 licence: {id: CC0-1.0, redistribute: true}
 images:

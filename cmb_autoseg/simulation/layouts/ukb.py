@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.files import atomic_path, write_text
 from cmb_autoseg.geometry import Volume, write_volume
-from cmb_autoseg.simulation.layouts.case import CARD_HEAD, Case, Plan, counted_names, grey_values
+from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, counted_names, grey_values
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
@@ -66,13 +66,11 @@ def _nifti_gz(image: NDArray[np.float32], affine: NDArray[np.float64]) -> bytes:
     return gzip.compress(nifti.to_bytes(), compresslevel=1, mtime=0)
 
 
-def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
-    write_text(out / "card.yaml", CARD_HEAD + CARD + (LABELS if labelled else "labels: {}\n"))
+def finish(out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:  # noqa: ARG001
+    write_text(out / "card.yaml", card_head(name) + CARD + (LABELS if labelled else "labels: {}\n"))
 
 
-CARD = r"""schema: 1
-name: SIMULATED
-status: unverified
+CARD = r"""status: unverified
 root: .
 licence: {id: CC0-1.0, redistribute: true}
 case: "{sub}_{ses}"

@@ -12,7 +12,7 @@ import numpy as np
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import write_text
 from cmb_autoseg.geometry import Volume, write_volume
-from cmb_autoseg.simulation.layouts.case import CARD_HEAD, Case, Plan, grey_values
+from cmb_autoseg.simulation.layouts.case import Case, Plan, card_head, grey_values
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.simulation.scan import SimulatedScan
 
@@ -56,13 +56,11 @@ def write_scan(out: Path, plan: Plan, scan: SimulatedScan) -> None:
         write_volume(folder / f"{plan.subject}_space-T2S_CMB.nii.gz", mask, np.uint8)
 
 
-def finish(out: Path, cases: Sequence[Case], labelled: bool) -> None:  # noqa: ARG001
-    write_text(out / "card.yaml", CARD_HEAD + CARD + ("" if labelled else "labels: {}\n"))
+def finish(out: Path, cases: Sequence[Case], labelled: bool, name: str) -> None:  # noqa: ARG001
+    write_text(out / "card.yaml", card_head(name) + CARD + ("" if labelled else "labels: {}\n"))
 
 
-CARD = r"""schema: 1
-name: SIMULATED
-status: verified
+CARD = r"""status: verified
 extends: valdo
 root: .
 licence: {id: CC0-1.0, redistribute: true}

@@ -55,6 +55,7 @@ def test_a_folder_with_anything_else_is_refused_untouched(tmp_path, capsys):
         (["-n", "2", "--seed", "-1"], "--seed: found '-1', expected a whole number of at least 0"),
         (["-n", "2", "--n-test", "3"], "--n-test: found 3, expected 0..2"),
         (["-n", "2", "--lesion-free-share", "1.5"], "--lesion-free-share: found 1.5, expected 0..1"),
+        (["-n", "2", "--name", "two words"], "--name: found 'two words'; use letters, digits, _ . and -"),
         (["-n", "2", "--layout", "ixi"], "invalid choice: 'ixi'"),
         (["-n", "2", "--protocol", "7t"], "invalid choice: '7t'"),
         (["-n", "2", "--protocol"], "expected at least one argument"),
