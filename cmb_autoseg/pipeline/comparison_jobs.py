@@ -12,7 +12,7 @@ from cmb_autoseg.locking import is_owned
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
-from cmb_autoseg.trainers.encoder_choice import choose_encoder
+from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder, choose_encoder, refuse_mixed_encoders
 from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
 from cmb_autoseg.trainers.recipe import Recipe
 
@@ -128,12 +128,8 @@ def ask(
     )
     refuse_other(comparison, earlier, out)
     recipes = {recipe.name: recipe for recipe in settings.recipes}
-    encoders = {
-        (recipe.name, fold): _encoder(raw, plan, folds, fold, recipe)
-        for recipe in settings.recipes
-        for fold in settings.folds
-    }
-    jobs = [_job(raw, plan, folds, cell, recipes[cell.recipe], encoders[cell.recipe, cell.fold]) for cell in cells]
+    encoders = {recipe.name: _encoders(raw, plan, folds, settings.folds, recipe) for recipe in settings.recipes}
+    jobs = [_job(raw, plan, folds, cell, recipes[cell.recipe], encoders[cell.recipe][cell.fold]) for cell in cells]
     _warn_of_missing_lesions(raw, jobs)
     return jobs, comparison
 
@@ -267,11 +263,19 @@ def _that_have_cases(cells: Sequence[Cell], raw: RawDataset, folds: Sequence[Fol
     return tuple(cell for cell in cells if (cell.trained_on, cell.fold) not in empty)
 
 
-def _encoder(raw: RawDataset, plan: Plan, folds: Sequence[Fold], fold: int, recipe: Recipe) -> str:
-    """Digest of the weights that a fold begins with; that they fit is tried out."""
-    encoder = choose_encoder(raw, folds, fold, recipe, None)
-    if encoder is None:
-        return RANDOM
+def _encoders(
+    raw: RawDataset, plan: Plan, folds: Sequence[Fold], asked: Sequence[int], recipe: Recipe
+) -> dict[int, str]:
+    """Digest of the weights that each of the folds begins with; that they fit, and one another, is tried out."""
+    chosen = {fold: choose_encoder(raw, folds, fold, recipe, None) for fold in asked}
+    refuse_mixed_encoders(chosen)
+    for encoder in chosen.values():
+        if encoder is not None:
+            _refuse_unfit(encoder, plan, recipe)
+    return {fold: RANDOM if encoder is None else encoder.record.weights for fold, encoder in chosen.items()}
+
+
+def _refuse_unfit(encoder: PretrainedEncoder, plan: Plan, recipe: Recipe) -> None:
     import torch
 
     from cmb_autoseg.networks.residual_unet import ResidualEncoder
@@ -281,7 +285,6 @@ def _encoder(raw: RawDataset, plan: Plan, folds: Sequence[Fold], fold: int, reci
     with torch.device("meta"):
         network = ResidualEncoder(len(plan.channels), **fitted.topology.model_dump())
     transfer_encoder(network, fitted, encoder.path, encoder.weights, encoder.record)
-    return encoder.record.weights
 
 
 def _job(raw: RawDataset, plan: Plan, folds: Sequence[Fold], cell: Cell, recipe: Recipe, encoder: str) -> Job:

@@ -24,8 +24,9 @@ from cmb_autoseg.pipeline.stored import brain_of, images_of, made_by, refuse_sta
 from cmb_autoseg.planners import N_FOLDS
 from cmb_autoseg.progress import Meter, log
 from cmb_autoseg.raw_dataset import RawDataset, folds_digest, folds_file, parse_folds, read_raw_dataset
-from cmb_autoseg.records import FoldModel, Model, Plan, Role
+from cmb_autoseg.records import Encoder, FoldModel, Model, Plan, Role
 from cmb_autoseg.run_log import open_log
+from cmb_autoseg.trainers.encoder_choice import encoder_identity
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["finalize"]
@@ -41,7 +42,7 @@ def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
         The cross-validation's table, as text.
 
     Raises:
-        InputError: a fold is not trained.
+        InputError: a fold is not trained, or folds began with encoders that were not made alike.
         OutputError: another process finalizes this model.
     """
     raw = read_raw_dataset(folders)
@@ -97,7 +98,28 @@ def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[Fold
                 f"{model / f'fold_{record.fold}'}: has learned from {', '.join(leaked)}, on whom it would be judged; "
                 f"move that folder away and run {command} {record.fold}"
             )
+    _refuse_mixed_encoders(records, model, command)
     return records
+
+
+def _refuse_mixed_encoders(records: Sequence[FoldModel], model: Path, command: str) -> None:
+    """Refuse folds that cmb_train would not have let into one model, such as copied ones."""
+    first, *others = (record.encoder and encoder_identity(record.encoder) for record in records)
+    for fold, other in enumerate(others, start=1):
+        if other != first:
+            odd = fold if first == trained_settings(model).get("encoder") else 0
+            raise InputError(
+                f"{model}: fold 0 began with {_in_words(records[0].encoder)} and fold {fold} with "
+                f"{_in_words(records[fold].encoder)}, which no one model does; move {model / f'fold_{odd}'} away and "
+                f"run {command} {odd} with the encoder of the other folds"
+            )
+
+
+def _in_words(encoder: Encoder | None) -> str:
+    if encoder is None:
+        return "random weights"
+    made_for = "all folds" if encoder.fold is None else f"fold {encoder.fold}"
+    return f"encoder {encoder.name} of {encoder.method}, made for {made_for} ({encoder.weights[:15]})"
 
 
 def _out_of_fold(

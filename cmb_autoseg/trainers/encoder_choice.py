@@ -15,7 +15,7 @@ from cmb_autoseg.workspace import DatasetFolders, Workspace
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NO_ENCODER", "PretrainedEncoder", "choose_encoder", "refuse_mixed_encoders"]
+__all__ = ["NO_ENCODER", "PretrainedEncoder", "choose_encoder", "encoder_identity", "refuse_mixed_encoders"]
 
 NO_ENCODER = "none"
 """How a user says that a fold begins with random weights."""
@@ -32,10 +32,21 @@ class PretrainedEncoder:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What the folds of one model share: the weights may differ where every fold has its own encoder."""
-        # Files of earlier versions do not say with what they were made, so only the very same weights go with them.
-        made_with = self.record.identity or self.record.weights
-        return {"name": self.record.name, "method": self.record.method, "settings": made_with}
+        """See `encoder_identity`."""
+        return encoder_identity(self.record)
+
+
+def encoder_identity(record: Encoder) -> dict[str, str]:
+    """What the folds of one model share: the weights may differ where every fold has its own encoder.
+
+    Folds with an encoder each, which has seen their training subjects, and folds that share one of unlabelled subjects
+    alone are not of one model, however alike the encoders were made.
+    """
+    # Files of earlier versions do not say with what they were made, so only the very same weights go with them.
+    made_with = record.identity or record.weights
+    identity = {"name": record.name, "method": record.method, "settings": made_with}
+    # Without the key where one encoder serves all folds, as in the settings of models that were trained before it.
+    return identity if record.fold is None else {**identity, "serves": "one fold"}
 
 
 def refuse_mixed_encoders(encoders: Mapping[int, PretrainedEncoder | None]) -> None:
@@ -49,13 +60,17 @@ def refuse_mixed_encoders(encoders: Mapping[int, PretrainedEncoder | None]) -> N
     """
     (first, one), *others = encoders.items()
     for fold, other in others:
-        if (one and one.identity) != (other and other.identity):
-            paths = [encoder.path if encoder is not None else NO_ENCODER for encoder in (one, other)]
-            raise InputError(
-                f"--encoder: fold {first} would begin with {paths[0]} and fold {fold} with {paths[1]}, which were made "
-                "with another plan, seed, recipe or other datasets; folds of one model must share these: run "
-                f"cmb_pretrain alike with -f {first} {fold}, or name one file for all folds"
-            )
+        if (one and one.identity) == (other and other.identity):
+            continue
+        paths = [encoder.path if encoder is not None else NO_ENCODER for encoder in (one, other)]
+        why = "were made with another plan, seed, recipe or other datasets"
+        if one and other and (one.record.fold is None) != (other.record.fold is None):
+            why = "have seen training subjects in one fold and unlabelled cases alone in the other"
+        raise InputError(
+            f"fold {first} would begin with {paths[0]} and fold {fold} with {paths[1]}, which {why}; folds "
+            f"of one model must share these: run cmb_pretrain alike with -f {first} {fold}, or name one file for all "
+            "folds"
+        )
 
 
 def choose_encoder(

@@ -85,4 +85,6 @@ def _in_words(recipe: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
     if trained["budget"] != 1.0:
         words += f", budget {trained['budget']:g}"
     encoder = trained["encoder"]
-    return f"{words}, encoder {encoder['name'] if isinstance(encoder, dict) else 'none'}"
+    if not isinstance(encoder, dict):
+        return f"{words}, encoder none"
+    return f"{words}, encoder {encoder['name']}, made for {encoder.get('serves', 'all folds')}"

@@ -13,7 +13,7 @@ from cmb_autoseg.files import read_json, read_tsv, write_json, write_tsv
 from cmb_autoseg.locking import LOCK_NAME
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
 from cmb_autoseg.pipeline import comparing, comparison_jobs
-from cmb_autoseg.pretraining.encoder_file import write_encoder
+from cmb_autoseg.pretraining.encoder_file import read_encoder, write_encoder
 from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.records import Encoder, Plan, Role
 from cmb_autoseg.workspace import Workspace
@@ -248,6 +248,22 @@ def test_encoders_are_looked_at_before_the_first_cell(compared, pretrained, trai
     held_out = read_json(trained.raw / "splits_final.json")[richest_fold(trained)]["val"][0]
     assert compare.main(pretrained((4, 8), (f"Elsewhere/{held_out.partition('_')[0]}",))) == 2
     assert f"and so from Elsewhere/{held_out.partition('_')[0]}" in capsys.readouterr().err
+    assert times(base / "out") == before
+
+
+def test_an_encoder_of_one_fold_and_one_for_all_are_not_compared_as_one_recipe(compared, pretrained, trained, capsys):
+    _, base = compared
+    before = times(base / "out")
+    asked = pretrained((4, 8), ())
+    workspace = Workspace(trained.workspace)
+    for_all, of_fold = (workspace.encoder("for_comparison", fold) for fold in (None, richest_fold(trained)))
+    state, record = read_encoder(for_all)
+    write_encoder(of_fold, state, record.model_copy(update={"fold": richest_fold(trained)}))
+    assert compare.main([*asked[: asked.index("-f") + 1], "all", *asked[asked.index("-f") + 2 :]]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
+    assert str(of_fold) in line
+    assert str(for_all) in line
+    assert "which have seen training subjects in one fold and unlabelled cases alone in the other" in line
     assert times(base / "out") == before
 
 

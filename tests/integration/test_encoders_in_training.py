@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmb_autoseg.cli import train
-from cmb_autoseg.files import read_json
+from cmb_autoseg.cli import finalize, train
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import read_json, write_json
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
+from cmb_autoseg.pipeline import TrainSettings
+from cmb_autoseg.pipeline import train as train_folds
 from cmb_autoseg.pretraining.encoder_file import write_encoder
 from cmb_autoseg.records import Encoder, Plan
+from cmb_autoseg.trainers.recipe import read_recipe
 from cmb_autoseg.workspace import Workspace
 
 DATASET = "Dataset501_Elsewhere"
@@ -219,6 +223,68 @@ def test_folds_whose_encoders_were_made_otherwise_are_not_one_model(pretrained, 
     capsys.readouterr()
     assert pretrained.train(tmp_path, 1, "--encoder", "dots") == 2
     assert "folds trained with another encoder" in one_error(capsys)
+
+
+def fold_one_without_its_own(pretrained):
+    """The encoder for all folds, which fold 1 is to take; made as fold 0's own one was, and of the same name."""
+    plan = Plan.read(pretrained.workspace / "preprocessed" / DATASET / "adaptive_plan.json")
+    pretrained.encoder(1).unlink()
+    for_all = Workspace(pretrained.workspace).encoder("dots")
+    write_encoder(for_all, *encoder_of(plan, None, ("Elsewhere/p9",), seed=0))
+    return for_all
+
+
+def test_an_encoder_of_one_fold_and_one_for_all_are_not_of_one_model(pretrained, tmp_path, capsys):
+    for_all, options = fold_one_without_its_own(pretrained), ("--encoder", "dots")
+    assert pretrained.train(tmp_path, "0 1", *options) == 2
+    line = one_error(capsys)
+    assert (
+        f"fold 0 would begin with {pretrained.encoder(0)} and fold 1 with {for_all}, which have seen training" in line
+    )
+    assert not (pretrained.workspace / "results").exists()
+    assert pretrained.train(tmp_path, 0, *options) == 0
+    capsys.readouterr()
+    assert pretrained.train(tmp_path, 1, *options) == 2
+    line = one_error(capsys)
+    assert "folds trained with another encoder" in line
+    assert "encoder dots, made for one fold" in line
+    assert not pretrained.fold(1).exists()
+    assert pretrained.train(tmp_path, "1 2", *options, name="shared") == 0
+
+
+def test_nor_are_they_where_a_part_of_the_subjects_is_trained_on(pretrained, tmp_path):
+    fold_one_without_its_own(pretrained)
+    (tmp_path / "tiny.yaml").write_text(pretrained.recipe.replace("epochs: 2", "epochs: 1"))
+    folders, recipe = Workspace(pretrained.workspace).dataset("501"), read_recipe(str(tmp_path / "tiny.yaml"))
+    settings = TrainSettings("cpu", encoder="dots", budget=0.5)
+    with pytest.raises(InputError, match=r"fold 0 would begin with .*/fold_0/encoder.pt and fold 1 with"):
+        train_folds(folders, recipe, (0, 1), settings)
+    train_folds(folders, recipe, (0,), settings)
+    with pytest.raises(
+        InputError, match=r"folds trained with another encoder; .* budget 0.5, encoder dots, made for one"
+    ):
+        train_folds(folders, recipe, (1,), settings)
+
+
+def test_a_fold_of_another_encoder_that_was_copied_into_a_model_is_not_finalized(pretrained, tmp_path, capsys):
+    plan = Plan.read(pretrained.workspace / "preprocessed" / DATASET / "adaptive_plan.json")
+    write_encoder(Workspace(pretrained.workspace).encoder("dots"), *encoder_of(plan, None, (), seed=0))
+    assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 0
+    own = read_json(pretrained.fold(0) / "fold.json")
+    validated = [fold["val"] for fold in read_json(pretrained.workspace / "raw" / DATASET / "splits_final.json")]
+    for fold in (1, 2, 3, 4):
+        shutil.copytree(pretrained.fold(0), pretrained.fold(fold))
+        record = own | {"fold": fold, "training_subjects": [], "validation_cases": validated[fold]}
+        if fold == 3:
+            record["encoder"] = own["encoder"] | {"fold": None}
+        write_json(pretrained.fold(fold) / "fold.json", record)
+    capsys.readouterr()
+    where = ["--workspace", str(pretrained.workspace), "-device", "cpu", "-d", "501"]
+    assert finalize.main([*where, "-r", "tiny"]) == 2
+    line = one_error(capsys)
+    assert "fold 0 began with encoder dots of barlow_twins, made for fold 0 (sha256:" in line
+    assert "and fold 3 with encoder dots of barlow_twins, made for all folds (sha256:" in line
+    assert f"move {pretrained.fold(3)} away and run cmb_train -d 501 -r tiny -p adaptive -f 3 with the encoder" in line
 
 
 def test_a_longer_training_schedule_is_no_other_encoder(pretrained, tmp_path):
