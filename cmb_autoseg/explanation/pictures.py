@@ -19,10 +19,12 @@ HALF_WIDTH_MM = 15.0
 ROW_INCHES = 1.9
 TEXT_INCHES = 1.6
 HEADING_INCHES = 0.6
+FOOTER_INCHES = 0.42
 DOTS_PER_INCH = 110
 PANELS = ("scan", "outlines", "probability", "map")
 PREDICTED_COLOUR, REFERENCE_COLOUR, FINDING_COLOUR = "#ffd400", "#4de04d", "#7fd7ff"
 KIND_NAMES = {"fp": "false positive"}
+COLOURS = "inferno"
 OPACITY = 0.65
 
 
@@ -57,7 +59,7 @@ def write_picture(
         shown["reference"] = _turned(scan, reference)
     rows = len(explanations)
     width = TEXT_INCHES + len(PANELS) * ROW_INCHES
-    height = HEADING_INCHES + rows * ROW_INCHES
+    height = HEADING_INCHES + rows * ROW_INCHES + FOOTER_INCHES
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="black")
     FigureCanvasAgg(figure)
     figure.text(
@@ -76,6 +78,7 @@ def write_picture(
             _draw_panel(axes, panel, upright, own, explanation)
             if row == 0:
                 axes.set_title(panel, color="white", fontsize=8, pad=3)
+    _write_footer(figure, reference is not None)
     with atomic_path(path) as temporary:
         # Software would name the matplotlib version, and with it change the bytes.
         figure.savefig(temporary, format="png", facecolor="black", metadata={"Software": None})
@@ -95,6 +98,7 @@ def _write_row(figure: Any, explanation: Explanation, place: tuple[float, float]
     finding = explanation.finding
     lines = [
         f"{KIND_NAMES.get(finding.kind, finding.kind)} {finding.lesion.lesion}",
+        f"at {finding.lesion.x_mm:.1f}, {finding.lesion.y_mm:.1f}, {finding.lesion.z_mm:.1f} mm",
         f"probability {finding.lesion.prob_max:.2f}",
     ]
     if explanation.score is None:
@@ -105,6 +109,26 @@ def _write_row(figure: Any, explanation: Explanation, place: tuple[float, float]
     if explanation.near is not None:
         lines.append(f"map within 5 mm: {explanation.near:.0%}")
     figure.text(*place, "\n".join(lines), color="white", fontsize=7.5, va="center", linespacing=1.5)
+
+
+def _write_footer(figure: Any, has_reference: bool) -> None:
+    """What the outlines are, and the colours of the two panels that have some."""
+    width, height = figure.get_size_inches()
+    middle = 0.45 * FOOTER_INCHES / height
+    style = {"fontsize": 7, "va": "center"}
+    outlines = [("predicted", PREDICTED_COLOUR), ("explained voxels", FINDING_COLOUR)]
+    outlines += [("reference (dashed)", REFERENCE_COLOUR)] if has_reference else []
+    left = TEXT_INCHES
+    for name, colour in outlines:
+        figure.text(left / width, middle, name, color=colour, **style)
+        left += 0.3 + 0.06 * len(name)
+    left = TEXT_INCHES + 2 * ROW_INCHES
+    bar = figure.add_axes((left / width, middle - 0.05 / height, ROW_INCHES / width, 0.1 / height))
+    bar.imshow(np.linspace(0, 1, 256)[None], cmap=COLOURS, aspect="auto", vmin=0, vmax=1)
+    bar.set_axis_off()
+    figure.text((left - 0.05) / width, middle, "0", color="white", ha="right", **style)
+    meaning = "1   probability, map"
+    figure.text((left + ROW_INCHES + 0.05) / width, middle, meaning, color="white", **style)
 
 
 def _draw_panel(
@@ -134,8 +158,7 @@ def _draw_panel(
     axes.set_xticks([])
     axes.set_yticks([])
     shade = [withStroke(linewidth=2, foreground="black")]
-    marks = [(0.06, 0.5, "R"), (0.94, 0.5, "L")] + ([(0.16, 0.06, f"slice {k + 1}")] if panel == "scan" else [])
-    for x, y, text in marks:
+    for x, y, text in ((0.06, 0.5, "R"), (0.94, 0.5, "L")):
         axes.text(
             x,
             y,
@@ -165,7 +188,7 @@ def _image(axes: Any, upright: Volume, plane: NDArray[Any], **style: Any) -> Non
 def _colour(axes: Any, upright: Volume, plane: NDArray[Any]) -> None:
     """0..1 as colour over the grey values, the more opaque the higher."""
     opacity = OPACITY * np.clip(plane.T / 0.5, 0, 1)
-    _image(axes, upright, plane, cmap="inferno", vmin=0, vmax=1, alpha=opacity)
+    _image(axes, upright, plane, cmap=COLOURS, vmin=0, vmax=1, alpha=opacity)
 
 
 def _outline(axes: Any, plane: NDArray[Any], colour: str, dashed: bool = False) -> None:

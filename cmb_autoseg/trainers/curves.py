@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cmb_autoseg.files import atomic_path
 
@@ -70,13 +71,14 @@ def draw_curves(curves: Sequence[Mapping[str, float]], path: Path, title: str) -
     if "unlabelled_loss" in curve_columns(curves):
         unlabelled = [row.get("unlabelled_loss", float("nan")) for row in curves]
         losses.plot(epochs, unlabelled, label="unlabelled loss", color="tab:red")
-    losses.set_xlabel("epoch")
+    losses.set_xlabel("epochs done")
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses.set_ylabel("Dice + cross-entropy loss")
     losses.set_title(title)
     dice = losses.twinx()
     dice.plot(epochs, [row["validation_dice"] for row in curves], label="validation Dice", color="tab:green")
     dice.set_ylabel("voxel Dice of validation patches")
-    dice.set_ylim(0, 1)
+    dice.set_ylim(-0.03, 1.03)  # a line along 0 or 1 is seen beside the frame
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
