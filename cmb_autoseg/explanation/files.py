@@ -13,8 +13,11 @@ from cmb_autoseg.files import read_json, write_json, write_tsv
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.records import Role
 
-__all__ = ["OUTDATED", "ExplainedCase", "ExplanationFiles", "columns"]
+__all__ = ["OUTDATED", "SCHEMA", "ExplainedCase", "ExplanationFiles", "columns"]
 
+SCHEMA = 2
+"""Of the record. To be raised whenever the same inputs give other maps, tables or pictures than before, since what has
+another number is explained anew. Records without one are from before all folds had the same say in a map."""
 OUTDATED = "outdated"
 """Folder for files of an earlier run about a case that fails now."""
 COLUMNS = (

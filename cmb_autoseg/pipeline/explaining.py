@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
 from cmb_autoseg.evaluation.matching import PROTOCOLS, match_components
 from cmb_autoseg.explanation import ExplainedCase, ExplanationFiles, find_findings
-from cmb_autoseg.explanation.files import OUTDATED
+from cmb_autoseg.explanation.files import OUTDATED, SCHEMA
 from cmb_autoseg.explanation.findings import CANDIDATE_SHARE
 from cmb_autoseg.explanation.grad_cam import Method
 from cmb_autoseg.explanation.pictures import write_picture
@@ -113,6 +113,7 @@ def explain_case(
     case = as_trained(case, ensemble.plan.prep, ensemble.channels)
     mask = None if settings.references is None else settings.references.get(case.name)
     fixed = {
+        "schema": SCHEMA,
         **fixed_part(case, ensemble, point),
         "reference": None if mask is None else file_digest(mask),
         "level": f"{explainer.level} ({explainer.level_name})",

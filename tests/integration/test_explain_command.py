@@ -105,6 +105,36 @@ def test_a_finished_case_is_skipped_and_another_level_is_not(scans, two_folds, t
     assert (out / f"{CASE}_gradcam.nii.gz").read_bytes() != before[f"{CASE}_gradcam.nii.gz"]
 
 
+def test_what_was_explained_in_another_way_is_explained_anew(scans, two_folds, tmp_path, capsys, monkeypatch):
+    out, options = tmp_path / "out", ("-f", "0", "--max-lesions", "1")
+    record = out / f"{CASE}_gradcam.json"
+
+    def explains_anew(*further):
+        written = record.stat().st_mtime_ns
+        assert explained(scans, out, two_folds, *options, *further) == 0
+        said = capsys.readouterr().out
+        anew = record.stat().st_mtime_ns != written
+        assert ("by an earlier run" in said) is not anew
+        return anew
+
+    assert explained(scans, out, two_folds, *options) == 0
+    assert not explains_anew()
+    content = json.loads(record.read_text())
+    made_before_records_had_a_number = {key: value for key, value in content.items() if key != "schema"}
+    record.write_text(json.dumps(made_before_records_had_a_number))
+    assert explains_anew()
+    assert not explains_anew()
+    with monkeypatch.context() as patch:
+        patch.setattr("cmb_autoseg.pipeline.explaining.SCHEMA", content["schema"] + 1)
+        assert explains_anew()
+    assert explains_anew()
+    record.write_text(json.dumps({**content, "software": "cmb_autoseg 0.0.9"}))
+    assert explains_anew()
+    assert explains_anew("--method", "gradcam")
+    record.write_text(json.dumps({**content, "model": {**content["model"], "digest": "sha256:another"}}))
+    assert explains_anew()
+
+
 def test_without_any_finding_the_map_is_empty_and_that_is_said(scans, two_folds, tmp_path, capsys):
     assert explained(scans, tmp_path / "out", two_folds, "-f", "0", "--operating-point", "0.99999") == 0
 
