@@ -51,7 +51,8 @@ RECIPES_HEAD = """\
 # Recipes
 
 A recipe is everything that defines a training run, as a YAML file. `cmb_train -r NAME` takes one that comes
-with the tool, `cmb_train -r my_recipe.yaml` takes yours. The file is checked before anything starts; an
+with the tool, `cmb_train -r my_recipe.yaml` takes yours. `--list-recipes` says what each is for, and
+`cmb_train --show-recipe NAME > my_recipe.yaml` writes one to start from. The file is checked before anything starts; an
 unknown key or a value out of range is one line with the legal ones. This page is made from the schema by
 `docs/generate_reference.py`.
 

@@ -17,6 +17,7 @@ from cmb_autoseg.cli._command import (
     fold_list,
     positive_int,
 )
+from cmb_autoseg.cli._recipes import add_recipe
 
 if TYPE_CHECKING:
     from cmb_autoseg.inference.inputs import InputFailure
@@ -125,9 +126,7 @@ def add_model(parser: Parser) -> None:
     """Options that name the model, and where it runs."""
     model = parser.add_argument_group("model (-d or -m)")
     add_dataset(model, required=False)
-    add_option(
-        model, "-r", default="supervised", metavar="RECIPE", help="recipe of the model, with -d (default: supervised)"
-    )
+    add_recipe(model, "recipe of the model, with -d (default: supervised)", default="supervised")
     add_preset(model)
     add_option(model, "-m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
     add_option(model, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")

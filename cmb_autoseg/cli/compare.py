@@ -19,6 +19,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.cli._help import epilog
+from cmb_autoseg.cli._recipes import add_recipe
 
 
 def build_parser() -> Parser:
@@ -41,7 +42,7 @@ def build_parser() -> Parser:
     )
     what = parser.add_argument_group("what is compared")
     add_dataset(what, required=False)
-    add_option(what, "-r", nargs="+", metavar="RECIPE", help="recipes: names or YAML files")
+    add_recipe(what, "recipes: names or YAML files", nargs="+")
     add_option(what, "-o", required=True, type=Path, metavar="OUT", help="folder of the comparison")
     add_option(what, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (default: all), for every recipe")
     add_option(what, "--seeds", nargs="+", type=non_negative_int, metavar="N", help="of training (default: 0)")

@@ -8,13 +8,13 @@ from cmb_autoseg.cli._command import (
     Parser,
     add_dataset,
     add_device,
-    add_option,
     add_preset,
     add_workspace,
     resolve_device,
     run_command,
 )
 from cmb_autoseg.cli._help import epilog
+from cmb_autoseg.cli._recipes import add_recipe
 
 
 def build_parser() -> Parser:
@@ -34,7 +34,7 @@ def build_parser() -> Parser:
     )
     model = parser.add_argument_group("model")
     add_dataset(model)
-    add_option(model, "-r", default="supervised", metavar="RECIPE", help="name of the recipe (default: supervised)")
+    add_recipe(model, "name of the recipe (default: supervised)", default="supervised")
     add_preset(model)
     run = parser.add_argument_group("run")
     add_device(run)

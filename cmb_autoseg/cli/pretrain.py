@@ -20,6 +20,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.cli._help import epilog
+from cmb_autoseg.cli._recipes import add_recipe
 
 if TYPE_CHECKING:
     from cmb_autoseg.trainers.recipe import Recipe
@@ -60,13 +61,7 @@ def build_parser() -> Parser:
         metavar="FOLD",
         help="folds 0 to 4, or all: one encoder each, from its training subjects too (default: one for all folds)",
     )
-    add_option(
-        what,
-        "-r",
-        default="ssl_barlow_twins",
-        metavar="RECIPE",
-        help="recipe: a name or a YAML file (default: ssl_barlow_twins)",
-    )
+    add_recipe(what, "recipe: a name or a YAML file (default: ssl_barlow_twins)", default="ssl_barlow_twins")
     add_option(what, "--name", metavar="NAME", help="of the encoder (default: the recipe's)")
     add_option(
         what, "--weights", type=Path, metavar="FILE", help="of a 2D ResNet-18, for a recipe with the method imagenet"

@@ -19,6 +19,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.cli._help import epilog
+from cmb_autoseg.cli._recipes import add_recipe
 
 
 def build_parser() -> Parser:
@@ -30,7 +31,8 @@ def build_parser() -> Parser:
                 "cmb_train -d 501 -f all": "five folds one after the other, then cmb_finalize",
                 "cmb_train -d 501 -f 0 -r demo -device cpu": "one fold of the short recipe, on a laptop",
                 "cmb_train -d 501 -f 0 -r supervised --encoder ssl_mae": "begins with the encoder of cmb_pretrain",
-                "cmb_train --list-recipes": "names of the recipes that come with the tool",
+                "cmb_train --list-recipes": "the recipes that come with the tool",
+                "cmb_train --show-recipe supervised": "one of them, to be changed into one of your own",
             },
             writes="WORKSPACE/results/DatasetNNN_NAME/CMBTrainer__RECIPE__3d/fold_K/: checkpoint_final.pth,\n"
             "fold.json, progress.tsv, progress.png, tensorboard/; WORKSPACE/logs/; finished folds are left as they are",
@@ -40,11 +42,8 @@ def build_parser() -> Parser:
     what = parser.add_argument_group("what is trained")
     add_dataset(what, required=False)
     add_option(what, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (which ends with cmb_finalize)")
-    add_option(
-        what, "-r", default="supervised", metavar="RECIPE", help="recipe: a name or a YAML file (default: supervised)"
-    )
+    add_recipe(what, "recipe: a name or a YAML file (default: supervised)", default="supervised")
     add_preset(what)
-    add_option(what, "--list-recipes", action="store_true", help="name the shipped recipes and stop")
     add_option(
         what,
         "--encoder",
@@ -70,11 +69,8 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
-    from cmb_autoseg.trainers.recipe import list_recipes, read_recipe
+    from cmb_autoseg.trainers.recipe import read_recipe
 
-    if args.list_recipes:
-        print("\n".join(list_recipes()))
-        return ExitCode.DONE
     if args.d is None or args.f is None:
         missing = "-d DATASET" if args.d is None else "-f FOLD"
         raise InputError(f"{missing} is missing; for example: cmb_train -d 501 -f 0")

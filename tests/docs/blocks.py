@@ -67,7 +67,7 @@ def smaller(words):
     for option, value in replaced.items():
         if option in result:
             result[result.index(option) + 1] = value
-    return result if "--version" in result or "--list-recipes" in result else result + added
+    return result if {"--version", "--list-recipes", "--show-recipe"} & {*result} else result + added
 
 
 def run_line(line, monkeypatch):
