@@ -131,7 +131,21 @@ def ask(
     encoders = {recipe.name: _encoders(raw, plan, folds, settings.folds, recipe) for recipe in settings.recipes}
     jobs = [_job(raw, plan, folds, cell, recipes[cell.recipe], encoders[cell.recipe][cell.fold]) for cell in cells]
     _warn_of_missing_lesions(raw, jobs)
+    _tell_unlabelled_left_out(raw, cells, settings.recipes)
     return jobs, comparison
+
+
+def _tell_unlabelled_left_out(raw: RawDataset, cells: Sequence[Cell], recipes: Sequence[Recipe]) -> None:
+    """Say how many unlabelled cases teach nothing in the matrix, one line a sequence."""
+    learners = ", ".join(recipe.name for recipe in recipes if recipe.semi_supervised is not None)
+    unlabelled = [case for case in raw.training_cases() if not case.labelled]
+    for role in dict.fromkeys(cell.trained_on for cell in cells):
+        lacking = sum(role not in case.sequences for case in unlabelled)
+        if role is not None and learners and lacking:
+            log(
+                f"--cross-sequence: {lacking} of {len(unlabelled)} unlabelled cases have no {role} and are left out "
+                f"where {learners} is trained on {role} alone"
+            )
 
 
 def _warn_of_missing_lesions(raw: RawDataset, jobs: Sequence[Job]) -> None:

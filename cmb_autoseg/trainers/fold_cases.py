@@ -87,11 +87,18 @@ def _unlabelled(
 ) -> tuple[RawCase, ...]:
     if recipe.semi_supervised is None:
         return ()
-    found = tuple(case for case in unlabelled_cases(raw, folds, fold) if usable & set(case.sequences))
-    if not found:
+    allowed = unlabelled_cases(raw, folds, fold)
+    found = tuple(case for case in allowed if usable & set(case.sequences))
+    if not allowed:
         raise InputError(
             f"recipe {recipe.name}: learns from unlabelled cases, and {raw.folders.name} has none that fold {fold} may "
             "see; add a cohort without labels to the dataset (cmb_convert CARD...), or train -r supervised"
+        )
+    if not found:
+        raise InputError(
+            f"recipe {recipe.name}: learns from unlabelled cases, and none of the {len(allowed)} that fold {fold} may "
+            f"see has {' or '.join(sorted(usable))}, which it is to be trained on; add unlabelled cases that have it "
+            "(cmb_convert CARD...), or take another recipe"
         )
     return found
 

@@ -1,6 +1,7 @@
 """`cmb_compare` through its `main`: two recipes, two budgets, one fold; what is finished is left as it is."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from cmb_autoseg.pipeline import comparing, comparison_jobs
 from cmb_autoseg.pretraining.encoder_file import read_encoder, write_encoder
 from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.records import Encoder, Plan, Role
+from cmb_autoseg.trainers.fold_cases import fold_cases
 from cmb_autoseg.workspace import Workspace
 
 TINY = """\
@@ -191,6 +193,58 @@ def test_a_fold_without_a_case_of_a_sequence_is_left_out_of_the_matrix_and_told(
     kept = comparison_jobs._that_have_cases(cells, raw, folds)
     assert [cell.name for cell in cells if cell not in kept] == ["slow-seed0-budget1-gre_mag-fold0"]
     assert "fold 0 has no validation case with gre_mag" in capsys.readouterr().err
+
+
+@pytest.fixture
+def matrix_of(compared, trained, monkeypatch):
+    """Runs the matrix of a semi-supervised recipe with unlabelled cases that have given sequences, but trains nothing.
+
+    Gives the exit code, and the unlabelled cases of every cell by the sequences that it is trained on.
+    """
+    _, base = compared
+    recipe = base / "semi.yaml"
+    recipe.write_text(TINY.format(name="semi", rate=1e-3) + "semi_supervised: {method: fixmatch, confidence: 0.5}\n")
+    raw = read_raw_dataset(Workspace(trained.workspace).dataset("501"))
+    (known,) = (case for case in raw.cases if not case.labelled)
+    folds = read_json(trained.raw / "splits_final.json")
+    where = ["-d", "501", "--workspace", str(trained.workspace), "-device", "cpu", "-o", str(base / "semi")]
+    asked = [*where, "-r", str(recipe), "-f", str(richest_fold(trained)), "--cross-sequence"]
+
+    def run(*sequences):
+        learned = {}
+
+        def note(jobs, run):
+            for job in jobs:
+                cases = fold_cases(run.raw, run.plan, folds, job.cell.fold, job.recipe, 1.0, 0)
+                learned[job.recipe.sequences] = [case.name for case in cases.unlabelled]
+
+        cases = [replace(known, name=f"q{n}_1", subject=f"q{n}", sequences=has) for n, has in enumerate(sequences)]
+        changed = replace(raw, cases=(*(case for case in raw.cases if case.labelled), *cases))
+        monkeypatch.setattr(comparing, "read_raw_dataset", lambda _: changed)
+        monkeypatch.setattr(comparing, "refuse_stale_plan", lambda *_: None)
+        monkeypatch.setattr(comparing, "_run_missing", note)
+        return compare.main(asked), learned
+
+    yield run
+    shutil.rmtree(base / "semi", ignore_errors=True)
+
+
+def test_unlabelled_cases_without_a_sequence_of_the_matrix_are_left_out_and_counted(matrix_of, capsys):
+    code, learned = matrix_of((Role.SWI, Role.GRE_MAG), (Role.SWI,), (Role.SWI,))
+    assert code == 0
+    everyone = ["q0_1", "q1_1", "q2_1"]
+    assert learned == {None: everyone, (Role.SWI,): everyone, (Role.GRE_MAG,): ["q0_1"]}
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "--cross-sequence" in line]
+    assert "2 of 3 unlabelled cases have no gre_mag and are left out where semi is trained on gre_mag alone" in line
+
+
+def test_a_sequence_that_no_unlabelled_case_has_is_refused_before_anything_is_trained(matrix_of, compared, capsys):
+    code, learned = matrix_of((Role.SWI,), (Role.SWI,))
+    assert (code, learned) == (2, {})
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if ": error: " in line]
+    assert "recipe semi: learns from unlabelled cases, and none of the 2 that fold" in line
+    assert "has gre_mag, which it is to be trained on; add unlabelled cases that have it" in line
+    assert not (compared[1] / "semi").exists()
 
 
 def test_an_encoder_that_is_missing_stops_all_cells(compared, capsys):
