@@ -30,7 +30,6 @@ from linear_probe_figures import LESION, MIMICS, RANDOM, Probe, probe, table
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from cmb_autoseg._nnunet import preprocessed_folder
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import atomic_path, read_tsv, text_digest, write_text
 from cmb_autoseg.leakage import subject_of
@@ -242,7 +241,7 @@ def main() -> None:
     # Encoders may be narrower than the plan: the random one is as the first of them.
     first = next(iter(loaded.values()))[1] if loaded else None
     topology, patch_shape = (first.topology, first.patch_shape) if first else (plan.topology, plan.patch_shape)
-    folder = preprocessed_folder(raw.folders, plan.preset)
+    folder = raw.folders.inputs(plan.preset)
     cases = {case.name: PreparedCase(raw, case, plan, folder) for case in chosen}
     rng = np.random.default_rng(0)
     places = [

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.preprocessing._ants import Stage, _image, _matrix
-from cmb_autoseg.preprocessing.registration import SCHEDULE, Registration, Schedule, _copy, register
+from cmb_autoseg.preprocessing.ants_alignment import Stage, ants_image, ras_matrix
+from cmb_autoseg.preprocessing.registration import SCHEDULE, Registration, Schedule, register, working_copy
 
 SEED = 2026
 FARTHEST_MM, FARTHEST_DEG = 10.0, 10.0
@@ -140,11 +140,11 @@ def stock(kind: str, working_mm: float | None = None) -> Callable[[Pair], NDArra
 
         fixed, moving = pair.fixed, pair.moving
         if working_mm:
-            fixed, moving = _copy(fixed, working_mm), _copy(moving, working_mm)
-        images = [_image(ants, volume.data, volume.affine) for volume in (fixed, moving)]
+            fixed, moving = working_copy(fixed, working_mm), working_copy(moving, working_mm)
+        images = [ants_image(volume.data, volume.affine) for volume in (fixed, moving)]
         with tempfile.TemporaryDirectory() as folder:
             found = ants.registration(*images, kind, outprefix=f"{folder}/", random_seed=1)
-            return _matrix(ants.read_transform(found["fwdtransforms"][0]))
+            return ras_matrix(ants.read_transform(found["fwdtransforms"][0]))
 
     return run
 

@@ -26,7 +26,6 @@ __all__ = [
     "lookup_folder",
     "nnunet_environment",
     "nnunet_plans",
-    "preprocessed_folder",
     "refuse_unusable_logger",
 ]
 
@@ -43,11 +42,6 @@ NETWORK_CLASS = "cmb_autoseg.networks.residual_unet.ResidualUNet"
 def lookup_folder() -> Path:
     """The folder to which nnU-Net's `nnUNet_extTrainer` must point so that it finds our trainers."""
     return Path(__file__).parent / "trainers" / "nnunet_lookup"
-
-
-def preprocessed_folder(folders: DatasetFolders, preset: str) -> Path:
-    """Where the network's inputs of one preset lie."""
-    return folders.preprocessed / f"{preset}_{CONFIGURATION}"
 
 
 @contextlib.contextmanager

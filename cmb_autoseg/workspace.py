@@ -37,6 +37,10 @@ class DatasetFolders:
     def preprocessed(self) -> Path:
         return self.workspace / "preprocessed" / self.name
 
+    def inputs(self, preset: str) -> Path:
+        """Network inputs by this dataset's own plan; nnU-Net finds them by that name."""
+        return self.preprocessed / f"{preset}_3d"
+
     def inputs_for(self, plan_of: str, preset: str) -> Path:
         """Network inputs of this dataset's cases by the plan of another one, from which an encoder is learned."""
         return self.preprocessed / f"{plan_of}_{preset}_3d"

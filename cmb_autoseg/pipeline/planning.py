@@ -1,6 +1,6 @@
 """From the raw dataset to the plan and the network inputs."""
 
-from cmb_autoseg._nnunet import dataset_json, nnunet_plans, preprocessed_folder
+from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import write_json, write_text
 from cmb_autoseg.locking import own_folder
@@ -87,5 +87,5 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
         for suffix in (".json", ".txt"):
             raw.folders.plan(plan.preset, suffix).unlink(missing_ok=True)
 
-    folder = preprocessed_folder(raw.folders, plan.preset)
+    folder = raw.folders.inputs(plan.preset)
     write_network_inputs(raw, plan, raw.training_cases(), folder, {"plan": plan.digest}, drop_old_plan)

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmb_autoseg._nnunet import preprocessed_folder
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.leakage import held_out_subjects, subject_of
 from cmb_autoseg.locking import is_owned, own_folder
@@ -136,7 +135,7 @@ def write_inputs(cases: Sequence[PretrainingCases], plan: Plan, writes: bool) ->
 
 def _inputs_folder(dataset: RawDataset, plan: Plan) -> Path:
     if dataset.folders.name == plan.dataset:
-        return preprocessed_folder(dataset.folders, plan.preset)
+        return dataset.folders.inputs(plan.preset)
     return dataset.folders.inputs_for(plan.dataset, plan.preset)
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import GeometryError
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.preprocessing._ants import Picture, Stage, align
+from cmb_autoseg.preprocessing.ants_alignment import Picture, Stage, align
 from cmb_autoseg.preprocessing.brain_mask import classical_mask, dilate_mm, looks_stripped, support_mask
 from cmb_autoseg.preprocessing.resampling import resample_image
 from cmb_autoseg.records import RegistrationBounds, Role
 
-__all__ = ["SCHEDULE", "Registration", "Schedule", "check_registration", "register"]
+__all__ = ["SCHEDULE", "Registration", "Schedule", "check_registration", "register", "working_copy"]
 
 BoolArray = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
@@ -109,7 +109,7 @@ def register(
     Raises:
         GeometryError: the two have nothing in common that could be registered.
     """
-    still, other = _copy(fixed, schedule.working_mm), _copy(moving, schedule.working_mm)
+    still, other = working_copy(fixed, schedule.working_mm), working_copy(moving, schedule.working_mm)
     heads = _head(fixed), _head(moving)
     mask = _carried(heads[0].mask if fixed_mask is None else fixed.with_data(fixed_mask), still)
     region = dilate_mm(mask, schedule.margin_mm, still.spacing_mm) if schedule.margin_mm > 0 else mask
@@ -185,7 +185,7 @@ Heads = tuple[_Head, _Head]
 
 def _head(volume: Volume) -> _Head:
     """The head, or the brain of a stripped scan."""
-    copy = _copy(volume, HEAD_MM)
+    copy = working_copy(volume, HEAD_MM)
     stripped = looks_stripped(copy)
     return _Head(copy.with_data(support_mask(copy) if stripped else classical_mask(copy)), stripped)
 
@@ -240,7 +240,7 @@ def _polar(matrix: Matrix) -> tuple[Matrix, NDArray[np.float64]]:
     return np.asarray(left @ right), np.asarray(stretch)
 
 
-def _copy(volume: Volume, working_mm: float) -> Volume:
+def working_copy(volume: Volume, working_mm: float) -> Volume:
     """The volume on cubes of `working_mm` along its own axes, without its extreme values."""
     extent_mm = np.multiply(volume.shape, volume.spacing_mm)
     shape = np.maximum(np.ceil(extent_mm / working_mm - 1e-3), 1).astype(int)

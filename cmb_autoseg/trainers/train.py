@@ -12,7 +12,6 @@ from cmb_autoseg._nnunet import (
     dataset_json,
     nnunet_environment,
     nnunet_plans,
-    preprocessed_folder,
     refuse_unusable_logger,
 )
 from cmb_autoseg.errors import CMBError, InputError
@@ -20,7 +19,7 @@ from cmb_autoseg.files import file_digest, read_json, write_json
 from cmb_autoseg.interruption import hold_back_stops
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import own_folder
-from cmb_autoseg.progress import Meter, log
+from cmb_autoseg.progress import Meter, log, telling
 from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, parse_folds
 from cmb_autoseg.records import Encoder, FoldModel, Plan
 from cmb_autoseg.run_log import open_log
@@ -191,9 +190,10 @@ def _run(
     plans = nnunet_plans(plan, model.name.split("__")[1], shared)
     workers = WORKERS_WITH_CUDA if settings.device == "cuda" else 0
     with nnunet_environment(raw.folders, workers, results=model.parents[1]):
-        import torch
+        with telling("loads nnU-Net"):
+            import torch
 
-        from cmb_autoseg.trainers.cmb_trainer import CHECKPOINT_STEPS, CMBTrainer
+            from cmb_autoseg.trainers.cmb_trainer import CHECKPOINT_STEPS, CMBTrainer
 
         # nnU-Net's constructor takes this key out of the plans; its W&B logger goes on with the same run by it.
         ours = {**plans, "continue_training": latest.is_file()}
@@ -211,7 +211,7 @@ def _run(
             write_json(model / "dataset.json", content)
         steps, done = trainer.num_epochs * trainer.num_iterations_per_epoch, trainer.steps_done
         open_log(raw.folders.workspace)
-        with hold_back_stops() as trainer.stop, Meter(f"Training fold {fold}", steps, done) as meter:
+        with hold_back_stops() as trainer.stop, Meter(f"Training fold {fold}", steps, done, slow=True) as meter:
             trainer.on_step = meter.advance
             trainer.run_training()
 
@@ -222,7 +222,7 @@ def refuse_missing_inputs(raw: RawDataset, plan: Plan) -> None:
     Raises:
         InputError: names the first that is missing.
     """
-    folder, made = preprocessed_folder(raw.folders, plan.preset), raw.folders.plan(plan.preset)
+    folder, made = raw.folders.inputs(plan.preset), raw.folders.plan(plan.preset)
     cure = f"run cmb_plan_preprocess -d {raw.folders.number} --preset {plan.preset}"
     if not folder.is_dir():
         raise InputError(f"{plan.dataset}: not preprocessed; {cure}")

@@ -1,5 +1,6 @@
 """The scripts of benchmarks/ can be imported; what two of them compute, on made-up scores and tiny arrays."""
 
+import ast
 import importlib.util
 import re
 import sys
@@ -54,6 +55,19 @@ def test_the_script_can_be_imported(path, script):
             raise
         pytest.skip(f"{error.name} is not installed")
     assert module.__doc__
+
+
+ADAPTER = "cmb_autoseg._nnunet"
+"""Knows where plain nnU-Net finds our trainer; the how-to page names it, too."""
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=str)
+def test_the_script_takes_public_parts_of_the_package_alone(path):
+    tree = ast.parse((BENCHMARKS / path).read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0]
+    taken = [f"{node.module}.{name.name}" for node in imports for name in node.names]
+    ours = [name.removeprefix(ADAPTER) for name in taken if name.startswith("cmb_autoseg.")]
+    assert [name for name in ours if "._" in name] == []
 
 
 PAGES = sorted(path.relative_to(BENCHMARKS) for path in BENCHMARKS.rglob("*.md"))

@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from cmb_autoseg.errors import GeometryError
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.preprocessing import _ants
-from cmb_autoseg.preprocessing._ants import Stage
+from cmb_autoseg.preprocessing import ants_alignment
+from cmb_autoseg.preprocessing.ants_alignment import Stage
 from cmb_autoseg.preprocessing.registration import (
     Registration,
     Schedule,
@@ -86,28 +86,28 @@ def test_a_displaced_scan_is_brought_back(found, fixed):
 
 def test_the_environment_is_left_as_it_was_and_no_file_stays(found, fixed, moving, monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(_ants.tempfile, "tempdir", None)
-    monkeypatch.setenv(_ants.THREADS, "3")
+    monkeypatch.setattr(ants_alignment.tempfile, "tempdir", None)
+    monkeypatch.setenv(ants_alignment.THREADS, "3")
     again = register(fixed[0], moving, fixed[1], schedule=QUICK)
     assert again == replace(found, matrix=again.matrix)
     assert again.matrix.tobytes() == found.matrix.tobytes()
-    assert os.environ[_ants.THREADS] == "3"
+    assert os.environ[ants_alignment.THREADS] == "3"
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
 
 def test_where_ants_ran_already_with_several_threads_a_process_of_its_own_is_taken(monkeypatch):
-    monkeypatch.delenv(_ants.THREADS, raising=False)
-    monkeypatch.setattr(_ants, "_ours", False)
+    monkeypatch.delenv(ants_alignment.THREADS, raising=False)
+    monkeypatch.setattr(ants_alignment, "_ours", False)
     monkeypatch.setitem(sys.modules, "ants", None)
     asked = []
-    monkeypatch.setattr(_ants, "ProcessPoolExecutor", lambda *how: asked.append(how) or ThreadPoolExecutor(1))
-    monkeypatch.setattr(_ants, "_align", lambda *pair: pair)
-    assert _ants.align("fixed", "moving", "mask", "stages") == ("fixed", "moving", "mask", "stages")
+    monkeypatch.setattr(ants_alignment, "ProcessPoolExecutor", lambda *how: asked.append(how) or ThreadPoolExecutor(1))
+    monkeypatch.setattr(ants_alignment, "_align", lambda *pair: pair)
+    assert ants_alignment.align("fixed", "moving", "mask", "stages") == ("fixed", "moving", "mask", "stages")
     [(workers, context)] = asked
     assert (workers, context.get_start_method()) == (1, "spawn")
-    monkeypatch.setenv(_ants.THREADS, "1")
-    _ants.align("fixed", "moving", "mask", "stages")
+    monkeypatch.setenv(ants_alignment.THREADS, "1")
+    ants_alignment.align("fixed", "moving", "mask", "stages")
     assert len(asked) == 1
 
 

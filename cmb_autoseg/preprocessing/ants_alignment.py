@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Picture", "Stage", "align"]
+__all__ = ["Picture", "Stage", "align", "ants_image", "ras_matrix"]
 
 THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -89,14 +89,14 @@ def _align(fixed: Picture, moving: Picture, mask: NDArray[np.bool_], stages: Seq
         import ants
         from ants.internal import get_pointer_string
 
-        images = [_image(ants, picture.data, picture.affine) for picture in (fixed, moving)]
-        region = _image(ants, mask.astype(np.uint8), fixed.affine)
+        images = [ants_image(picture.data, picture.affine) for picture in (fixed, moving)]
+        region = ants_image(mask.astype(np.uint8), fixed.affine)
         _ours = True
         names = [get_pointer_string(image) for image in images]
         prefix = str(Path(folder) / "to_moving_")
         arguments = _arguments(names, get_pointer_string(region), stages, prefix)
         ants.registration(fixed=arguments, moving=None)
-        return _matrix(ants.read_transform(f"{prefix}0GenericAffine.mat"))
+        return ras_matrix(ants.read_transform(f"{prefix}0GenericAffine.mat"))
 
 
 def _arguments(names: list[str], region: str, stages: Sequence[Stage], prefix: str) -> list[str]:
@@ -113,7 +113,10 @@ def _arguments(names: list[str], region: str, stages: Sequence[Stage], prefix: s
     return [*arguments, "-o", prefix, "--random-seed", str(SEED), "--float", "1", "--write-composite-transform", "0"]
 
 
-def _image(ants: Any, data: NDArray[np.generic], affine: NDArray[np.float64]) -> Any:
+def ants_image(data: NDArray[np.generic], affine: NDArray[np.float64]) -> Any:
+    """An image of ANTs from voxels (i, j, k) and their affine to RAS millimetres."""
+    import ants
+
     lps = LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     return ants.from_numpy(
@@ -124,7 +127,7 @@ def _image(ants: Any, data: NDArray[np.generic], affine: NDArray[np.float64]) ->
     )
 
 
-def _matrix(transform: Any) -> NDArray[np.float64]:
+def ras_matrix(transform: Any) -> NDArray[np.float64]:
     """ITK's matrix, translation and centre in LPS as one matrix in RAS."""
     parameters, centre = np.array(transform.parameters, dtype=np.float64), np.array(transform.fixed_parameters)
     lps = np.eye(4)
