@@ -3,15 +3,18 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from threading import Timer
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from cmb_autoseg.run_log import record
 
-__all__ = ["Meter", "log", "report", "track"]
+__all__ = ["Meter", "log", "report", "telling", "track"]
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
+SECONDS_OF_SILENCE = 3.0
 
 
 def log(message: str) -> None:
@@ -28,6 +31,21 @@ def report(message: str) -> None:
     record(message, event="result")
 
 
+@contextmanager
+def telling(message: str) -> Iterator[None]:
+    """Log what takes so long, once it does.
+
+    As in `with telling("loads torch"): import torch`. A thread waits meanwhile, so this is not for blocks that fork.
+    """
+    timer = Timer(SECONDS_OF_SILENCE, log, [message])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class Meter:
     """Counts steps of known number: `with Meter("Training", 200) as meter: meter.advance()`.
 
@@ -35,10 +53,11 @@ class Meter:
         title: what is done, as a participle: "Preparing".
         total: number of steps.
         done: steps that an earlier run has done.
+        slow: a step may take minutes, so that a line says that the first one is on its way.
     """
 
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
-        self.title, self.total, self.done, self.earlier = title, total, done, done
+    def __init__(self, title: str, total: int, done: int = 0, slow: bool = False) -> None:
+        self.title, self.total, self.done, self.earlier, self.slow = title, total, done, done, slow
         self.start = self.last = time.monotonic()
         self._bar: Any = None
 
@@ -47,6 +66,8 @@ class Meter:
             from tqdm import tqdm
 
             self._bar = tqdm(desc=self.title, total=self.total, initial=self.done, leave=False)
+        elif self.slow and self.done < self.total:
+            log(f"{self.title}: {self.done}/{self.total}, begun")
         return self
 
     def __exit__(
@@ -75,16 +96,17 @@ class Meter:
         record(line, event="progress", step=self.title, done=self.done, total=self.total, seconds_left=round(left_s, 1))
 
 
-def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[T]:
+def track(items: Iterable[T], title: str, total: int | None = None, slow: bool = False) -> Iterator[T]:
     """Yield `items` and show how far the work is.
 
     Args:
         items: the work.
         title: as in `Meter`.
         total: number of items, if `items` has no length.
+        slow: as in `Meter`.
     """
     count = total if total is not None else len(items) if isinstance(items, Sized) else 0
-    with Meter(title, count) as meter:
+    with Meter(title, count, slow=slow) as meter:
         for item in items:
             yield item
             meter.advance()

@@ -7,6 +7,14 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_line_hangs_on_the_machine():
+    """Lines that say what takes long come by the clock; what a command says is the same on a slow machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmb_autoseg.progress.SECONDS_OF_SILENCE", 3600.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def dicom_files():
     """Writers of small DICOM series: the module `dicom_files.py`."""

@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -205,13 +206,20 @@ def positive_float(text: str) -> float:
     return value
 
 
-def resolve_device(chosen: str | None) -> Literal["cuda", "cpu"]:
+def resolve_device(chosen: str | None, tell: bool = True) -> Literal["cuda", "cpu"]:
     """The device that the user chose, else cuda where there is one.
+
+    Args:
+        chosen: by the user.
+        tell: say so where loading torch takes long.
 
     Raises:
         InputError: cuda was asked for and there is none.
     """
-    import torch
+    from cmb_autoseg.progress import telling
+
+    with telling("loads torch") if tell else nullcontext():
+        import torch
 
     if chosen == "cpu":
         return "cpu"

@@ -97,7 +97,10 @@ def run(args: argparse.Namespace) -> int:
         found = find_scans(args, source, model, Path(scratch))
         _refuse_foreign_references(args.masks, references, [case.name for case in found.cases])
 
-        from cmb_autoseg.pipeline.explaining import ExplainSettings, explain_scans
+        from cmb_autoseg.progress import telling
+
+        with telling("loads nnU-Net"):
+            from cmb_autoseg.pipeline.explaining import ExplainSettings, explain_scans
 
         settings = ExplainSettings(args.level, args.method, args.max_lesions, references)
         results, failed = explain_scans(

@@ -98,16 +98,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from cmb_autoseg.pretraining.launched import is_first_process
     from cmb_autoseg.workspace import Workspace
 
     folds = fold_list(args.f) if args.f else ()
     recipe = _recipe(args)
     workspace = Workspace.find(args.workspace)
     datasets = [workspace.dataset(wanted) for wanted in args.d]
-    device = resolve_device(args.device)
+    device = resolve_device(args.device, tell=is_first_process())
 
     from cmb_autoseg.pipeline import PretrainSettings, pretrain
-    from cmb_autoseg.pretraining.launched import is_first_process
     from cmb_autoseg.progress import report
 
     settings = PretrainSettings(device, args.seed, args.preset, args.name, args.weights, args.checkpoint_every)

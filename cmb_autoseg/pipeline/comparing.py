@@ -29,7 +29,7 @@ from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import is_owned, own_folder
 from cmb_autoseg.pipeline.comparison_jobs import CompareSettings, Job, ask, forget_recipes, refuse_other
 from cmb_autoseg.pipeline.stored import brain_of, images_of, read_plan, refuse_stale_plan
-from cmb_autoseg.progress import log, track
+from cmb_autoseg.progress import log, telling, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, check_folds, parse_folds, read_raw_dataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
 from cmb_autoseg.run_log import open_log
@@ -115,8 +115,9 @@ def redraw(out: Path, reference: str | None = None) -> str:
         if reference is not None:
             comparison.write(out / "comparison.json")
         judge = Judge(comparison.cells, scores, lambda name: read_views(paths[name]))
-        tables = all_tables(judge, comparison)
-        write_page(tables, comparison, out)
+        with telling("draws tables and pictures"):
+            tables = all_tables(judge, comparison)
+            write_page(tables, comparison, out)
     state = f"{len(scores)} of {len(comparison.cells)} cells are finished"
     return f"{as_markdown(tables[0])}\n{state}; all tables and pictures: {out / 'comparison.md'}"
 
@@ -212,7 +213,7 @@ def _train_and_judge(job: Job, run: _Run) -> CellScores:
     job.refuse_other_model(record, {subject_of(case) for case in cases}, model)
     ensemble = Ensemble(model, (cell.fold,), run.device)
     title = f"Judging fold {cell.fold}"
-    views = [view for case in track(cases, title) for view in _judged(case, job, run, ensemble)]
+    views = [view for case in track(cases, title, slow=True) for view in _judged(case, job, run, ensemble)]
     facts = _facts(record, raw, ensemble)
     return write_scores(_scores_path(run.out, cell.name), cell, job.made_of, facts, views)
 

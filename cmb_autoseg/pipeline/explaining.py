@@ -29,7 +29,7 @@ from cmb_autoseg.lesions import Components, lesion_mask
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pipeline.explainer import Explainer
 from cmb_autoseg.preprocessing.settings import as_trained
-from cmb_autoseg.progress import log, track
+from cmb_autoseg.progress import log, telling, track
 from cmb_autoseg.records import Case, LesionTable, OperatingPoint
 from cmb_autoseg.run_log import open_log, record, versions
 
@@ -76,10 +76,11 @@ def explain_scans(
         OutputError: another process owns the output, or it cannot be written.
     """
     with own_folder(out, "cmb_explain"):
-        ensemble = Ensemble(model.folder, model.folds, device, model.trust)
-        explainer = Explainer(ensemble, settings.level, settings.method)
+        with telling("loads the model"):
+            ensemble = Ensemble(model.folder, model.folds, device, model.trust)
+            explainer = Explainer(ensemble, settings.level, settings.method)
         failed, results = list(failures), []
-        for case in track(cases, "Explaining"):
+        for case in track(cases, "Explaining", slow=True):
             try:
                 results.append(explain_case(case, explainer, model.point, out, settings))
                 open_log(out)

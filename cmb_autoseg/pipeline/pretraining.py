@@ -220,7 +220,7 @@ def _learn_one(
         if not first:
             learn(stop)
             return
-        with Meter(f"Pretraining {made_with.title}", steps, steps_done(folder)) as meter:
+        with Meter(f"Pretraining {made_with.title}", steps, steps_done(folder), slow=True) as meter:
             rows = learn(stop, meter.advance)
     draw_pictures(encoder, cases, setup, fitted, rows, folder, made_with.title, settings.seed)
     record = Encoder(
