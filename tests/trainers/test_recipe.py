@@ -7,7 +7,7 @@ PARADIGMS = {"supervised", "ssl_barlow_twins", "ssl_mae", "imagenet_transfer", "
 
 
 def test_shipped_recipes_are_named_like_their_files():
-    assert PARADIGMS | {"demo"} == set(list_recipes())
+    assert PARADIGMS | {"demo", "demo_pretrained"} == set(list_recipes())
     for name in list_recipes():
         assert read_recipe(name).name == name
 
@@ -36,7 +36,7 @@ def test_bad_recipes_name_file_and_field(tmp_path, text, message):
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"choose demo, fixmatch, .*, supervised"):
+    with pytest.raises(InputError, match=r"choose demo, demo_pretrained, fixmatch, .*, supervised"):
         read_recipe("nothing")
 
 
@@ -46,3 +46,13 @@ def test_paradigms_differ_in_nothing_but_what_they_are_named_after(name):
     own = {"name", "description", "network", "transfer", "pretraining", "semi_supervised"}
     assert recipe.model_dump(exclude=own) == supervised.model_dump(exclude=own)
     assert recipe.transfer.encoder == (name if recipe.pretraining else None)
+
+
+def test_the_small_pretraining_differs_from_the_demo_by_its_encoder_alone():
+    small, demo = read_recipe("demo_pretrained"), read_recipe("demo")
+    own = {"name", "description", "transfer", "pretraining"}
+    assert small.model_dump(exclude=own) == demo.model_dump(exclude=own)
+    assert small.transfer.encoder == small.name
+    how = small.pretraining
+    assert how is not None
+    assert how.epochs * how.steps_per_epoch * how.batch_size <= 500
