@@ -154,6 +154,29 @@ def test_unmatched_files_are_listed_unless_ignored(tiny_cohort, write_card):
     assert read_card(write_card(CARD + 'ignore: ["derived/*"]\n')).unmatched == ("sub-101/other.nii.gz",)
 
 
+def test_an_optional_sequence_that_nobody_has_is_told_only_where_scans_are_left_over(tmp_path, write_card):
+    touch(tmp_path, "1_swi.nii", "2_swi.nii")
+    images = 's: {role: swi, path: "{sub}_swi.nii"}\n  g: {role: gre_mag, optional: true, path: "{sub}_gre.nii"}'
+    assert read_card(write_card(card_with(images))).warnings == ()
+
+    touch(tmp_path, "1_grE.nii", "notes.txt")
+    (warning,) = read_card(write_card(card_with(images))).warnings
+    assert "images.g.path (optional): '{sub}_gre.nii' matches nothing" in warning
+    assert warning.endswith("the nearest file is 1_grE.nii")
+    ignoring = card_with(images, 'ignore: ["*_grE.nii"]\n')
+    assert read_card(write_card(ignoring)).warnings == ()
+
+
+def test_optional_labels_and_members_of_archives_that_nobody_has_are_always_told(tmp_path, write_card):
+    touch(tmp_path, "1_swi.nii")
+    labels = 'labels: {no_cmb: {path: "{sub}_read.txt"}}\n'
+    (warning,) = read_card(write_card(card_with('s: {role: swi, path: "{sub}_swi.nii"}', labels))).warnings
+    assert "labels.no_cmb.path (optional)" in warning
+    images = 's: {role: swi, path: "{sub}_swi.nii"}\n  g: {role: gre_mag, optional: true, path: "{sub}.zip!/gre.nii"}'
+    (warning,) = read_card(write_card(card_with(images))).warnings
+    assert "images.g.path (optional)" in warning
+
+
 def test_identifiers_are_hashed_everywhere(tiny_cohort, write_card):
     card = write_card(CARD + "privacy: {hash_ids: true}\n")
     cohort = read_card(card, salt="pepper")

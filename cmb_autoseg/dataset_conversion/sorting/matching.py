@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -261,14 +261,21 @@ def _kinds_of_files(card: Card, in_archives: bool) -> tuple[str, ...]:
 
 
 def check_matches(
-    opened: OpenCard, paths: Sequence[str], matched: Mapping[str, MatchedFiles], name_files: bool = True
+    opened: OpenCard,
+    paths: Sequence[str],
+    matched: Mapping[str, MatchedFiles],
+    unmatched: Sequence[str],
+    name_files: bool = True,
 ) -> Iterator[str]:
     """Refuse a needed pattern that matches nothing; warn of an optional one.
+
+    That a cohort lacks an optional sequence is nothing to warn of where every scan belongs to another one.
 
     Args:
         opened: the card.
         paths: of all files.
         matched: where they were put.
+        unmatched: scans that belong to no sequence.
         name_files: False where the names of files tell who was scanned, which must not be written.
 
     Raises:
@@ -282,10 +289,20 @@ def check_matches(
     if set(images) <= nothing:
         raise opened.error(*_matches_nothing(opened, matched[images[0]], paths, name_files))
     for name in sorted(nothing):
-        field_name, problem = _matches_nothing(opened, matched[name], paths, name_files)
         if not _is_optional(card, name):
-            raise opened.error(field_name, problem)
-        yield f"{card.name}: {field_name} (optional): {problem}"
+            raise opened.error(*_matches_nothing(opened, matched[name], paths, name_files))
+        left = unmatched if _is_seen_in_full(matched[name], images) else paths
+        if left:
+            field_name, problem = _matches_nothing(opened, matched[name], left, name_files)
+            yield f"{card.name}: {field_name} (optional): {problem}"
+
+
+def _is_seen_in_full(files: MatchedFiles, images: Collection[str]) -> bool:
+    """Whether files of a field's that its pattern misses would be among those that nothing matches.
+
+    Marks and masks may be files of any kind, and members of an archive are not listed.
+    """
+    return files.name in images and (files.pattern is None or files.pattern.archive is None)
 
 
 def _is_optional(card: Card, name: str) -> bool:

@@ -253,7 +253,11 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     disguised = card.privacy.hash_ids and salt is not None
     left, lost = assign_files(opened, root, paths, matched, patience, name_files=not disguised)
     unmatched = [*series.unmatched, *left]
-    warnings = [*opened.warnings(), *series.warnings, *check_matches(opened, paths, matched, name_files=not disguised)]
+    warnings = [
+        *opened.warnings(),
+        *series.warnings,
+        *check_matches(opened, paths, matched, unmatched, name_files=not disguised),
+    ]
     check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
     warnings += participants.warnings(card)

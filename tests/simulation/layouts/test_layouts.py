@@ -58,11 +58,13 @@ def assert_same_image(image, data, affine, tolerance=0.51):
 def test_card_is_clean_and_converts(layout, labels, tmp_path, capsys):
     out = simulated(tmp_path / "c", layout, *labels)
     assert cohort_command(["check", str(out / "card.yaml")]) == 0
-    said = capsys.readouterr().out
-    assert "usable cases: 3" in said
-    assert "files that no pattern matches: 0" in said
+    said = capsys.readouterr()
+    assert "usable cases: 3" in said.out
+    assert "files that no pattern matches: 0" in said.out
+    assert "warning" not in said.err
 
     assert convert([str(out / "card.yaml"), "-d", "501", "--workspace", str(tmp_path / "w")]) == 0
+    assert "warning" not in capsys.readouterr().err
     raw = tmp_path / "w" / "raw" / "Dataset501_SIMULATED"
     cases = read_tsv(raw / "cases.tsv")
     groups = {row["participant_id"]: row["group"] for row in read_tsv(out / "participants.tsv")}
@@ -337,3 +339,13 @@ def test_a_moved_t1w_is_told_in_the_truth(tmp_path, capsys):
     capsys.readouterr()
     assert simulate(["-o", str(tmp_path / "d"), "-n", "1", "--layout", "dou", "--misalign"]) == 2
     assert "--misalign: the layout dou has no T1w to misalign; choose --layout valdo, bids" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["flat", "oblique"])
+def test_a_bids_cohort_of_one_kind_of_scan_is_checked_and_converted_without_a_warning(protocol, tmp_path, capsys):
+    """Scans of one echo have no `MEGRE`, those of several no `T2starw`."""
+    out = tmp_path / "c"
+    assert simulate(["-o", str(out), "-n", "2", "--layout", "bids", "--protocol", protocol]) == 0
+    assert cohort_command(["check", str(out / "card.yaml")]) == 0
+    assert convert([str(out / "card.yaml"), "-d", "501", "--workspace", str(tmp_path / "w")]) == 0
+    assert "warning" not in capsys.readouterr().err
