@@ -148,7 +148,8 @@ def explain_case(
     files.record.unlink(missing_ok=True)
     files.write_map(probability, explanations)
     files.write_table(ensemble.channels, explanations)
-    title = f"{case.name}: {explainer.method} of {explainer.level_name}, folds {', '.join(map(str, ensemble.folds))}"
+    folds = f"fold{'s' if len(ensemble.folds) > 1 else ''} {', '.join(map(str, ensemble.folds))}"
+    title = f"{case.name}: {explainer.method} of {explainer.level_name}, {folds}"
     if explanations:
         marked = None if reference is None else reference.data > 0
         predicted = lesion_mask(probability, point) > 0
