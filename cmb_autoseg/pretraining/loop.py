@@ -182,7 +182,8 @@ class _Run:
 
     def add_row(self) -> None:
         """A row of the curves: the mean of the figures since the last epoch's end."""
-        row: CurveRow = {"epoch": len(self.rows), "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        epoch = self.step // self.settings.steps_per_epoch
+        row: CurveRow = {"epoch": epoch, "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row |= {name: float(np.mean([each[name] for each in self.figures])) for name in self.figures[0]}
         if self.probes is not None:
             row["effective_rank"] = self.rank_of_probes(self.probes)
