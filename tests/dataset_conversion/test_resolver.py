@@ -1,4 +1,5 @@
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -165,6 +166,25 @@ def test_an_optional_sequence_that_nobody_has_is_told_only_where_scans_are_left_
     assert warning.endswith("the nearest file is 1_grE.nii")
     ignoring = card_with(images, 'ignore: ["*_grE.nii"]\n')
     assert read_card(write_card(ignoring)).warnings == ()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".TAR.GZ"])
+def test_an_optional_sequence_that_lies_packed_is_told(suffix, tmp_path, write_card):
+    touch(tmp_path, "1_swi.nii", "2_swi.nii", f"1_gre.nii{suffix}")
+    images = 's: {role: swi, path: "{sub}_swi.nii"}\n  g: {role: gre_mag, optional: true, path: "{sub}_gre.nii"}'
+    cohort = read_card(write_card(card_with(images)))
+    (warning,) = cohort.warnings
+    assert "images.g.path (optional): '{sub}_gre.nii' matches nothing" in warning
+    assert warning.endswith(f"the nearest file is 1_gre.nii{suffix}")
+    assert cohort.unmatched == ()
+    assert read_card(write_card(card_with(images, f'ignore: ["*_gre.nii{suffix}"]\n'))).warnings == ()
+
+
+def test_archives_that_a_sequence_comes_from_are_not_left_over(tmp_path, write_card):
+    with zipfile.ZipFile(tmp_path / "1.zip", "w") as archive:
+        archive.writestr("swi.nii", b"")
+    images = 's: {role: swi, path: "{sub}.zip!/swi.nii"}\n  g: {role: gre_mag, optional: true, path: "{sub}_gre.nii"}'
+    assert read_card(write_card(card_with(images))).warnings == ()
 
 
 def test_optional_labels_and_members_of_archives_that_nobody_has_are_always_told(tmp_path, write_card):

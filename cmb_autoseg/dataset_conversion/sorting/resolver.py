@@ -18,6 +18,7 @@ from cmb_autoseg.dataset_conversion.sorting.card_paths import card_patterns, cas
 from cmb_autoseg.dataset_conversion.sorting.choice import NO_WISH, Wanted, check_preferred, choose_images
 from cmb_autoseg.dataset_conversion.sorting.columns import Participants, fill_columns
 from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
+from cmb_autoseg.dataset_conversion.sorting.empty_patterns import check_matches
 from cmb_autoseg.dataset_conversion.sorting.given_masks import brain_mask, with_mask_role
 from cmb_autoseg.dataset_conversion.sorting.label_sources import claim_left_out, label_source
 from cmb_autoseg.dataset_conversion.sorting.matching import (
@@ -25,7 +26,6 @@ from cmb_autoseg.dataset_conversion.sorting.matching import (
     MatchedFiles,
     SeriesFound,
     assign_files,
-    check_matches,
 )
 from cmb_autoseg.dataset_conversion.sorting.naming import Name, Namer
 from cmb_autoseg.dataset_conversion.sorting.patience import Patience
@@ -251,12 +251,12 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
         for name, pattern in patterns.items()
     }
     disguised = card.privacy.hash_ids and salt is not None
-    left, lost = assign_files(opened, root, paths, matched, patience, name_files=not disguised)
-    unmatched = [*series.unmatched, *left]
+    left = assign_files(opened, root, paths, matched, patience, name_files=not disguised)
+    unmatched = [*series.unmatched, *left.scans]
     warnings = [
         *opened.warnings(),
         *series.warnings,
-        *check_matches(opened, paths, matched, unmatched, name_files=not disguised),
+        *check_matches(opened, paths, matched, [*unmatched, *left.archives], name_files=not disguised),
     ]
     check_preferred(wanted.prefer, (match.series for name in card.images for match in matched[f"images.{name}"]))
     participants = Participants.read(opened, root)
@@ -272,7 +272,7 @@ def _find_cases(opened: OpenCard, salt: str | None, labels: bool, wanted: Wanted
     sorter = _Sorter(opened, root, labels, wanted, participants, patience, unclaimed)
 
     cases: list[Case] = []
-    exclusions = [_lost_archive(card, path, reason, disguised) for path, reason in lost]
+    exclusions = [_lost_archive(card, path, reason, disguised) for path, reason in left.unreadable]
     identifiers: dict[str, tuple[str, ...]] = {}
     for key in _case_keys(matched.values(), case_entities):
         found = {name: files.of(key) for name, files in matched.items()}
