@@ -7,6 +7,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pipeline.encoder_settings import EncoderSettings, encoder_settings, is_finished, refuse_other_settings
+from cmb_autoseg.pretraining.launched import is_first_process
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import RawDataset
 from cmb_autoseg.records import Encoder, Plan
@@ -45,6 +46,8 @@ def refuse_for_imagenet(
 def inflate(raw: RawDataset, plan: Plan, recipe: Recipe, name: str, weights: Path, seed: int) -> Path:
     """An encoder with the weights of torchvision's ResNet-18.
 
+    Under `torchrun` the first process writes it; the others refuse what it refuses, and do not wait for it.
+
     Args:
         raw: the dataset.
         plan: its plan, which gives channels and kernels.
@@ -69,11 +72,14 @@ def inflate(raw: RawDataset, plan: Plan, recipe: Recipe, name: str, weights: Pat
     made_with = encoder_settings(name, (raw,), plan, recipe, seed, weights=digest)
     refuse_other_settings(path, made_with)
     if is_finished(path):
-        log(f"{path}: finished already with the same settings, left as it is")
+        if is_first_process():
+            log(f"{path}: finished already with the same settings, left as it is")
         return path
     fitted = recipe.applied_to(plan)
     encoder = build_encoder(len(fitted.channels), fitted.topology, seed)
     inflated = inflate_resnet18(encoder, flat)
+    if not is_first_process():
+        return path
     with own_folder(path.parent, "cmb_pretrain", nested=False):
         refuse_other_settings(path, made_with)
         if is_finished(path):

@@ -570,6 +570,27 @@ pretraining: {method: imagenet}
 """
 
 
+def test_of_several_processes_the_first_one_inflates_and_the_others_leave_well(fresh, capsys, monkeypatch, tmp_path):
+    recipe, weights = tmp_path / "imagenet_tiny.yaml", tmp_path / "resnet18.pth"
+    recipe.write_text(IMAGENET)
+    torch.save(resnet18(), weights)
+    for name, value in SECOND_OF_TWO.items():
+        monkeypatch.setenv(name, value)
+    path = fresh.encoder("imagenet_tiny")
+    with own_folder(path.parent, "cmb_pretrain"):  # As the first process does meanwhile.
+        assert fresh.run("--weights", weights, recipe=recipe) == 0
+    assert not path.parent.exists()
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert fresh.run("--weights", weights, recipe=recipe) == 0
+    assert path.is_file()
+    assert str(capsys.readouterr()).count("imagenet_tiny: 30 of the encoder's 30 tensors") == 1
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert fresh.run("--weights", weights, recipe=recipe) == 0
+    assert capsys.readouterr().err.count("finished already with the same settings") == 1
+
+
 def test_imagenet_weights_become_an_encoder_that_has_seen_nobody(fresh, capsys, tmp_path, another_run):
     recipe, weights = tmp_path / "imagenet_tiny.yaml", tmp_path / "resnet18.pth"
     recipe.write_text(IMAGENET)
