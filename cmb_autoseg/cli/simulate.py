@@ -15,6 +15,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.cli._help import epilog
+from cmb_autoseg.cohort_names import check_cohort_name
 from cmb_autoseg.simulation.layouts import LAYOUTS
 from cmb_autoseg.simulation.protocols import PROTOCOLS
 
@@ -56,6 +57,7 @@ def build_parser() -> Parser:
     add_option(
         where,
         "--name",
+        type=_cohort_name,
         default="SIMULATED",
         metavar="NAME",
         help="the cohort's name in card.yaml; cohorts of one dataset need different ones (default: SIMULATED)",
@@ -103,6 +105,14 @@ def build_parser() -> Parser:
     add_seed(run)
     add_device(run)
     return parser
+
+
+def _cohort_name(text: str) -> str:
+    """An argparse type."""
+    try:
+        return check_cohort_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 from pydantic import model_validator as check_model
 
+from cmb_autoseg.cohort_names import COHORT_NAME
 from cmb_autoseg.quality_control.settings import QualitySettings
 from cmb_autoseg.records import DERIVED_ROLES, SUSCEPTIBILITY_ROLES, PrepSettings, Record, Role, Triple
 
 __all__ = [
     "BRAIN_MASK",
-    "COHORT_NAME",
     "CORE_COLUMNS",
     "LABEL_NAME",
     "REVIEWED_NAME",
@@ -32,7 +32,6 @@ __all__ = [
 LABEL_NAME = "labels.cmb"
 REVIEWED_NAME = "labels.no_cmb"
 BRAIN_MASK = "brain_mask"
-COHORT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 CORE_COLUMNS = frozenset(
     ["case", "cohort", "subject", "session", "sequences", "labelled", "n_lesions", "source_files", "source_digests"]
 )

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +12,14 @@ import numpy as np
 import torch
 
 from cmb_autoseg import __version__
-from cmb_autoseg.dataset_conversion.card import COHORT_NAME
-from cmb_autoseg.errors import InputError, OutputError
+from cmb_autoseg.cohort_names import check_cohort_name
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest, write_json, write_tsv
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.simulation.anatomy.template import Template
+from cmb_autoseg.simulation.cohort_folder import CARD, MARKER, RECORDS, refuse_foreign, refuse_other_settings
 from cmb_autoseg.simulation.contents.microbleeds import draw_aetiology
 from cmb_autoseg.simulation.layouts import LAYOUTS, bids, boxes2d, csiro, dicom, dou, ukb, valdo
 from cmb_autoseg.simulation.layouts.case import Case, Layout, Plan, visible_centres
@@ -135,7 +135,7 @@ def simulate_cohort(
     maps = _label_maps(anatomy, people) if anatomy else []
     share = profile.lesion_free_share if lesion_free_share is None else lesion_free_share
     plans = plan_people(people, test_people, layout, _protocols(protocol), seed, share, labelled, maps)
-    _refuse_foreign(out, writer)
+    refuse_foreign(out, writer)
     _check_heads(maps)
     average = None if maps else template or _average_head()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -144,7 +144,7 @@ def simulate_cohort(
     tables: list[Tables] = []
     cases: list[Case] = []
     with own_folder(out, "cmb_simulate"):
-        _refuse_other_settings(out, settings)
+        refuse_other_settings(out, settings)
         if (out / CARD).is_file():
             log(f"{out}: simulated already with these settings, left as it is")
             return _summary(out, layout, test_people)
@@ -264,10 +264,10 @@ def _check_numbers(people: int, test_people: int, lesion_free_share: float | Non
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(COHORT_NAME, name):
-        raise InputError(
-            f"--name: found {name!r}; use letters, digits, _ . and -, with a letter or digit first, as in {COHORT}_2"
-        )
+    try:
+        check_cohort_name(name)
+    except ValueError as error:
+        raise InputError(f"--name: {error}") from None
 
 
 def _label_maps(folder: Path, people: int) -> list[Path]:
@@ -356,39 +356,3 @@ def _draw(path: Path, scan: SimulatedScan) -> None:
     from cmb_autoseg.simulation.montage import write_montage
 
     write_montage(path, scan)
-
-
-MARKER = "truth/simulation.json"
-CARD = "card.yaml"
-"""Written last: a folder that has it is a finished cohort."""
-RECORDS = "truth/finished"
-SHARED_NAMES = (CARD, "participants.tsv", "truth", "logs", "montage")
-
-
-def _refuse_foreign(out: Path, writer: Layout) -> None:
-    """Refuse a folder that holds anything but an earlier simulated cohort of the same layout."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"-o {out}: is a file; choose a new or empty folder")
-    there = _contents(out)
-    foreign = [name for name in there if name not in SHARED_NAMES and not writer.OWN_NAMES.fullmatch(name)]
-    if there and (foreign or not (out / MARKER).is_file()):
-        name = (foreign or there)[0]
-        raise InputError(
-            f"-o {out}: holds {name}, which no earlier simulation of this layout wrote; choose a new or empty folder"
-        )
-
-
-def _refuse_other_settings(out: Path, settings: str) -> None:
-    """Refuse a folder with a simulation that this one would have to take away."""
-    marker = out / MARKER
-    if marker.is_file() and read_json(marker).get("settings") != settings:
-        raise InputError(
-            f"-o {out}: holds a simulation of other settings or of another version; choose a new folder, or delete it"
-        )
-
-
-def _contents(out: Path) -> list[str]:
-    """What is in the folder; of hidden files only the one that a layout writes."""
-    if not out.is_dir():
-        return []
-    return sorted(path.name for path in out.iterdir() if not path.name.startswith(".") or path.name == ".bidsignore")

@@ -40,6 +40,24 @@ def test_help_version_and_errors_import_nothing_heavy(command):
     assert errors[0].startswith(f"{command}: error:")
 
 
+REFUSED = """
+import sys
+from cmb_autoseg.cli.simulate import main
+try:
+    main(["-o", sys.argv[1], "-n", "1", "--name", "two words"])
+except SystemExit as end:
+    print(end.code, [name for name in sys.argv[2].split(",") if name in sys.modules])
+"""
+
+
+def test_a_name_that_no_cohort_may_have_is_refused_before_anything_heavy_is_imported(tmp_path):
+    """Simulating imports torch and scipy, which takes seconds."""
+    arguments = [sys.executable, "-c", REFUSED, str(tmp_path / "cohort"), ",".join(HEAVY)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"
+    assert "--name: found 'two words'; use letters, digits, _ . and -" in done.stderr
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_long_options_have_both_spellings(command):
     parser = importlib.import_module(COMMANDS[command].partition(":")[0]).build_parser()

@@ -5,9 +5,11 @@ import pytest
 from cmb_autoseg.cli.cohort import main as cohort_command
 from cmb_autoseg.cli.convert import main as convert
 from cmb_autoseg.dataset_conversion.card_file import parse_card
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, read_tsv, write_json
 from cmb_autoseg.pipeline.comparison_jobs import kind_of_data
 from cmb_autoseg.raw_dataset import read_raw_dataset
+from cmb_autoseg.simulation.cohort import simulate_cohort
 from cmb_autoseg.simulation.layouts import LAYOUTS
 from cmb_autoseg.workspace import Workspace
 
@@ -39,6 +41,13 @@ def test_the_card_of_every_layout_has_the_name_and_says_that_it_is_simulated(lay
     assert (card.name, card.simulated) == ("2024", True)
     card = parse_card(str(simulated(tmp_path / "d", layout, people=1) / "card.yaml")).card
     assert (card.name, card.simulated) == ("SIMULATED", True)
+
+
+@pytest.mark.parametrize("name", ["two words", "-x", "", "A\n"])
+def test_the_core_refuses_a_name_that_no_card_may_have(name, tmp_path):
+    with pytest.raises(InputError, match=r"--name: found .*; use letters, digits"):
+        simulate_cohort(tmp_path / "c", 1, name=name)
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_bids_cohort_says_its_name_itself(tmp_path):
@@ -104,7 +113,7 @@ def test_one_cohort_cannot_be_both(real, tmp_path, capsys):
     out = simulated(tmp_path / "c", "dou", "--name", "SIMULATOR_STUDY")
     assert convert([str(real), str(out / "card.yaml"), "-d", "501", "--workspace", str(tmp_path / "w")]) == 2
     assert "is simulated here and not in" in capsys.readouterr().err
-    assert not (tmp_path / "w" / "raw" / "Dataset501_SIMULATORSTUDY" / "cases.tsv").exists()
+    assert list((tmp_path / "w").rglob("cases.tsv")) == []
 
 
 def test_datasets_of_earlier_versions_keep_their_digest_and_are_told_by_their_columns(real, tmp_path):
@@ -121,11 +130,10 @@ def test_datasets_of_earlier_versions_keep_their_digest_and_are_told_by_their_co
 
 
 def test_a_real_ones_card_has_the_digest_that_it_had(tmp_path):
-    from cmb_autoseg.files import text_digest
-
+    """Computed before cards had `simulated`: conversions of real cohorts must not begin anew."""
     text = "schema: 1\nname: X\nimages: {s: {role: swi, path: '{sub}.nii'}}\n"
     (tmp_path / "card.yaml").write_text(text)
     (tmp_path / "no.yaml").write_text(text + "simulated: false\n")
-    opened = parse_card(str(tmp_path / "card.yaml"))
-    assert opened.digest == text_digest(opened.card.model_dump_json(exclude={"simulated"}))
-    assert parse_card(str(tmp_path / "no.yaml")).digest == opened.digest
+    digest = "sha256:98731502ca1f2539f117ddbc665d4c8839ff6b1eb7a1eac0872f769ff9a4f34c"
+    assert parse_card(str(tmp_path / "card.yaml")).digest == digest
+    assert parse_card(str(tmp_path / "no.yaml")).digest == digest
