@@ -218,7 +218,7 @@ def resolve_device(chosen: str | None, tell: bool = True) -> Literal["cuda", "cp
     """
     from cmb_autoseg.progress import telling
 
-    with telling("loads torch") if tell else nullcontext():
+    with telling("loading PyTorch ...") if tell else nullcontext():
         import torch
 
     if chosen == "cpu":
@@ -261,24 +261,50 @@ def run_command(parser: Parser, run: Callable[[argparse.Namespace], int], argv: 
 
     Ctrl-C, SIGTERM and SIGHUP end the command with 128 plus the signal's number, as shells do.
     """
-    args = parser.parse_args(argv)
     arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments
     try:
+        args = _parse(parser, arguments)
+        debug = args.debug
         with stops_raise(), run_log(parser.prog, arguments, getattr(args, "seed", None), args.log_json):
             return int(run(args))
     except CMBError as error:
-        return _complain(parser.prog, str(error), args.debug)
+        return _complain(parser.prog, str(error), debug)
     except KeyboardInterrupt as error:
         print(f"{parser.prog}: interrupted; run the same command again to go on", file=sys.stderr)
         return SIGNAL_EXIT + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return ExitCode.DONE
     except OSError as error:  # a full disk, a lost mount, a file without permission
         where = f"{error.filename}: " if error.filename else ""
-        return _complain(
-            parser.prog, f"{where}{error.strerror or error}; check the path, its permissions and free space", args.debug
+        status = _complain(
+            parser.prog, f"{where}{error.strerror or error}; check the path, its permissions and free space", debug
         )
+        try:
+            _flush_output()
+        except OSError:
+            _drop_output()
+        return status
+
+
+def _parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse; where an option prints and ends, what it printed is out before it ends, or the error of that is raised."""
+    try:
+        return parser.parse_args(arguments)
+    except SystemExit:
+        _flush_output()
+        raise
+
+
+def _flush_output() -> None:
+    if sys.stdout is not None:  # It is None where the shell closed it.
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Lead what is still to be printed nowhere, so that Python does not meet the same error as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(prog: str, message: str, debug: bool) -> int:

@@ -1,6 +1,7 @@
 """Every command that takes a recipe says which there are, and prints one to start from."""
 
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -62,3 +63,23 @@ def test_listing_and_showing_import_no_torch():
         "sys.exit(bool({'torch', 'nnunetv2', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", probe], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", [["--list-recipes"], ["--show-recipe", "ssl_mae"]])
+def test_a_reader_that_has_read_enough_is_no_error_and_a_full_disk_is_one_line(option, unbuffered):
+    run = [sys.executable, "-c", "import sys; from cmb_autoseg.cli.predict import main; sys.exit(main())", *option]
+
+    def ended(stdout):
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        return subprocess.run(run, check=False, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment)
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        result = ended(closed)
+    assert (result.returncode, result.stderr) == (0, "")
+    with Path("/dev/full").open("w") as full:
+        result = ended(full)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("cmb_predict: error: No space left on device")
