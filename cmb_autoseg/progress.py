@@ -35,7 +35,8 @@ def report(message: str) -> None:
 def telling(message: str) -> Iterator[None]:
     """Log what takes so long, once it does.
 
-    As in `with telling("loads torch"): import torch`. A thread waits meanwhile, so this is not for blocks that fork.
+    As in `with telling("loading PyTorch ..."): import torch`. A thread waits meanwhile, so this is not for blocks that
+    fork.
     """
     timer = Timer(SECONDS_OF_SILENCE, log, [message])
     timer.daemon = True

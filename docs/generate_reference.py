@@ -56,7 +56,8 @@ with the tool, `cmb_train -r my_recipe.yaml` takes yours. `--list-recipes` says 
 unknown key or a value out of range is one line with the legal ones. This page is made from the schema by
 `docs/generate_reference.py`.
 
-The model's folder is named after the recipe (`CMBTrainer__NAME__3d`), so give a changed recipe a new `name`.
+The model's folder is named after the recipe (`CMBTrainer__NAME__3d`), so give a changed recipe a new `name`,
+and one that begins with an encoder of its own making (`pretraining`) the same name at `transfer.encoder`.
 What is not in the file has the default below.
 """
 

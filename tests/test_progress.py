@@ -59,4 +59,4 @@ def test_commands_that_compute_tell_that_they_load_torch():
         "from cmb_autoseg.cli._command import resolve_device; resolve_device('cpu')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stderr == "loads torch\n"
+    assert done.stderr == "loading PyTorch ...\n"

@@ -115,7 +115,7 @@ def redraw(out: Path, reference: str | None = None) -> str:
         if reference is not None:
             comparison.write(out / "comparison.json")
         judge = Judge(comparison.cells, scores, lambda name: read_views(paths[name]))
-        with telling("draws tables and pictures"):
+        with telling("drawing tables and pictures ..."):
             tables = all_tables(judge, comparison)
             write_page(tables, comparison, out)
     state = f"{len(scores)} of {len(comparison.cells)} cells are finished"

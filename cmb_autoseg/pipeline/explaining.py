@@ -76,7 +76,7 @@ def explain_scans(
         OutputError: another process owns the output, or it cannot be written.
     """
     with own_folder(out, "cmb_explain"):
-        with telling("loads the model"):
+        with telling("loading the model ..."):
             ensemble = Ensemble(model.folder, model.folds, device, model.trust)
             explainer = Explainer(ensemble, settings.level, settings.method)
         failed, results = list(failures), []

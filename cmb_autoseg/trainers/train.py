@@ -190,7 +190,7 @@ def _run(
     plans = nnunet_plans(plan, model.name.split("__")[1], shared)
     workers = WORKERS_WITH_CUDA if settings.device == "cuda" else 0
     with nnunet_environment(raw.folders, workers, results=model.parents[1]):
-        with telling("loads nnU-Net"):
+        with telling("loading nnU-Net ..."):
             import torch
 
             from cmb_autoseg.trainers.cmb_trainer import CHECKPOINT_STEPS, CMBTrainer

@@ -22,4 +22,4 @@ def test_an_explanation_says_that_it_loads_the_model_and_begins(trained, tmp_pat
     arguments = ["-i", str(scan), "--role", "swi", "-m", str(trained.model), "-o", str(tmp_path / "out")]
     assert explain.main([*arguments, "-device", "cpu", "--max-lesions", "1"]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert said.index("loads the model") < said.index("Explaining: 0/1, begun")
+    assert said.index("loading the model ...") < said.index("Explaining: 0/1, begun")
