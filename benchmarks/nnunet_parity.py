@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cmb_autoseg._nnunet import lookup_folder
 from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.inference.ensemble import Ensemble, available_folds
+from cmb_autoseg.trainers.lookup import lookup_folder
 
 LARGEST_DIFFERENCE = 1e-3
 

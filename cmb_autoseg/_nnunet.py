@@ -1,4 +1,4 @@
-"""The one module that knows nnU-Net's environment variables, folder names and class look-up.
+"""The one module that knows nnU-Net's environment variables, plans and files.
 
 nnU-Net is a library here: its variables are set for the time of a call and restored afterwards,
 and nothing that it prints reaches the user's terminal.
@@ -14,34 +14,26 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Plan, Role
-from cmb_autoseg.workspace import DatasetFolders
+from cmb_autoseg.trainers.lookup import lookup_folder
+from cmb_autoseg.workspace import CONFIGURATION, DatasetFolders
 
 __all__ = [
     "CONFIGURATION",
     "FINAL_CHECKPOINT",
     "LATEST_CHECKPOINT",
     "NETWORK_INPUT_ENDS",
-    "TRAINER_NAME",
     "dataset_json",
-    "lookup_folder",
     "nnunet_environment",
     "nnunet_plans",
     "refuse_unusable_logger",
 ]
 
-CONFIGURATION = "3d"
-TRAINER_NAME = "CMBTrainer"
 LATEST_CHECKPOINT = "checkpoint_latest.pth"
 FINAL_CHECKPOINT = "checkpoint_final.pth"
 WANDB_SWITCH = "nnUNet_wandb_enabled"
 NETWORK_INPUT_ENDS = (".b2nd", "_seg.b2nd", ".pkl")
 """Image, mask and properties of one preprocessed case."""
 NETWORK_CLASS = "cmb_autoseg.networks.residual_unet.ResidualUNet"
-
-
-def lookup_folder() -> Path:
-    """The folder to which nnU-Net's `nnUNet_extTrainer` must point so that it finds our trainers."""
-    return Path(__file__).parent / "trainers" / "nnunet_lookup"
 
 
 @contextlib.contextmanager

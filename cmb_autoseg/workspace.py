@@ -7,12 +7,21 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["PRESETS", "DatasetFolders", "Workspace"]
+__all__ = ["CONFIGURATION", "PRESETS", "TRAINER_NAME", "DatasetFolders", "Workspace", "model_folder_name"]
+
+CONFIGURATION = "3d"
+"""What nnU-Net calls the one configuration that plans have; it finds inputs and models by names that end in it."""
+TRAINER_NAME = "CMBTrainer"
 
 PRESETS = ("adaptive", "s0")
 """Plans that a dataset may have; the first that is there is taken where the user names none."""
 
 DATASET_NAME = re.compile(r"Dataset(\d{3})_(\w+)")
+
+
+def model_folder_name(model: str) -> str:
+    """Of a trained model, such as a recipe's; nnU-Net finds it by that name."""
+    return f"{TRAINER_NAME}__{model}__{CONFIGURATION}"
 
 
 @dataclass(frozen=True)
@@ -39,11 +48,11 @@ class DatasetFolders:
 
     def inputs(self, preset: str) -> Path:
         """Network inputs by this dataset's own plan; nnU-Net finds them by that name."""
-        return self.preprocessed / f"{preset}_3d"
+        return self.preprocessed / f"{preset}_{CONFIGURATION}"
 
     def inputs_for(self, plan_of: str, preset: str) -> Path:
         """Network inputs of this dataset's cases by the plan of another one, from which an encoder is learned."""
-        return self.preprocessed / f"{plan_of}_{preset}_3d"
+        return self.preprocessed / f"{plan_of}_{preset}_{CONFIGURATION}"
 
     @property
     def results(self) -> Path:
@@ -56,7 +65,7 @@ class DatasetFolders:
     def model(self, recipe: str, preset: str = "adaptive") -> Path:
         """The folder of the model that `recipe` trains; a preset other than `adaptive` is part of its name."""
         name = recipe if preset == "adaptive" else f"{recipe}_{preset}"
-        return self.results / f"CMBTrainer__{name}__3d"
+        return self.results / model_folder_name(name)
 
 
 @dataclass(frozen=True)

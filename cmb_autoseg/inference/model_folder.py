@@ -7,7 +7,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.operating_points import is_number, resolve_operating_point
 from cmb_autoseg.records import OperatingPoint, Plan, Role
-from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace
+from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace, model_folder_name
 
 __all__ = ["find_model", "operating_point", "trained_channels", "trained_plan", "trained_settings"]
 
@@ -28,7 +28,7 @@ def find_model(
         if not (folder / "plans.json").is_file():
             found = "no such folder" if not folder.is_dir() else "no plans.json, so this is no model folder"
             raise InputError(
-                f"-m {folder}: {found}; give a folder like .../results/Dataset501_NAME/CMBTrainer__RECIPE__3d"
+                f"-m {folder}: {found}; give a folder like .../results/Dataset501_NAME/{model_folder_name('RECIPE')}"
             )
         return folder
     if dataset is None:
@@ -37,7 +37,7 @@ def find_model(
     models = [folders.model(recipe, name) for name in ((preset,) if preset else PRESETS)]
     model = next((path for path in models if (path / "plans.json").is_file()), None)
     if model is None:
-        there = sorted(path.name.split("__")[1] for path in folders.results.glob("CMBTrainer__*__3d"))
+        there = sorted(path.name.split("__")[1] for path in folders.results.glob(model_folder_name("*")))
         other = f"use -r {there[0]}, or " if there else ""
         raise InputError(
             f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
