@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, StrictBool, field_validator
 from pydantic import model_validator as check_model
 
 from cmb_autoseg.cohort_names import COHORT_NAME
@@ -110,7 +110,7 @@ class ImageCard(Record):
     """With `source: dicom`: what the tags of the series must be, all of them."""
     exclude: TagRules = Field(default_factory=dict)
     """With `source: dicom`: a series for which one of these holds is not taken."""
-    optional: bool = False
+    optional: StrictBool = False
     copy_geometry_from: str | None = None
     """Name of another sequence whose affine replaces the file's own."""
     echo: PositiveInt | None = None
@@ -157,7 +157,7 @@ class RowsCard(Record):
     column: str
     equals: str
     """What the column says, made of entities, as in {sub}_SWI.nii.gz."""
-    wide: bool = False
+    wide: StrictBool = False
     """One row a case: x, y, z of one point after the other in the cells that follow; else a row a point."""
 
 
@@ -211,7 +211,7 @@ class LabelCard(Record):
     raters: RatersCard | None = None
     grid: str | None = None
     """Name of the sequence on which the marks were made; default: the reference sequence."""
-    optional: bool = False
+    optional: StrictBool = False
     resample: Literal["refuse", "nearest"] = "refuse"
 
     @check_model(mode="after")
@@ -349,13 +349,13 @@ class Licence(Record):
     """Under what terms the cohort may be used."""
 
     id: str
-    redistribute: bool = False
+    redistribute: StrictBool = False
 
 
 class Privacy(Record):
     """What must not leave the cohort's folder."""
 
-    hash_ids: bool = False
+    hash_ids: StrictBool = False
 
 
 class Card(Record):
@@ -364,7 +364,7 @@ class Card(Record):
     schema_version: Literal[1] = Field(alias="schema")
     name: Annotated[str, Field(pattern=COHORT_NAME)]
     status: Literal["verified", "unverified"] = "unverified"
-    simulated: bool = False
+    simulated: StrictBool = False
     """No person was scanned: figures of such cohorts are marked. A card does not take it over by `extends`."""
     extends: str | None = None
     root: str = "."

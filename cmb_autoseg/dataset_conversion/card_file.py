@@ -280,7 +280,7 @@ NEEDED = (
     (("dict_type",), "keys and values are needed, as in {key: value}"),
     (("tuple_type", "list_type"), "a list is needed, as in [a, b]"),
     (("string_type",), "a text is needed; put it in quotes"),
-    (("bool_parsing", "bool_type"), "true or false is needed"),
+    (("bool_type",), "true or false is needed, without quotes"),
     (("float_parsing", "float_type", "int_parsing", "int_type", "int_from_float"), "a number is needed"),
     (("too_short",), "at least one value is needed"),
 )

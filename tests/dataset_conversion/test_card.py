@@ -227,6 +227,25 @@ def test_wrong_value_of_each_key_is_one_line_with_the_cure(text, message, tmp_pa
     assert "card.yaml" in str(error.value)
 
 
+BOOLEANS = {
+    "simulated": IMAGES + "simulated: VALUE\n",
+    "images.S.optional": image("optional: VALUE"),
+    "labels.cmb.optional": label(f"{MASK}, optional: VALUE"),
+    "labels.cmb.rows.wide": label(f"{POINTS}, rows: {{column: a, equals: b, wide: VALUE}}"),
+    "licence.redistribute": IMAGES + "licence: {id: CC0, redistribute: VALUE}\n",
+    "privacy.hash_ids": IMAGES + "privacy: {hash_ids: VALUE}\n",
+}
+
+
+@pytest.mark.parametrize("key", BOOLEANS)
+def test_true_and_false_are_not_written_as_numbers_or_texts(key, write_card):
+    for value in ("1", "0.0", '"true"', "'no'", "y"):
+        with pytest.raises(CardError, match=rf"{key}: found .*; true or false is needed, without quotes"):
+            parse_card(write_card(BOOLEANS[key].replace("VALUE", value)))
+    for value in ("true", "no"):  # YAML reads a plain yes, no, on and off as true and false, too
+        parse_card(write_card(BOOLEANS[key].replace("VALUE", value)))
+
+
 def test_unknown_card_names_the_nearest():
     with pytest.raises(CardError, match=r"valdoo: no such card.*did you mean valdo\?"):
         parse_card("valdoo")
