@@ -36,7 +36,7 @@ from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.fold_cases import trained_sequences
 from cmb_autoseg.trainers.fold_settings import FoldSettings
 from cmb_autoseg.trainers.train import train_fold
-from cmb_autoseg.workspace import DatasetFolders
+from cmb_autoseg.workspace import DatasetFolders, model_folder_name
 
 __all__ = ["compare", "redraw"]
 
@@ -206,7 +206,7 @@ def _note_seconds(out: Path, job: Job, seconds: float) -> None:
 
 def _train_and_judge(job: Job, run: _Run) -> CellScores:
     cell, raw = job.cell, run.raw
-    model = run.out / "models" / run.plan.dataset / f"CMBTrainer__{cell.model}__3d"
+    model = run.out / "models" / run.plan.dataset / model_folder_name(cell.model)
     settings = FoldSettings(run.device, seed=cell.seed, budget=cell.budget)
     record = train_fold(raw, run.plan, job.recipe, model, cell.fold, settings)
     cases = _validation_cases(job, run)
