@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["StopRequest", "Stopped", "end_with", "hold_back_stops", "stops_raise"]
+__all__ = ["StopRequest", "Stopped", "end_with", "hold_back_stops", "raise_stop_behind", "stops_raise"]
 
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Ctrl-C, a batch system that ends a job, a terminal that closes."""
@@ -61,6 +61,22 @@ def hold_back_stops() -> Iterator[StopRequest]:
 
     with _handlers(note):
         yield request
+
+
+def raise_stop_behind(error: BaseException) -> None:
+    """Raise the stop that an error came of, if there is one.
+
+    For handlers of broad kinds of errors around imports: until version 3.12, Python wraps what is raised while a class
+    is made in a RuntimeError.
+
+    Raises:
+        KeyboardInterrupt: the stop.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, KeyboardInterrupt):
+            raise behind
+        behind = behind.__cause__ or behind.__context__
 
 
 def end_with(parent: int) -> None:

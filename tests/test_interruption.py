@@ -6,7 +6,7 @@ import pytest
 
 from cmb_autoseg.cli._command import Parser, run_command
 from cmb_autoseg.files import atomic_path
-from cmb_autoseg.interruption import Stopped, end_with, hold_back_stops, stops_raise
+from cmb_autoseg.interruption import Stopped, end_with, hold_back_stops, raise_stop_behind, stops_raise
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -36,6 +36,18 @@ def test_a_first_signal_is_held_back_and_a_second_one_is_not():
             request.raise_if_made()
         with pytest.raises(Stopped, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_stop_is_found_behind_the_errors_that_came_of_it():
+    stop = Stopped(signal.SIGTERM)
+    caused, met = RuntimeError("class"), ValueError("load")
+    caused.__cause__ = stop
+    met.__context__ = caused
+    for error in (stop, caused, met):
+        with pytest.raises(Stopped, match="SIGTERM") as found:
+            raise_stop_behind(error)
+        assert found.value is stop
+    raise_stop_behind(ValueError("no stop"))
 
 
 def test_a_signal_that_the_process_shall_ignore_is_ignored():

@@ -16,7 +16,8 @@ from cmb_autoseg._nnunet import CONFIGURATION, FINAL_CHECKPOINT, nnunet_environm
 from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.inference.model_folder import trained_channels, trained_plan
+from cmb_autoseg.inference.model_folder import available_folds, trained_channels, trained_plan
+from cmb_autoseg.interruption import raise_stop_behind
 from cmb_autoseg.records import Role, Triple
 
 if TYPE_CHECKING:
@@ -24,15 +25,9 @@ if TYPE_CHECKING:
 
     from cmb_autoseg.preprocessing.network_input import NetworkInput
 
-__all__ = ["Ensemble", "available_folds"]
+__all__ = ["Ensemble"]
 
 TRUSTED_NETWORKS = ("cmb_autoseg.", "dynamic_network_architectures.")
-
-
-def available_folds(folder: Path) -> tuple[int, ...]:
-    """Folds of a model folder whose training has finished, sorted."""
-    found = (path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{FINAL_CHECKPOINT}"))
-    return tuple(sorted(int(name) for name in found if name.isdecimal()))
 
 
 class Ensemble:
@@ -70,6 +65,7 @@ class Ensemble:
         except CMBError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
+            raise_stop_behind(error)
             reason = (str(error).splitlines() or [""])[0]
             raise InputError(
                 f"{folder}: its plans.json, dataset.json and checkpoints do not fit together "
@@ -243,6 +239,7 @@ def _load_checkpoint(folder: Path, fold: int, trust_model: bool) -> dict[str, An
             f"{path}: needs more than plain tensors to load; give --trust-model if you know where it comes from"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise_stop_behind(error)
         raise InputError(
             f"{path}: damaged ({str(error).splitlines()[0]}); copy it again or train the fold anew"
         ) from None

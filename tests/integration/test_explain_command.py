@@ -1,8 +1,10 @@
 """`cmb_explain` on the tiny model: maps on the scan's own grid, tables, pictures, resuming, bad input."""
 
 import json
+import os
 import re
 import shutil
+import signal
 
 import nibabel as nib
 import numpy as np
@@ -359,3 +361,17 @@ def test_maps_come_back_the_way_probabilities_do(scans, two_folds):
     box = expected > 0
     found = 1 / (1 + np.exp(background - microbleed))
     np.testing.assert_allclose(found[box], expected[box], atol=1e-5)
+
+
+def test_a_stop_while_a_class_is_made_for_the_model_is_no_damaged_model(
+    scans, two_folds, tmp_path, capsys, monkeypatch
+):
+    class Part:
+        def __set_name__(self, *_):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Ensemble, "_load", lambda *_: type("Whole", (), {"part": Part()}))
+    assert explained(scans, tmp_path / "out", two_folds) == 128 + signal.SIGTERM
+    said = capsys.readouterr().err
+    assert "cmb_explain: interrupted; run the same command again" in said
+    assert "fit together" not in said
