@@ -72,8 +72,8 @@ def pretrain(
 
     Raises:
         InputError: the recipe makes no encoder, no case is left to learn from, the dataset is not planned or
-            preprocessed, the encoder that is there was made with other settings, or the environment says half of
-            what `torchrun` does.
+            preprocessed, the encoder that is there was made with other settings, the environment says half of what
+            `torchrun` does, or the processes cannot meet where it says.
         OutputError: another process makes this encoder.
         OwnFaultError: in a further process of `torchrun`, what it met after the start.
         Stopped: the process was asked to end, and the checkpoint is written.

@@ -30,7 +30,7 @@ def n_processes() -> int:
         )
     _number("RANK", 0, n - 1)
     _number("LOCAL_RANK", 0, n - 1)
-    _number("MASTER_PORT", 0, LAST_PORT)
+    _number("MASTER_PORT", 1, LAST_PORT)
     return n
 
 

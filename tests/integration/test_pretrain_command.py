@@ -1,6 +1,7 @@
 """`cmb_pretrain` through its command, on the tiny cohort with unlabelled scans, and on a second one without labels."""
 
 import shutil
+import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -436,7 +437,8 @@ SECOND_OF_TWO = {
         ({"RANK": "2"}, "RANK: found '2'"),
         ({"LOCAL_RANK": "1.5"}, "LOCAL_RANK: found '1.5' in the environment, expected a whole number, 0 to 1"),
         ({"LOCAL_RANK": "-1"}, "LOCAL_RANK: found '-1'"),
-        ({"MASTER_PORT": "http"}, "MASTER_PORT: found 'http' in the environment, expected a whole number, 0 to 65535"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT: found 'http' in the environment, expected a whole number, 1 to 65535"),
+        ({"MASTER_PORT": "0"}, "MASTER_PORT: found '0'"),
     ],
 )
 def test_half_of_what_torchrun_sets_is_refused_with_the_variables_name(fresh, capsys, monkeypatch, changes, found):
@@ -446,6 +448,23 @@ def test_half_of_what_torchrun_sets_is_refused_with_the_variables_name(fresh, ca
     assert found in message
     assert "start with torchrun (torchrun --nproc-per-node" in message
     assert message.endswith("or unset WORLD_SIZE")
+
+
+def test_processes_that_cannot_meet_are_refused_in_one_line(fresh, capsys, monkeypatch):
+    for name, value in SECOND_OF_TWO.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("cmb_autoseg.pretraining.distributed.SECONDS_FOR_A_NAME", 0)
+    monkeypatch.setenv("MASTER_ADDR", "nosuch.invalid")
+    assert "process 1: MASTER_ADDR: no machine is known as nosuch.invalid" in fresh.refused(capsys)
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(name, value)
+        message = fresh.refused(capsys)
+    assert f"MASTER_ADDR, MASTER_PORT: the 2 processes cannot meet at localhost, port {port} (" in message
+    assert message.endswith("one free port there, and start all of them")
 
 
 def test_what_a_further_process_meets_is_said_and_refusals_that_all_meet_are_said_once(fresh, capsys, monkeypatch):
