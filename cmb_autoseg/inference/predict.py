@@ -47,6 +47,8 @@ __all__ = [
 SPACING_TOLERANCE = 1.2
 BRAIN_TOLERANCE = 1.5
 """A scan is outside the training range when its spacing or brain volume leaves it by more than this factor."""
+EMPTY_BRAIN_ML = 0.5
+"""A brain mask that is smaller holds no brain, unless the model learned from such pieces."""
 
 
 LARGEST_LESION_MM3 = 2000.0
@@ -150,7 +152,7 @@ def prepare_for(case: Case, ensemble: Ensemble) -> PreparedCase:
     """The case as the model wants it; its settings must be those of training already.
 
     Raises:
-        InputError: it lacks every susceptibility sequence of the model, or a file is unusable.
+        InputError: it lacks every susceptibility sequence of the model, a file is unusable, or no brain is in it.
         GeometryError: its sequences do not share one grid.
     """
     if not set(case.images) & set(ensemble.channels) & set(SUSCEPTIBILITY_ROLES):
@@ -158,7 +160,15 @@ def prepare_for(case: Case, ensemble: Ensemble) -> PreparedCase:
             f"{case.name}: has {', '.join(case.images) or 'no sequence'}, but the model needs at least one of "
             f"{', '.join(role for role in ensemble.channels if role in SUSCEPTIBILITY_ROLES)}"
         )
-    return prepare_case(case, keep=ensemble.channels)
+    prepared = prepare_case(case, keep=ensemble.channels)
+    found_ml, (least_ml, _) = _brain_ml(prepared), ensemble.plan.training_range.brain_volume_ml
+    if found_ml < min(EMPTY_BRAIN_ML, least_ml / BRAIN_TOLERANCE):
+        raise InputError(
+            f"{case.name}: {case.reference_role}: {case.images[case.reference_role].path}: found {found_ml:.2g} ml of "
+            f"brain, expected a head (trained on {least_ml:.0f} ml and more); if this is a mask or a part of a scan, "
+            "take it out of the folder, else correct its brain mask or its voxel size"
+        )
+    return prepared
 
 
 def on_own_grid(canonical: NDArray[Any], prepared: PreparedCase) -> Volume:
@@ -237,7 +247,7 @@ def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[
             warnings.append(
                 f"outside the model's training range: voxel size along {axis} is {size:.2f} mm, trained on {known} mm"
             )
-    volume_ml = float(np.count_nonzero(prepared.brain.data)) * prepared.brain.voxel_volume_mm3 / 1000
+    volume_ml = _brain_ml(prepared)
     low, high = seen.brain_volume_ml
     if not low / BRAIN_TOLERANCE <= volume_ml <= high * BRAIN_TOLERANCE:
         warnings.append(
@@ -247,6 +257,10 @@ def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[
     if missing:
         warnings.append(f"missing sequences: {', '.join(missing)}; the model was trained with {', '.join(channels)}")
     return tuple(warnings)
+
+
+def _brain_ml(prepared: PreparedCase) -> float:
+    return float(np.count_nonzero(prepared.brain.data)) * prepared.brain.voxel_volume_mm3 / 1000
 
 
 def _run_record(results: Sequence[CaseResult], ensemble: Ensemble, point: OperatingPoint) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def read_sequences(case: Case) -> dict[Role, Volume]:
     """Read every sequence of a case as it is stored: own axes, float32, NaN left in.
 
     Raises:
-        InputError: no sequence at all, an unreadable file, or one without any contrast.
+        InputError: no sequence at all, an unreadable file, or one without any contrast, as a mask is.
         GeometryError: `copy_geometry_from` between files of different shape.
     """
     if not case.images:
@@ -48,6 +48,11 @@ def _read(case: Case, role: Role) -> Volume:
         found = "zero" if low == 0 else f"{low:g}"
         raise InputError(
             f"{case.name}: {role}: {source.path}: every voxel is {found}; export the scan again or leave it out"
+        )
+    if ((volume.data == low) | (volume.data == high) | ~finite).all():
+        raise InputError(
+            f"{case.name}: {role}: {source.path}: has the values {low:g} and {high:g} alone, as a mask has and no "
+            "scan; take the mask out of the folder, or name the scan that it was drawn on"
         )
     if max(-low, high) > LARGEST_VALUE:
         raise InputError(

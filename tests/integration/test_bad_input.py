@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cmb_autoseg.cli import convert, evaluate, finalize, plan_preprocess, predict, train
+from cmb_autoseg.cli import convert, evaluate, explain, finalize, plan_preprocess, predict, train
 from cmb_autoseg.files import read_json, read_tsv
 
 SHAPE = (16, 18, 10)
@@ -278,6 +278,29 @@ def test_a_folder_in_which_no_scan_is_usable_says_why_of_each(trained, tmp_path,
     failures = read_tsv(tmp_path / "out" / "failures.tsv")
     assert [row["case"] for row in failures] == ["a_T1", "b_flair"]
     assert all("does not show microbleeds" in row["reason"] for row in failures)
+
+
+@pytest.mark.parametrize("command", [predict, explain])
+def test_masks_beside_the_scans_fail_and_the_scans_go_on(command, trained, tmp_path, capsys):
+    scans = tmp_path / "in"
+    scans.mkdir()
+    shutil.copy(a_scan(trained), scans / "p2.nii.gz")
+    save(scans / "p2_CMB.nii.gz", mask((8, 8, 5), (8, 8, 6)))
+    numbered = mask((8, 8, 5))
+    numbered[4, 4, 4] = 2
+    save(scans / "p3_CMB.nii.gz", numbered)
+    model = ["-m", str(trained.model), "-f", "0", "-device", "cpu"]
+
+    assert command.main(["-i", str(scans), "-o", str(tmp_path / "out"), *model]) == 1
+
+    assert "1 of 3 cases" in capsys.readouterr().out
+    two, numbered = read_tsv(tmp_path / "out" / "failures.tsv")
+    assert two["case"] == "p2_CMB"
+    assert "p2_CMB.nii.gz: has the values 0 and 1 alone, as a mask has and no scan; take the mask out" in two["reason"]
+    assert numbered["case"] == "p3_CMB"
+    assert "p3_CMB.nii.gz: found 0.0" in numbered["reason"]
+    assert "ml of brain, expected a head" in numbered["reason"]
+    assert not list((tmp_path / "out").glob("*_CMB*"))
 
 
 def model_copy(trained, folder):

@@ -142,6 +142,18 @@ def test_a_volume_without_contrast_is_refused_by_case_role_and_file(make_case, v
         prepare_case(case)
 
 
+def test_a_mask_in_place_of_a_scan_is_refused_and_an_image_of_three_values_is_not(make_case):
+    data = np.zeros((40, 48, 24), np.float32)
+    data[10:30, 10:40, 5:20] = 1
+    data[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match=r"^sub-01: swi: .*swi\.nii\.gz: has the values 0 and 1 alone, as a mask"):
+        prepare_case(make_case({Role.SWI: data}))
+
+    data[20, 20, 10] = 4
+
+    assert prepare_case(make_case({Role.SWI: data})).volumes[Role.SWI].data.any()
+
+
 def test_sequences_on_different_grids_are_refused_where_the_card_says_so(make_case):
     shifted = GRID.copy()
     shifted[1, 3] = 0.41
