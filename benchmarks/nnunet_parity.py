@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from cmb_autoseg.geometry import read_volume
-from cmb_autoseg.inference.ensemble import Ensemble, available_folds
+from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.model_folder import available_folds
 from cmb_autoseg.trainers.lookup import lookup_folder
 
 LARGEST_DIFFERENCE = 1e-3

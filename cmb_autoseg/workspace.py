@@ -106,9 +106,12 @@ class Workspace:
             return DatasetFolders(self.root, found[0])
         listed = ", ".join(there) or "none"
         problem = "no such dataset" if not found else f"more than one dataset of that name ({', '.join(found)})"
-        raise InputError(
-            f"-d {wanted}: {problem} in {self.root} (there: {listed}); convert one with cmb_convert CARD -d {wanted}"
-        )
+        cure = "name it as 501, NAME or Dataset501_NAME, or convert one with cmb_convert CARD -d 501"
+        if found:
+            cure = f"name one as {found[0]}"
+        elif _may_be_new(wanted):
+            cure = f"convert one with cmb_convert CARD -d {wanted}"
+        raise InputError(f"-d {wanted}: {problem} in {self.root} (there: {listed}); {cure}")
 
     def new_dataset(self, wanted: str, default_name: str) -> DatasetFolders:
         """The dataset that `wanted` names, or a new one with that number and a name from the cohorts.
@@ -125,10 +128,15 @@ class Workspace:
             if clash:
                 raise InputError(f"-d {wanted}: number {wanted[7:10]} is taken by {clash[0]}; choose another number")
             return DatasetFolders(self.root, wanted)
-        if wanted.isdecimal() and 1 <= int(wanted) <= 999:
+        if _may_be_new(wanted):
             plain = re.sub(r"[^A-Za-z0-9]+", "", default_name) or "CMB"
             return DatasetFolders(self.root, f"Dataset{int(wanted):03d}_{plain}")
         raise InputError(f"-d {wanted}: a new dataset needs a number from 1 to 999 or a name like Dataset501_NAME")
+
+
+def _may_be_new(wanted: str) -> bool:
+    """Whether a dataset that is not there can be made by what the user calls it."""
+    return DATASET_NAME.fullmatch(wanted) is not None or (wanted.isdecimal() and 1 <= int(wanted) <= 999)
 
 
 def _answers_to(name: str, wanted: str) -> bool:

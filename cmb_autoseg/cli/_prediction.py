@@ -154,9 +154,9 @@ def chosen_model(args: argparse.Namespace) -> "ModelChoice":
     from cmb_autoseg.inference.model_folder import find_model, operating_point
     from cmb_autoseg.inference.run import ModelChoice
 
-    folder = find_model(args.m, args.d, args.r, args.preset, args.workspace)
-    point = operating_point(folder, args.operating_point)
     folds = None if args.f is None else fold_list(args.f)
+    folder = find_model(args.m, args.d, args.r, args.preset, args.workspace, args.f)
+    point = operating_point(folder, args.operating_point)
     return ModelChoice(folder, folds, point, args.trust_model)
 
 

@@ -1,23 +1,45 @@
 """Find a trained model and read what it says of itself, without loading weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cmb_autoseg._nnunet import FINAL_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.operating_points import is_number, resolve_operating_point
 from cmb_autoseg.records import OperatingPoint, Plan, Role
 from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace, model_folder_name
 
-__all__ = ["find_model", "operating_point", "trained_channels", "trained_plan", "trained_settings"]
+__all__ = [
+    "available_folds",
+    "find_model",
+    "operating_point",
+    "trained_channels",
+    "trained_plan",
+    "trained_settings",
+]
 
 
 def find_model(
-    folder: Path | None, dataset: str | None, recipe: str, preset: str | None, workspace: Path | None
+    folder: Path | None,
+    dataset: str | None,
+    recipe: str,
+    preset: str | None,
+    workspace: Path | None,
+    folds: Sequence[str] | None = None,
 ) -> Path:
     """The model folder that the user means: `-m`, or `-d` with a recipe.
 
     Without a preset it is the adaptive plan's model, else that of the other preset, as in training.
+
+    Args:
+        folder: as the user gave it, and so are the others.
+        dataset: by number or name.
+        recipe: its name.
+        preset: of the plan.
+        workspace: where the dataset is.
+        folds: which the user is after; None for all. They are not asked for here, but the cure names them.
 
     Raises:
         InputError: neither or both are given, or there is no such model.
@@ -37,13 +59,21 @@ def find_model(
     models = [folders.model(recipe, name) for name in ((preset,) if preset else PRESETS)]
     model = next((path for path in models if (path / "plans.json").is_file()), None)
     if model is None:
-        there = sorted(path.name.split("__")[1] for path in folders.results.glob(model_folder_name("*")))
+        finished = (path for path in folders.results.glob(model_folder_name("*")) if available_folds(path))
+        there = sorted(path.name.split("__")[1] for path in finished)
         other = f"use -r {there[0]}, or " if there else ""
+        chosen = f"-r {recipe}{f' -p {preset}' if preset else ''} -f {' '.join(folds or ('all',))}"
         raise InputError(
             f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
-            f"{other}run cmb_train -d {folders.number} -r {recipe}{f' -p {preset}' if preset else ''} -f all"
+            f"{other}run cmb_train -d {folders.number} {chosen}"
         )
     return model
+
+
+def available_folds(folder: Path) -> tuple[int, ...]:
+    """Folds of a model folder whose training has finished, sorted."""
+    found = (path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{FINAL_CHECKPOINT}"))
+    return tuple(sorted(int(name) for name in found if name.isdecimal()))
 
 
 def trained_settings(folder: Path) -> dict[str, Any]:

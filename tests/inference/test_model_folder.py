@@ -1,9 +1,13 @@
 """Which folder the user means; what is in it is tested through the commands."""
 
+import re
+
 import pytest
 
+from cmb_autoseg.cli import explain, predict
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.model_folder import find_model, operating_point, trained_settings
+from cmb_autoseg.workspace import Workspace
 
 
 @pytest.fixture
@@ -14,6 +18,8 @@ def workspace(tmp_path):
         folder = tmp_path / "results" / "Dataset501_A" / f"CMBTrainer__{name}__3d"
         folder.mkdir(parents=True)
         (folder / "plans.json").write_text("{}")
+        (folder / "fold_0").mkdir()
+        (folder / "fold_0" / "checkpoint_final.pth").touch()
     return tmp_path
 
 
@@ -33,6 +39,45 @@ def test_the_adaptive_model_goes_first_where_no_preset_is_named(workspace, recip
 def test_a_model_that_is_not_there_says_how_it_is_trained(workspace):
     with pytest.raises(InputError, match=r"publication_s0\); use -r both, or run .*-r publication -p adaptive"):
         find_model(None, "501", "publication", "adaptive", workspace)
+
+
+def test_a_model_of_which_no_fold_is_finished_is_not_proposed(workspace):
+    fold = workspace / "results" / "Dataset501_A" / "CMBTrainer__both__3d" / "fold_0"
+    (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
+    with pytest.raises(InputError, match=r"\(trained: both_s0, publication_s0\); use -r both_s0, or run"):
+        find_model(None, "501", "publication", "adaptive", workspace)
+    for path in workspace.glob("results/*/*/fold_0/checkpoint_final.pth"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"-r mine: not trained on Dataset501_A \(trained: none\); run cmb_train"):
+        find_model(None, "501", "mine", None, workspace)
+
+
+@pytest.mark.parametrize("command", [predict, explain])
+def test_the_cure_trains_the_folds_and_the_recipe_that_were_asked_for(command, workspace, tmp_path, capsys):
+    (tmp_path / "scan.nii.gz").touch()
+    where = ["-i", str(tmp_path / "scan.nii.gz"), "-o", str(tmp_path / "out"), "--workspace", str(workspace)]
+    assert command.main([*where, "-d", "501", "-r", "own/mine.yaml", "-f", "3", "1"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("run cmb_train -d 501 -r own/mine.yaml -f 3 1")
+    assert command.main([*where, "-d", "501", "-r", "mine"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith("run cmb_train -d 501 -r mine -f all")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cure"),
+    [
+        ("abc", "name it as 501, NAME or Dataset501_NAME, or convert one with cmb_convert CARD -d 501"),
+        ("1000", "name it as 501, NAME or Dataset501_NAME, or convert one with cmb_convert CARD -d 501"),
+        ("502", "convert one with cmb_convert CARD -d 502"),
+        ("Dataset502_B", "convert one with cmb_convert CARD -d Dataset502_B"),
+        ("A", "more than one dataset of that name (Dataset501_A, Dataset502_A)"),
+    ],
+)
+def test_a_dataset_that_is_not_there_is_told_with_a_cure_that_works(workspace, wanted, cure):
+    if wanted == "A":
+        (workspace / "raw" / "Dataset502_A").mkdir()
+    with pytest.raises(InputError, match=re.escape(cure)) as raised:
+        Workspace(workspace).dataset(wanted)
+    assert (f"-d {wanted}" in cure) == ("CARD -d " + wanted in str(raised.value))
 
 
 def test_no_model_and_two_models_are_refused(workspace):
