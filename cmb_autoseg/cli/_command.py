@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn
 
 from cmb_autoseg import __version__
 from cmb_autoseg.cli._help import HelpFormatter
+from cmb_autoseg.cli._nearest import nearest_options
 from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.interruption import Stopped, stops_raise
 from cmb_autoseg.run_log import run_log
@@ -95,8 +96,28 @@ class Parser(argparse.ArgumentParser):
             self._action_groups.append(shared)
         return group
 
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse does; of an option that is none it says which one is nearest."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            words = sys.argv[1:] if args is None else args
+            near = nearest_options(_options(self, words), unknown)
+            hint = f" (did you mean {', '.join(near)}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found
+
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.BAD_INPUT, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def _options(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """Options of a parser, and of the subcommands that stand among the words."""
+    options = [option for action in parser._actions for option in action.option_strings]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name in set(words) & set(action.choices):
+                options += _options(action.choices[name], words)
+    return options
 
 
 class _PrintCompletion(argparse.Action):

@@ -58,6 +58,24 @@ def test_a_name_that_no_cohort_may_have_is_refused_before_anything_heavy_is_impo
     assert "--name: found 'two words'; use letters, digits, _ . and -" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "words", "told"),
+    [
+        ("cmb_train", ["-d", "501", "--epoch", "2"], "unrecognized arguments: --epoch 2 (did you mean --epochs?); see"),
+        ("cmb_train", ["--steps_per_epochs=2", "-f", "0"], "(did you mean --steps-per-epoch?); see"),
+        ("cmb_train", ["--work", "x"], "(did you mean --workspace?); see"),
+        ("cmb_predict", ["-i", "x", "-o", "y", "--trust", "--biids"], "(did you mean --trust-model, --bids?); see"),
+        ("cmb_cohort", ["check", "card.yaml", "--count_lesion"], "(did you mean --count-lesions?); see"),
+        ("cmb_train", ["-d", "501", "surplus", "-q", "--zzzz"], "unrecognized arguments: surplus -q --zzzz; see"),
+    ],
+)
+def test_of_a_mistyped_option_the_nearest_is_told(command, words, told, capsys):
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(COMMANDS[command].partition(":")[0]).main(words)
+    assert end.value.code == 2
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_long_options_have_both_spellings(command):
     parser = importlib.import_module(COMMANDS[command].partition(":")[0]).build_parser()
