@@ -96,28 +96,8 @@ class Parser(argparse.ArgumentParser):
             self._action_groups.append(shared)
         return group
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """As argparse does; of an option that is none it says which one is nearest."""
-        found, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            words = sys.argv[1:] if args is None else args
-            near = nearest_options(_options(self, words), unknown)
-            hint = f" (did you mean {', '.join(near)}?)" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-        return found
-
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.BAD_INPUT, f"{self.prog}: error: {message}; see {self.prog} --help\n")
-
-
-def _options(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """Options of a parser, and of the subcommands that stand among the words."""
-    options = [option for action in parser._actions for option in action.option_strings]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for name in set(words) & set(action.choices):
-                options += _options(action.choices[name], words)
-    return options
 
 
 class _PrintCompletion(argparse.Action):
@@ -312,10 +292,25 @@ def run_command(parser: Parser, run: Callable[[argparse.Namespace], int], argv: 
 def _parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse; where an option prints and ends, what it printed is out before it ends, or the error of that is raised."""
     try:
-        return parser.parse_args(arguments)
+        args, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            near = nearest_options(_options(parser, arguments), unknown)
+            hint = f" (did you mean {', '.join(near)}?)" if near else ""
+            parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return args
     except SystemExit:
         _flush_output()
         raise
+
+
+def _options(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """Options of a parser, and of the subcommands that stand among the words."""
+    options = [option for action in parser._actions for option in action.option_strings]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name in set(words) & set(action.choices):
+                options += _options(action.choices[name], words)
+    return options
 
 
 def _flush_output() -> None:
