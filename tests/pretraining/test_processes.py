@@ -57,7 +57,7 @@ def test_two_processes_learn_what_one_does(make_setup, cases, tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0]
     for name, setup in setups.items():
         encoder = build_encoder(len(setup.channels), setup.topology, 3)
