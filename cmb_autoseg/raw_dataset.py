@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -21,6 +21,7 @@ __all__ = [
     "check_folds",
     "folds_digest",
     "folds_file",
+    "kind_of_data",
     "parse_folds",
     "read_raw_dataset",
 ]
@@ -126,6 +127,12 @@ def _preparations(folders: DatasetFolders, record: dict[str, Any]) -> tuple[dict
     prep = record.get("prep", {})
     parsed = {name: PrepSettings.parse(settings, f"{path}: prep.{name}") for name, settings in prep.items()}
     return parsed, str(record.get("prepared", ""))
+
+
+def kind_of_data(cases: Iterable[tuple[RawDataset, RawCase]]) -> str:
+    """`simulated` where nobody was scanned for any of the cases, `partly simulated`, or nothing where all are real."""
+    made_up = {case.cohort in raw.simulated for raw, case in cases}
+    return "simulated" if made_up == {True} else "partly simulated" if True in made_up else ""
 
 
 def _simulated(record: dict[str, Any], rows: Sequence[dict[str, str]]) -> frozenset[str]:

@@ -10,13 +10,13 @@ from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import text_digest
 from cmb_autoseg.locking import is_owned
 from cmb_autoseg.progress import log
-from cmb_autoseg.raw_dataset import Fold, RawDataset
+from cmb_autoseg.raw_dataset import Fold, RawDataset, kind_of_data
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
 from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder, choose_encoder, refuse_mixed_encoders
 from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "kind_of_data", "refuse_other"]
+__all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "refuse_other"]
 
 RANDOM = "random"
 """What a cell without an encoder says in place of the weights' digest."""
@@ -124,7 +124,7 @@ def ask(
         steps={recipe.name: recipe.epochs * recipe.steps_per_epoch for recipe in settings.recipes},
         cells=cells,
         subsets=settings.subsets,
-        data=kind_of_data(raw),
+        data=kind_of_data((raw, case) for case in raw.cases if case.labelled),
     )
     refuse_other(comparison, earlier, out)
     recipes = {recipe.name: recipe for recipe in settings.recipes}
@@ -204,12 +204,6 @@ def _alone(plan: Plan, recipes: Sequence[Recipe]) -> tuple[Role, ...]:
             f"--cross-sequence: recipe {own.name} has sequences of its own, which this option replaces; leave one out"
         )
     return visible
-
-
-def kind_of_data(raw: RawDataset) -> str:
-    """`simulated` where nobody was scanned for any labelled case; without a word where all of them are real."""
-    made_up = {case.cohort in raw.simulated for case in raw.cases if case.labelled}
-    return "simulated" if made_up == {True} else "partly simulated" if True in made_up else ""
 
 
 def refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> None:

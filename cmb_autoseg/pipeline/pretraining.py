@@ -16,7 +16,7 @@ from cmb_autoseg.pipeline.pretraining_cases import PretrainingCases, choose_case
 from cmb_autoseg.pipeline.stored import read_plan, refuse_stale_plan
 from cmb_autoseg.pretraining.launched import is_first_process, n_processes, own_faults, process_rank
 from cmb_autoseg.progress import Meter, log
-from cmb_autoseg.raw_dataset import RawDataset, check_folds, parse_folds, read_raw_dataset
+from cmb_autoseg.raw_dataset import RawDataset, check_folds, kind_of_data, parse_folds, read_raw_dataset
 from cmb_autoseg.records import Encoder, Plan
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.fold_cases import trained_sequences
@@ -222,7 +222,8 @@ def _learn_one(
             return
         with Meter(f"Pretraining {made_with.title}", steps, steps_done(folder), slow=True) as meter:
             rows = learn(stop, meter.advance)
-    draw_pictures(encoder, cases, setup, fitted, rows, folder, made_with.title, settings.seed)
+    data = kind_of_data((raw, case) for raw, chosen in task.cases.chosen for case in chosen)
+    draw_pictures(encoder, cases, setup, fitted, rows, folder, made_with.title, settings.seed, data)
     record = Encoder(
         name=made_with.name,
         method=how.method,

@@ -25,6 +25,7 @@ def draw_pictures(
     folder: Path,
     title: str,
     seed: int,
+    data: str = "",
 ) -> None:
     """`progress.png`, and `neighbors.png` where a case has two sequences.
 
@@ -37,9 +38,11 @@ def draw_pictures(
         folder: where the pictures go.
         title: of the encoder.
         seed: of its first weights, and of the places that are shown.
+        data: the kind of data, such as `simulated`.
     """
     method = setup.settings.method
-    draw_pretraining_curves(rows, folder / "progress.png", f"{title}: {method.replace('_', ' ')}")
+    told = f" ({data} data)" if data else ""
+    draw_pretraining_curves(rows, folder / "progress.png", f"{title}: {method.replace('_', ' ')}{told}")
     present = CasePatches(cases, setup.patch_shape, setup.settings.brain).present
     pairs = draw_pairs(cases, setup.channels, present, setup.patch_shape, np.random.default_rng(seed))
     if pairs is None:

@@ -7,8 +7,7 @@ from cmb_autoseg.cli.convert import main as convert
 from cmb_autoseg.dataset_conversion.card_file import parse_card
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, read_tsv, write_json
-from cmb_autoseg.pipeline.comparison_jobs import kind_of_data
-from cmb_autoseg.raw_dataset import read_raw_dataset
+from cmb_autoseg.raw_dataset import kind_of_data, read_raw_dataset
 from cmb_autoseg.simulation.cohort import simulate_cohort
 from cmb_autoseg.simulation.layouts import LAYOUTS
 from cmb_autoseg.workspace import Workspace
@@ -72,18 +71,18 @@ def test_two_named_cohorts_make_one_dataset_that_is_called_simulated(tmp_path):
     raw = read_raw_dataset(folders)
     assert {case.cohort for case in raw.cases} == raw.simulated == {"LAB", "UNL"}
     assert len(raw.cases) == 6
-    assert kind_of_data(raw) == "simulated"
+    assert kind_of_data((raw, case) for case in raw.cases) == "simulated"
 
 
 def test_real_scans_are_never_called_simulated(real, tmp_path):
     raw = read_raw_dataset(converted(tmp_path / "w", real))
     assert raw.simulated == frozenset()
-    assert kind_of_data(raw) == ""
+    assert kind_of_data((raw, case) for case in raw.cases) == ""
 
     made_up = simulated(tmp_path / "c", "dou", "--name", "NORTH", "--seed", "2")
     mixed = read_raw_dataset(converted(tmp_path / "mixed", real, made_up / "card.yaml"))
     assert mixed.simulated == {"NORTH"}
-    assert kind_of_data(mixed) == "partly simulated"
+    assert kind_of_data((mixed, case) for case in mixed.cases) == "partly simulated"
 
 
 def test_a_card_of_ones_own_does_not_hide_that_a_folder_was_simulated(tmp_path):
