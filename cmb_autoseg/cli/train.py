@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from cmb_autoseg.cli._command import (
     ExitCode,
@@ -90,7 +91,23 @@ def run(args: argparse.Namespace) -> int:
     report(f"trained folds {', '.join(map(str, folds))}: {model}")
     if args.f == ["all"]:
         report(finalize(folders, model, device))
+    report(f"next: {_next_command(args, folders.number, recipe.name, model)}")
     return ExitCode.DONE
+
+
+def _next_command(args: argparse.Namespace, dataset: int, recipe: str, model: Path) -> str:
+    """Training of the folds that are missing, else what a model of five folds is for."""
+    from cmb_autoseg.inference.model_folder import available_folds
+
+    preset = f" -p {args.preset}" if args.preset else ""
+    missing = [fold for fold in fold_list(["all"]) if fold not in available_folds(model)]
+    if missing:  # Folds of one model share these settings.
+        shared = {"--encoder": args.encoder, "--epochs": args.epochs, "--steps-per-epoch": args.steps_per_epoch}
+        given = "".join(f" {option} {value}" for option, value in shared.items() if value is not None)
+        seed = f" --seed {args.seed}" if args.seed else ""
+        return f"cmb_train -d {dataset} -f {' '.join(map(str, missing))} -r {args.r}{preset}{given}{seed}"
+    predict = f"cmb_predict -i SCANS -o OUT -d {dataset} -r {recipe}{preset}"
+    return predict if args.f == ["all"] else f"cmb_finalize -d {dataset} -r {recipe}{preset}, then {predict}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -118,16 +118,20 @@ def _encoder_path(folders: DatasetFolders, chosen: str, fold: int, recipe: Recip
         raise InputError(f"--encoder {chosen}: a folder; give {cure}")
     others = sorted(path.parent.name for path in workspace.encoder(chosen).parent.glob("fold_*/encoder.pt"))
     there = f" (there: {', '.join(others)})" if others else ""
-    own = f" -f {fold} --name {chosen}" if others else ""
+    own = f" -f {fold}" if others else ""
+    typed, name = _recipe_that_makes(chosen, recipe)
+    # What is no word was meant as a file, and no encoder of the workspace can be called so.
+    called = f" --name {chosen}" if name != chosen and chosen.isidentifier() else ""
     raise InputError(
         f"encoder {chosen}: no such file, and none of that name for fold {fold} in "
         f"{workspace.encoder(chosen).parent}{there}; run cmb_pretrain -d {folders.number} -r "
-        f"{_recipe_that_makes(chosen, recipe)}{own}, or train with --encoder none for random weights"
+        f"{typed}{own}{called}, or train with --encoder none for random weights"
     )
 
 
-def _recipe_that_makes(encoder: str, recipe: Recipe) -> str:
-    """What to type after -r for an encoder of that name."""
-    if encoder in list_recipes():
-        return encoder
-    return f"YOUR_RECIPE.yaml (whose name is {recipe.name})" if recipe.pretraining is not None else "ssl_barlow_twins"
+def _recipe_that_makes(encoder: str, recipe: Recipe) -> tuple[str, str]:
+    """What to type after -r for an encoder of that name, and what it is called without --name."""
+    if recipe.pretraining is not None and (encoder == recipe.name or encoder not in list_recipes()):
+        return recipe.given or f"YOUR_RECIPE.yaml (whose name is {recipe.name})", recipe.name
+    made_by = encoder if encoder in list_recipes() else "ssl_barlow_twins"
+    return made_by, made_by

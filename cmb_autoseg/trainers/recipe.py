@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Plan, Record, Role
@@ -225,6 +234,15 @@ class Recipe(Settings):
     transfer: TransferSettings = TransferSettings()
     semi_supervised: SemiSupervisedSettings | None = None
     """Learning from unlabelled cases. Without it: they are not looked at in training."""
+    _given: str | None = PrivateAttr(default=None)
+
+    @property
+    def given(self) -> str | None:
+        """What `read_recipe` found it by, for messages that say what to type; None of one that was not read."""
+        return self._given
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()  # wherever they were read
 
     def applied_to(self, plan: Plan) -> Plan:
         """The plan with the batch size and the features that the recipe insists on."""
@@ -256,9 +274,11 @@ def read_recipe(wanted: str) -> Recipe:
         )
     content = _read_yaml(path)
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except (ValidationError, RecursionError) as error:
         raise InputError(f"{path}: {_explain(error)}") from None
+    recipe._given = wanted
+    return recipe
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:

@@ -129,6 +129,30 @@ def test_the_recipe_names_its_encoder_and_a_missing_one_is_told_with_its_cure(pr
     assert read_json(pretrained.fold(2, "other") / "fold.json")["encoder"] is None
 
 
+def test_an_encoder_that_is_to_be_made_is_told_with_the_users_own_recipe(pretrained, tmp_path, capsys):
+    own = "{encoder: mine}\npretraining: {method: barlow_twins}"
+    assert pretrained.train(tmp_path, 0, transfer=own, name="mine") == 2
+    made = f"run cmb_pretrain -d 501 -r {tmp_path / 'mine.yaml'}"
+    assert f"{made}, or train with --encoder none" in capsys.readouterr().err
+    assert pretrained.train(tmp_path, 0, "--encoder", "other", transfer=own, name="mine") == 2
+    assert f"{made} --name other, or train with" in capsys.readouterr().err
+    assert pretrained.train(tmp_path, 0, "--encoder", "ssl_mae", transfer=own, name="mine") == 2
+    assert "run cmb_pretrain -d 501 -r ssl_mae, or train with" in capsys.readouterr().err
+
+
+def test_what_comes_after_training_is_told(pretrained, trained, tmp_path, monkeypatch, capsys):
+    assert pretrained.train(tmp_path, 1, "--encoder", "dots", "--seed", "3", "--steps-per-epoch", "1") == 0
+    again = f"-r {tmp_path / 'tiny.yaml'} --encoder dots --steps-per-epoch 1 --seed 3"
+    assert f"\nnext: cmb_train -d 501 -f 0 2 3 4 {again}\n" in capsys.readouterr().out
+    whole = ["-d", "501", "--workspace", str(trained.workspace), "-device", "cpu", "-r", str(trained.recipe)]
+    predict = "cmb_predict -i SCANS -o OUT -d 501 -r tiny"
+    assert train.main([*whole, "-f", "0"]) == 0
+    assert f"\nnext: cmb_finalize -d 501 -r tiny, then {predict}\n" in capsys.readouterr().out
+    monkeypatch.setattr("cmb_autoseg.pipeline.finalize", lambda *_: "a table")
+    assert train.main([*whole, "-f", "all"]) == 0
+    assert capsys.readouterr().out.endswith(f"\na table\nnext: {predict}\n")
+
+
 def test_folds_of_one_model_share_the_encoder_and_not_its_weights(pretrained, tmp_path, capsys):
     assert pretrained.train(tmp_path, 0, "--encoder", "dots") == 0
     assert pretrained.train(tmp_path, 1, "--encoder", "dots") == 0
