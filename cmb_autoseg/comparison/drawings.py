@@ -19,6 +19,13 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Of Okabe and Ito, which people with any color vision tell apart."""
 MARKERS = "osD^vPX*"
 DPI = 130
+POINTS = {"capsize": 3, "markersize": 5, "clip_on": False, "zorder": 3}
+"""Drawn over the frame, as an axis may begin where a point is."""
+SIGNED = ("cost",)
+"""Differences, which may be below 0; counts and shares may not."""
+MARGIN = 1.25
+"""Room on either side of the budgets, as a factor, for all recipes beside one another."""
+SHIFTED = "\n(recipes drawn side by side)"
 
 
 def draw(table: Table, path: Path, data: str = "") -> bool:
@@ -66,7 +73,7 @@ def _values(rows: Sequence[Row], key: str) -> tuple[list[float], list[list[float
 
 def _dots(axes: Any, at: Sequence[float], rows: Sequence[Row], key: str, **style: Any) -> None:
     values, whiskers = _values(rows, key)
-    axes.errorbar(values, at, xerr=whiskers, fmt=style.pop("marker", "o"), capsize=3, markersize=5, **style)
+    axes.errorbar(values, at, xerr=whiskers, fmt=style.pop("marker", "o"), **POINTS, **style)
 
 
 def _dot_panels(rows: Sequence[Row], keys: Sequence[str], label: Callable[[Row], str]) -> Picture:
@@ -78,6 +85,12 @@ def _dot_panels(rows: Sequence[Row], keys: Sequence[str], label: Callable[[Row],
         for n, row in enumerate(rows):
             _dots(axes, [n], [row], key, **style[row["recipe"]])
         _finish(axes, TITLES[key])
+        if not _defined(rows, key):
+            _say_undefined(axes, axes.xaxis)
+        elif key in SIGNED:
+            axes.axvline(0, color="#666666", linewidth=1)
+        else:
+            axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     _name_lines(panels[0], [label(row) for row in rows])
     return picture
 
@@ -87,6 +100,16 @@ def _finish(axes: Any, title: str) -> None:
     axes.grid(axis="x", alpha=0.3)
     axes.tick_params(labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def _defined(rows: Sequence[Row], key: str) -> bool:
+    return not np.isnan(_values(rows, key)[0]).all()
+
+
+def _say_undefined(axes: Any, axis: Any) -> None:
+    """In the place of an axis of values where there are none."""
+    axis.set_ticks([])
+    axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", va="center", color="#666666")
 
 
 def _name_lines(axes: Any, labels: Sequence[str]) -> None:
@@ -114,10 +137,14 @@ def _forest(rows: Sequence[Row], label: Callable[[Row], str]) -> Picture:
     picture = _picture(2.1 * len(figures) + 2 + max(0.0, max(map(len, labels)) - 25) / 15, 0.32 * len(labels) + 1.7)
     panels = picture.subplots(1, len(figures), sharey=True, squeeze=False)[0]
     for axes, figure in zip(panels, figures, strict=True):
-        axes.axvline(0, color="#666666", linewidth=1)
-        for row in (row for row in rows if row["figure"] == figure):
+        own = [row for row in rows if row["figure"] == figure]
+        for row in own:
             _dots(axes, [labels.index(label(row))], [row], "difference", **style[row["recipe"]])
         _finish(axes, figure)
+        if _defined(own, "difference"):
+            axes.axvline(0, color="#666666", linewidth=1)
+        else:
+            _say_undefined(axes, axes.xaxis)
     _name_lines(panels[0], labels)
     return picture
 
@@ -133,13 +160,18 @@ def _efficiency(rows: Sequence[Row]) -> Picture:
             values, whiskers = _values(own, key)
             # Beside each other, so that no whisker hides another.
             at = [100 * row["budget"] * 1.03 ** (n - (len(recipes) - 1) / 2) for row in own]
-            axes.errorbar(at, values, yerr=whiskers, capsize=3, markersize=5, label=recipe, **style)
+            axes.errorbar(at, values, yerr=whiskers, label=recipe, **POINTS, **style)
         axes.set_xscale("log", base=2)
         axes.set_xticks([100 * budget for budget in budgets], [f"{100 * budget:.3g}" for budget in budgets])
         axes.minorticks_off()
-        axes.set_xlabel("labelled subjects, %")
+        axes.set_xlim(100 * budgets[0] / MARGIN, 100 * budgets[-1] * MARGIN)
+        axes.set_xlabel("labelled subjects, %" + (SHIFTED if len(recipes) > 1 else ""), fontsize=9)
         axes.set_title(TITLES[key], fontsize=10)
         axes.grid(alpha=0.3)
+        if _defined(rows, key):
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
+        else:
+            _say_undefined(axes, axes.yaxis)
     picture.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return picture
 
@@ -153,9 +185,7 @@ def _per_sequence(rows: Sequence[Row]) -> Picture:
 
 def _dropping(rows: Sequence[Row]) -> Picture:
     ordered = sorted(rows, key=lambda row: list(dict.fromkeys(r["dropped"] for r in rows)).index(row["dropped"]))
-    picture = _dot_panels(ordered, ("f1", "f1_without", "cost"), lambda row: f"no {row['dropped']}, {row['recipe']}")
-    picture.axes[-1].axvline(0, color="#666666", linewidth=1)
-    return picture
+    return _dot_panels(ordered, ("f1", "f1_without", "cost"), lambda row: f"no {row['dropped']}, {row['recipe']}")
 
 
 def _subsets(rows: Sequence[Row]) -> Picture:
@@ -191,7 +221,7 @@ def _maps(
             axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
             for (i, j), value in np.ndenumerate(values):
                 text = "n/a" if np.isnan(value) else f"{value:.2f}"
-                axes.text(j, i, text, ha="center", va="center", fontsize=9, color="black" if value > 0.6 else "white")
+                axes.text(j, i, text, ha="center", va="center", fontsize=9, color="white" if value <= 0.6 else "black")
             axes.set_xticks(range(len(columns)), columns, fontsize=8)
             axes.set_yticks(range(len(lines)), lines, fontsize=8)
             axes.set_xlabel(names[1], fontsize=9)

@@ -43,6 +43,12 @@ class Measured:
         """
         return FIGURES[name](self, np.asarray(weights, np.float64))
 
+    def n_defining(self, name: str) -> int:
+        """Number of subjects of whom, each taken alone, a figure is defined."""
+        names = list(dict.fromkeys(self.subjects))
+        alone = np.array([[subject == name for subject in self.subjects] for name in names])
+        return int(np.count_nonzero(~np.isnan(self.draws(name, alone))))
+
     def f1_of_subjects(self) -> dict[str, float]:
         """Mean lesion F1 of each subject's scans; subjects without a lesion have none."""
         of_subject: dict[str, list[float]] = {}

@@ -11,7 +11,13 @@ from scipy.stats import wilcoxon
 from cmb_autoseg.comparison.case_scores import CellScores, ScoredView
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.comparison.figures_of_merit import Measured, chosen_thresholds, measure
-from cmb_autoseg.evaluation.bootstrap import N_RESAMPLES, percentile_interval, subject_weights, two_sided_p
+from cmb_autoseg.evaluation.bootstrap import (
+    MIN_SUBJECTS,
+    N_RESAMPLES,
+    percentile_interval,
+    subject_weights,
+    two_sided_p,
+)
 from cmb_autoseg.evaluation.metrics import Figure
 from cmb_autoseg.records import Role
 
@@ -130,7 +136,10 @@ class Judge:
         return self._weights[subjects]
 
     def figure(self, seeds: Sequence[Measured], name: str) -> Figure:
-        """Mean over seeds of the pooled figure, with the interval of the same mean over draws of subjects."""
+        """Mean over seeds of the pooled figure, with the interval of the same mean over draws of subjects.
+
+        There is no interval where a single subject defines the figure.
+        """
         if not seeds:
             return Figure(value=None, why="no case")
         value = float(np.mean([cases.value(name) for cases in seeds]))
@@ -139,6 +148,9 @@ class Judge:
         return Figure(value=value, ci=percentile_interval(self._mean_draws(seeds, name)))
 
     def _mean_draws(self, seeds: Sequence[Measured], name: str) -> NDArray[np.float64]:
+        """One a draw; all undefined where fewer than `MIN_SUBJECTS` define the figure."""
+        if min(cases.n_defining(name) for cases in seeds) < MIN_SUBJECTS:
+            return np.full(self.n_resamples, np.nan)
         draws = [cases.draws(name, self.weights(cases.subjects)) for cases in seeds]
         mean: NDArray[np.float64] = np.mean(draws, axis=0)
         return mean
@@ -146,7 +158,8 @@ class Judge:
     def contrast(self, name: str, plus: Sequence[Side], minus: Sequence[Side]) -> Contrast | None:
         """Sum of one figure over `plus` less its sum over `minus`, each the mean of its seeds.
 
-        None where a side has no case, or not the same cases as the others.
+        None where a side has no case, or not the same cases as the others. There is neither interval nor p where a
+        single subject defines the figure.
         """
         sides = (*plus, *minus)
         cases = {measured.cases for side in sides for measured in side}

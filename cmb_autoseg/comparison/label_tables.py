@@ -14,8 +14,10 @@ from cmb_autoseg.comparison.table import (
     Table,
     adjust,
     at_largest_budget,
+    budget_shown,
     groups_of,
     row_of,
+    told,
 )
 
 __all__ = ["annotation_efficiency", "differences", "paradigms"]
@@ -36,7 +38,9 @@ def paradigms(judge: Judge, comparison: Comparison) -> Table:
             row["f1_seeds"] = ", ".join("n/a" if np.isnan(value) else f"{value:.3f}" for value in of_seeds)
         rows.append(row)
     columns = ("recipe", "scans", "lesions", *figures, "f1_seeds")
-    return Table("paradigms", "Learning paradigms", columns, tuple(rows), (POOLED, THRESHOLD))
+    budget = budget_shown(comparison)
+    notes = (f"{budget[0].upper()}{budget[1:]}.", POOLED, THRESHOLD)
+    return Table("paradigms", "Learning paradigms", columns, tuple(rows), notes)
 
 
 def differences(judge: Judge, comparison: Comparison) -> Table:
@@ -62,13 +66,14 @@ def differences(judge: Judge, comparison: Comparison) -> Table:
             rows.append(row)
     adjust(rows, "figure")
     adjust(rows, "figure", "p_wilcoxon", "p_wilcoxon_holm")
-    notes = (
-        f"Recipe minus {comparison.reference} at the same budget, on the same draws of subjects, seeds averaged in "
-        "each. p: two-sided, from those draws; Holm's correction over the recipes and budgets of this table, figure by "
-        "figure. Wilcoxon: signed ranks of the subjects' lesion F1 (mean over seeds and scans), of subjects that have "
-        "lesions.",
-        THRESHOLD,
-    )
+    sentences = {
+        "difference": f"Recipe minus {comparison.reference} at the same budget, on the same draws of subjects, seeds "
+        "averaged in each. p: two-sided, from those draws; Holm's correction over the recipes and budgets of this "
+        "table, figure by figure.",
+        "subjects": "Wilcoxon: signed ranks of the subjects' lesion F1 (mean over seeds and scans), of subjects that "
+        "have lesions, six at least.",
+    }
+    notes = (*told(rows, sentences), THRESHOLD)
     columns = ("budget", "recipe", "figure", "difference", "p", "p_holm", "subjects", "p_wilcoxon", "p_wilcoxon_holm")
     return Table("differences", f"Differences from {comparison.reference}", columns, tuple(rows), notes)
 
@@ -83,8 +88,9 @@ def annotation_efficiency(judge: Judge, comparison: Comparison) -> Table:
         row["labelled_scans"] = _range([fact.n_training_cases for fact in facts])
         rows.append(row)
     columns = ("budget", "labelled_subjects", "labelled_scans", "recipe", *figures)
-    notes = ("Labelled subjects and scans of training, in each fold; steps are the same at every budget.",)
-    return Table("annotation_efficiency", "Fewer labels", columns, tuple(rows), (*notes, POOLED, THRESHOLD))
+    sentence = "Labelled subjects and scans of training, in each fold; steps are the same at every budget."
+    notes = (*told(rows, {"labelled_subjects": sentence}), POOLED, THRESHOLD)
+    return Table("annotation_efficiency", "Fewer labels", columns, tuple(rows), notes)
 
 
 def _range(numbers: Sequence[int]) -> str | None:

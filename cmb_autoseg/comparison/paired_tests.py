@@ -16,6 +16,7 @@ from cmb_autoseg.comparison.table import (
     at_largest_budget,
     groups_of,
     matrix_groups,
+    told,
     visible_sequences,
 )
 
@@ -43,13 +44,17 @@ def paired_tests(judge: Judge, comparison: Comparison) -> Table:
     for row in rows:
         del row["family"]
     columns = ("about", "recipe", "of", "against", "figure", "scans", "difference", "p", "p_holm")
-    notes = (
-        "Difference of a figure, on the same scans and the same draws of subjects, seeds averaged in each; p: "
-        "two-sided, from those draws; Holm's correction over all rows of the same first column, figure by figure. "
-        "A matrix entry reads trained on > tested on.",
-        THRESHOLD,
-    )
-    return Table("paired_tests", "Paired tests of fewer labels and of sequences", columns, tuple(rows), notes)
+    sentences = {
+        "difference": "Difference of a figure, on the same scans and the same draws of subjects, seeds averaged in "
+        "each; p: two-sided, from those draws; Holm's correction over all rows of the same first column, figure by "
+        "figure."
+    }
+    present = {row["about"] for row in rows}
+    if MATRIX in present:
+        sentences["of"] = "A matrix entry reads trained on > tested on."
+    parts = ["fewer labels"] * (EFFICIENCY in present) + ["sequences"] * bool(present & {ALONE, MATRIX})
+    title = f"Paired tests of {' and of '.join(parts)}"
+    return Table("paired_tests", title, columns, tuple(rows), (*told(rows, sentences), THRESHOLD))
 
 
 def _of_budgets(judge: Judge, comparison: Comparison) -> list[Row]:

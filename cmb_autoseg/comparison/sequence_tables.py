@@ -17,6 +17,7 @@ from cmb_autoseg.comparison.table import (
     counts_of,
     matrix_groups,
     row_of,
+    told,
     visible_sequences,
 )
 from cmb_autoseg.records import Role
@@ -80,13 +81,15 @@ def dropping(judge: Judge, comparison: Comparison) -> Table:
                 rows.append(row)
     adjust(rows, "dropped")
     columns = ("recipe", "dropped", "scans", "lesions", "f1", "f1_without", "cost", "p", "p_holm")
-    notes = (
-        "Scans that have the sequence and another in which microbleeds show, predicted from all they have and from all "
-        "but this one. Cost: lesion F1 with it minus without it, paired over the same scans; p and Holm's correction "
-        "over recipes, sequence by sequence. The last column, negative where dropping costs the recipe less than "
+    sentences = {
+        "scans": "Scans that have the sequence and another in which microbleeds show, predicted from all they have and "
+        "from all but this one.",
+        "cost": "Cost: lesion F1 with it minus without it, paired over the same scans; p and Holm's correction over "
+        "recipes, sequence by sequence.",
+        "cost_beyond_reference": "The last column, negative where dropping costs the recipe less than "
         f"{comparison.reference}, has its interval from the same draws.",
-        SAME_THRESHOLD,
-    )
+    }
+    notes = (*told(rows, sentences), SAME_THRESHOLD)
     every = (*columns, "cost_beyond_reference")
     return Table("dropping", "One sequence missing", every, tuple(rows), (*notes, POOLED, THRESHOLD))
 
@@ -124,12 +127,12 @@ def subsets(judge: Judge, comparison: Comparison) -> Table:
                 rows.append(row)
     adjust(rows, "subset")
     columns = ("recipe", "subset", "scans", "lesions", *figures, "cost", "p", "p_holm")
-    notes = [
-        "Scans that have all of these sequences, predicted from these alone; cost: lesion F1 from all that these "
-        "scans have minus lesion F1 from these, paired over the same scans; p and Holm's correction over recipes, "
-        "subset by subset.",
-        SAME_THRESHOLD,
-    ]
+    sentences = {
+        "scans": "Scans that have all of these sequences, predicted from these alone.",
+        "cost": "Cost: lesion F1 from all that these scans have minus lesion F1 from these, paired over the same "
+        "scans; p and Holm's correction over recipes, subset by subset.",
+    }
+    notes = [*told(rows, sentences), SAME_THRESHOLD]
     every = len(comparison.channels) + 1
     if len({len(s) for s in subsets_of(comparison.channels)}) < every - 1:
         notes.append("Of many channels only all, all but one, and each alone are tried.")

@@ -1,6 +1,6 @@
 """What a table is, and the parts that several tables share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,12 @@ __all__ = [
     "Table",
     "adjust",
     "at_largest_budget",
+    "budget_shown",
     "counts_of",
     "groups_of",
     "matrix_groups",
     "row_of",
+    "told",
     "visible_sequences",
 ]
 
@@ -75,7 +77,8 @@ TITLES = {
 POOLED = (
     "Each figure pools the validation cases of all folds and is the mean over seeds; in brackets the 95 % confidence "
     "interval, percentiles of the draws of a bootstrap that draws subjects with all their scans. Weights and "
-    "thresholds stay as they are in a draw, so the interval is of the choice of patients, not of training."
+    "thresholds stay as they are in a draw, so the interval is of the choice of patients, not of training. A "
+    "figure that a single subject defines has neither interval nor p (n/a)."
 )
 THRESHOLD = (
     "Figures at a threshold: each subject's scans are judged at the probability that gives the best pooled lesion F1 "
@@ -107,6 +110,25 @@ def groups_of(comparison: Comparison) -> list[Group]:
 def at_largest_budget(comparison: Comparison) -> list[Group]:
     groups = groups_of(comparison)
     return [group for group in groups if group.budget == groups[0].budget]
+
+
+def budget_shown(comparison: Comparison) -> str:
+    """Which label budget tables of one budget have, in words."""
+    budgets = sorted({cell.budget for cell in comparison.cells})
+    listed = ", ".join(f"{budget:g}" for budget in budgets)
+    return f"label budget {budgets[-1]:g}" + (f", the largest of {listed}" if len(budgets) > 1 else "")
+
+
+def told(rows: Sequence[Row], sentences: Mapping[str, str]) -> tuple[str, ...]:
+    """One note of those sentences whose column any row fills; none where there is no such column.
+
+    Args:
+        rows: of the table.
+        sentences: by the column that each is about.
+    """
+    filled = {key for row in rows for key, value in row.items() if value is not None}
+    note = " ".join(sentence for column, sentence in sentences.items() if column in filled)
+    return (note,) if note else ()
 
 
 def _figures(judge: Judge, side: Side, names: Sequence[str]) -> Row:

@@ -6,15 +6,22 @@ from typing import Any
 
 from cmb_autoseg.comparison.cells import Comparison
 from cmb_autoseg.comparison.drawings import draw
-from cmb_autoseg.comparison.table import TITLES, Table
+from cmb_autoseg.comparison.table import TITLES, Table, budget_shown
 from cmb_autoseg.evaluation.metrics import Figure
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import write_json, write_text, write_tsv
 
-__all__ = ["as_markdown", "write_page", "write_table"]
+__all__ = ["as_markdown", "headline", "write_page", "write_table"]
 
 EXACT = ("budget", "p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm")
 """Columns of numbers that are shown with three digits that count, not with three decimals."""
+TESTS_OF = {
+    "p": ("difference", "cost"),
+    "p_holm": ("difference", "cost"),
+    "p_wilcoxon": ("subjects",),
+    "p_wilcoxon_holm": ("subjects",),
+}
+"""What a row has wherever the test of a column was asked for, though it may have no p."""
 
 
 def write_table(table: Table, folder: Path, data: str = "") -> None:
@@ -51,16 +58,24 @@ def _plain(value: Any) -> Any:
 
 def as_markdown(table: Table) -> str:
     """The table alone; what is not run yet says so in the first empty column, or in one of its own."""
-    keys = [key for key in table.columns if any(row.get(key) is not None for row in table.rows)]
-    if any(row.get("state") and all(row.get(key) is not None for key in keys) for row in table.rows):
+    keys = [key for key in table.columns if any(_value(row, key) is not None for row in table.rows)]
+    untold = any(row.get("state") and all(row.get(key) is not None for key in keys) for row in table.rows)
+    if untold and "state" not in keys:
         keys.append("state")
     lines = ["| " + " | ".join(TITLES[key] for key in keys) + " |", "|" + " --- |" * len(keys)]
     lines += ["| " + " | ".join(_cells(row, keys)) + " |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
+def _value(row: dict[str, Any], key: str) -> Any:
+    """Of a cell; `n/a` for a p that cannot be had."""
+    value = row.get(key)
+    asked = any(row.get(other) is not None for other in TESTS_OF.get(key, ()))
+    return "n/a" if value is None and asked else value
+
+
 def _cells(row: dict[str, Any], keys: Sequence[str]) -> list[str]:
-    shown = [_shown(key, row.get(key)) for key in keys]
+    shown = [_shown(key, _value(row, key)) for key in keys]
     if row.get("state") and "state" not in keys:
         shown[next(index for index, key in enumerate(keys) if row.get(key) is None)] = str(row["state"])
     return shown
@@ -72,8 +87,8 @@ def _shown(key: str, value: Any) -> str:
     if isinstance(value, Figure):
         if value.value is None:
             return "n/a"
-        interval = f" ({value.ci[0]:.3f} to {value.ci[1]:.3f})" if value.ci else ""
-        return f"{value.value:.3f}{interval}"
+        interval = f"{value.ci[0]:.3f} to {value.ci[1]:.3f}" if value.ci else "n/a"
+        return f"{value.value:.3f} ({interval})"
     if isinstance(value, float):
         return f"{value:.3g}" if key in EXACT else f"{value:.3f}"
     return f"{value:,}" if key == "parameters" else str(value)
@@ -99,6 +114,12 @@ def write_page(tables: Sequence[Table], comparison: Comparison, out: Path) -> No
             parts.append(f"![{table.title}](figures/{table.name}.png)\n")
     parts.insert(2, "\n\n".join(common) + "\n")
     write_text(out / "comparison.md", "\n".join(parts))
+
+
+def headline(comparison: Comparison) -> str:
+    """What the first table shows, for where it stands alone."""
+    data = f", {comparison.data} data" if comparison.data else ""
+    return f"Learning paradigms on {comparison.dataset}{data}, {budget_shown(comparison)}:"
 
 
 def _head(comparison: Comparison) -> str:

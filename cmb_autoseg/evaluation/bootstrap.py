@@ -13,9 +13,11 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["N_RESAMPLES", "holm", "percentile_interval", "subject_weights", "two_sided_p"]
+__all__ = ["MIN_SUBJECTS", "N_RESAMPLES", "holm", "percentile_interval", "subject_weights", "two_sided_p"]
 
 N_RESAMPLES = 1000
+MIN_SUBJECTS = 2
+"""Of whom a figure must be defined; draws of a single one are all alike, and say nothing of how people differ."""
 MIN_DEFINED = 0.5
 """Share of draws in which a figure must be defined for an interval to mean anything."""
 

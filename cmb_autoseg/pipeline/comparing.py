@@ -18,7 +18,7 @@ from cmb_autoseg.comparison.case_scores import (
 )
 from cmb_autoseg.comparison.cells import read_comparison, subsets_of, view_name
 from cmb_autoseg.comparison.judging import Judge
-from cmb_autoseg.comparison.table_files import as_markdown, write_page
+from cmb_autoseg.comparison.table_files import as_markdown, headline, write_page
 from cmb_autoseg.comparison.tables import all_tables
 from cmb_autoseg.errors import InputError, InUseError
 from cmb_autoseg.files import read_json, write_json
@@ -119,7 +119,9 @@ def redraw(out: Path, reference: str | None = None) -> str:
             tables = all_tables(judge, comparison)
             write_page(tables, comparison, out)
     state = f"{len(scores)} of {len(comparison.cells)} cells are finished"
-    return f"{as_markdown(tables[0])}\n{state}; all tables and pictures: {out / 'comparison.md'}"
+    return (
+        f"{headline(comparison)}\n\n{as_markdown(tables[0])}\n{state}; all tables and pictures: {out / 'comparison.md'}"
+    )
 
 
 def _scores_path(out: Path, cell: str) -> Path:
