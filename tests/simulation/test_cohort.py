@@ -215,7 +215,8 @@ def test_help_imports_neither_torch_nor_numpy():
 CORE = sorted(
     path
     for path in Path(simulation.__file__).parent.rglob("*.py")
-    if path.parent.name != "layouts" and path.stem not in ("cohort", "truth", "montage", "mni152", "label_files")
+    if path.parent.name != "layouts"
+    and path.stem not in ("cohort", "cohort_folder", "truth", "montage", "mni152", "label_files")
 )
 
 
