@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.comparison.case_scores import ScoredView
-from cmb_autoseg.evaluation.voxel_auc import areas_under_curve, wins_of_pairs
+from cmb_autoseg.evaluation.metrics.voxel_histogram import areas_under_curve, wins_of_pairs
 from cmb_autoseg.inference.operating_points import NO_CASES, Sweep, counting_threshold, ratio
 
 __all__ = ["FIGURES", "FigureName", "Measured", "chosen_thresholds", "measure"]
@@ -28,7 +28,7 @@ class Measured:
     counts: Mapping[str, NDArray[np.float64]]
     """Hits, matched predictions and so on, and 1 for `scans` and for lesion-free `negative_scans`."""
     wins: NDArray[np.float64] | None
-    """(n, n), of `voxel_auc.wins_of_pairs`; None where histograms are not kept."""
+    """(n, n), of `voxel_histogram.wins_of_pairs`; None where histograms are not kept."""
 
     def value(self, name: str) -> float:
         """A figure of the cases as they are; NaN where it is undefined."""

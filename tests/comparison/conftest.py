@@ -5,7 +5,7 @@ import pytest
 
 from cmb_autoseg.comparison.case_scores import CellScores, ScoredView, ScoreRow, TrainingFacts
 from cmb_autoseg.comparison.cells import Cell, Comparison
-from cmb_autoseg.evaluation.voxel_auc import N_BINS, VoxelHistogram
+from cmb_autoseg.evaluation.metrics.voxel_histogram import N_BINS, VoxelHistogram
 from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, Sweep
 
 N_THRESHOLDS = len(SWEEP_THRESHOLDS)

@@ -13,7 +13,7 @@ from cmb_autoseg.comparison.case_scores import (
 )
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.voxel_auc import wins_of_pairs
+from cmb_autoseg.evaluation.metrics.voxel_histogram import wins_of_pairs
 from cmb_autoseg.files import read_json, write_json
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, ScoredCase

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cmb_autoseg.comparison.figures_of_merit import chosen_thresholds, measure
-from cmb_autoseg.evaluation.voxel_auc import count_probabilities
+from cmb_autoseg.evaluation.metrics.voxel_histogram import count_probabilities
 from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, points_of
 
 N = len(SWEEP_THRESHOLDS)

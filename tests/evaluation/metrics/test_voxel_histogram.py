@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.voxel_auc import N_BINS, areas_under_curve, count_probabilities, wins_of_pairs
+from cmb_autoseg.evaluation.metrics.voxel_histogram import N_BINS, areas_under_curve, count_probabilities, wins_of_pairs
 
 
 def voxels(seed, shape=(9, 8, 7)):
