@@ -9,9 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import MaxNLocator
 
-from cmb_autoseg.comparison.table import TITLES, Row, Table
-from cmb_autoseg.evaluation.metrics import Figure
+from cmb_autoseg.comparison.table import TITLES
+from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.files import atomic_path
+from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = ["draw"]
 

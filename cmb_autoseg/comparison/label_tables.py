@@ -10,15 +10,15 @@ from cmb_autoseg.comparison.table import (
     POOLED,
     THRESHOLD,
     TITLES,
-    Row,
-    Table,
     adjust,
     at_largest_budget,
     budget_shown,
     groups_of,
     row_of,
+    table_of,
     told,
 )
+from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = ["annotation_efficiency", "differences", "paradigms"]
 
@@ -40,7 +40,7 @@ def paradigms(judge: Judge, comparison: Comparison) -> Table:
     columns = ("recipe", "scans", "lesions", *figures, "f1_seeds")
     budget = budget_shown(comparison)
     notes = (f"{budget[0].upper()}{budget[1:]}.", POOLED, THRESHOLD)
-    return Table("paradigms", "Learning paradigms", columns, tuple(rows), notes)
+    return table_of("paradigms", "Learning paradigms", columns, rows, notes)
 
 
 def differences(judge: Judge, comparison: Comparison) -> Table:
@@ -75,7 +75,7 @@ def differences(judge: Judge, comparison: Comparison) -> Table:
     }
     notes = (*told(rows, sentences), THRESHOLD)
     columns = ("budget", "recipe", "figure", "difference", "p", "p_holm", "subjects", "p_wilcoxon", "p_wilcoxon_holm")
-    return Table("differences", f"Differences from {comparison.reference}", columns, tuple(rows), notes)
+    return table_of("differences", f"Differences from {comparison.reference}", columns, rows, notes)
 
 
 def annotation_efficiency(judge: Judge, comparison: Comparison) -> Table:
@@ -90,7 +90,7 @@ def annotation_efficiency(judge: Judge, comparison: Comparison) -> Table:
     columns = ("budget", "labelled_subjects", "labelled_scans", "recipe", *figures)
     sentence = "Labelled subjects and scans of training, in each fold; steps are the same at every budget."
     notes = (*told(rows, {"labelled_subjects": sentence}), POOLED, THRESHOLD)
-    return Table("annotation_efficiency", "Fewer labels", columns, tuple(rows), notes)
+    return table_of("annotation_efficiency", "Fewer labels", columns, rows, notes)
 
 
 def _range(numbers: Sequence[int]) -> str | None:

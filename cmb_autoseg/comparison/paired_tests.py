@@ -10,15 +10,15 @@ from cmb_autoseg.comparison.sequence_tables import that_have
 from cmb_autoseg.comparison.table import (
     THRESHOLD,
     TITLES,
-    Row,
-    Table,
     adjust,
     at_largest_budget,
     groups_of,
     matrix_groups,
+    table_of,
     told,
     visible_sequences,
 )
+from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = ["paired_tests"]
 
@@ -54,7 +54,7 @@ def paired_tests(judge: Judge, comparison: Comparison) -> Table:
         sentences["of"] = "A matrix entry reads trained on > tested on."
     parts = ["fewer labels"] * (EFFICIENCY in present) + ["sequences"] * bool(present & {ALONE, MATRIX})
     title = f"Paired tests of {' and of '.join(parts)}"
-    return Table("paired_tests", title, columns, tuple(rows), (*told(rows, sentences), THRESHOLD))
+    return table_of("paired_tests", title, columns, rows, (*told(rows, sentences), THRESHOLD))
 
 
 def _of_budgets(judge: Judge, comparison: Comparison) -> list[Row]:

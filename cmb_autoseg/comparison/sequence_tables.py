@@ -10,17 +10,17 @@ from cmb_autoseg.comparison.table import (
     POOLED,
     SAME_THRESHOLD,
     THRESHOLD,
-    Row,
-    Table,
     adjust,
     at_largest_budget,
     counts_of,
     matrix_groups,
     row_of,
+    table_of,
     told,
     visible_sequences,
 )
 from cmb_autoseg.records import Role
+from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = [
     "cross_sequence",
@@ -43,7 +43,7 @@ def per_sequence(judge: Judge, comparison: Comparison) -> Table:
     ]
     columns = ("recipe", "sequence", "scans", "lesions", *figures)
     notes = ("Predicted from this sequence alone, the others left blank, on the scans that have it.", SAME_THRESHOLD)
-    return Table("per_sequence", "Each sequence alone", columns, tuple(rows), (*notes, POOLED, THRESHOLD))
+    return table_of("per_sequence", "Each sequence alone", columns, rows, (*notes, POOLED, THRESHOLD))
 
 
 @cache
@@ -91,7 +91,7 @@ def dropping(judge: Judge, comparison: Comparison) -> Table:
     }
     notes = (*told(rows, sentences), SAME_THRESHOLD)
     every = (*columns, "cost_beyond_reference")
-    return Table("dropping", "One sequence missing", every, tuple(rows), (*notes, POOLED, THRESHOLD))
+    return table_of("dropping", "One sequence missing", every, rows, (*notes, POOLED, THRESHOLD))
 
 
 def _dropped(judge: Judge, group: Group, reference: Group, role: Role) -> Row:
@@ -136,7 +136,7 @@ def subsets(judge: Judge, comparison: Comparison) -> Table:
     every = len(comparison.channels) + 1
     if len({len(s) for s in subsets_of(comparison.channels)}) < every - 1:
         notes.append("Of many channels only all, all but one, and each alone are tried.")
-    return Table("subsets", "Every set of sequences", columns, tuple(rows), (*notes, POOLED, THRESHOLD))
+    return table_of("subsets", "Every set of sequences", columns, rows, (*notes, POOLED, THRESHOLD))
 
 
 def cross_sequence(judge: Judge, comparison: Comparison) -> Table:
@@ -154,4 +154,4 @@ def cross_sequence(judge: Judge, comparison: Comparison) -> Table:
         "on all scans that have it. The thresholds are those of the trained sequence. Folds without a case of "
         "the trained sequence to learn from are left out.",
     )
-    return Table("cross_sequence", "Trained on one, tested on another", columns, tuple(rows), (*notes, POOLED))
+    return table_of("cross_sequence", "Trained on one, tested on another", columns, rows, (*notes, POOLED))

@@ -1,21 +1,18 @@
-"""What a table is, and the parts that several tables share."""
+"""Headings and notes of the tables, and the parts that several of them share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from cmb_autoseg.comparison.cells import Comparison
 from cmb_autoseg.comparison.judging import Group, Judge, PickView, Side, all_sequences
-from cmb_autoseg.evaluation.bootstrap import holm
+from cmb_autoseg.evaluation.statistics.multiple import holm
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role
+from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = [
     "POOLED",
     "SAME_THRESHOLD",
     "THRESHOLD",
     "TITLES",
-    "Row",
-    "Table",
     "adjust",
     "at_largest_budget",
     "budget_shown",
@@ -23,12 +20,10 @@ __all__ = [
     "groups_of",
     "matrix_groups",
     "row_of",
+    "table_of",
     "told",
     "visible_sequences",
 ]
-
-Row = dict[str, Any]
-"""Column to text, number, `Figure` or None."""
 
 TITLES = {
     "recipe": "recipe",
@@ -74,6 +69,8 @@ TITLES = {
 }
 """Of columns, for people; figures are defined in docs/reference/metrics.md."""
 
+EXACT = frozenset({"budget", "p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm"})
+
 POOLED = (
     "Each figure pools the validation cases of all folds and is the mean over seeds; in brackets the 95 % confidence "
     "interval, percentiles of the draws of a bootstrap that draws subjects with all their scans. Weights and "
@@ -88,16 +85,11 @@ THRESHOLD = (
 SAME_THRESHOLD = "The thresholds are those of predictions from all sequences: a model keeps its threshold."
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of figures under named columns."""
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    """Keys of the rows; `TITLES` has them in words."""
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
+def table_of(name: str, title: str, columns: Sequence[str], rows: Sequence[Row], notes: Sequence[str]) -> Table:
+    """A table with the headings of `TITLES`; programs are told the state of every row."""
+    headed = {key: TITLES[key] for key in columns}
+    state = () if "state" in headed else ("state",)
+    return Table(name, title, headed, tuple(rows), tuple(notes), EXACT, state)
 
 
 def groups_of(comparison: Comparison) -> list[Group]:

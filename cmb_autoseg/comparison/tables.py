@@ -6,7 +6,8 @@ from cmb_autoseg.comparison.judging import Judge
 from cmb_autoseg.comparison.label_tables import annotation_efficiency, differences, paradigms
 from cmb_autoseg.comparison.paired_tests import paired_tests
 from cmb_autoseg.comparison.sequence_tables import cross_sequence, dropping, per_sequence, subsets
-from cmb_autoseg.comparison.table import Row, Table
+from cmb_autoseg.comparison.table import table_of
+from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = ["all_tables"]
 
@@ -42,7 +43,7 @@ def cell_list(judge: Judge, comparison: Comparison) -> Table:
     columns = ("recipe", "budget", "seed", "fold", "trained_on", "state", "steps", "labelled_subjects")
     more = ("labelled_scans", "unlabelled_scans", "scans", "parameters", "encoder")
     notes = ("One row a trained fold; scans: those that it is judged on.",)
-    return Table("cells", "What was trained", (*columns, *more), tuple(rows), notes)
+    return table_of("cells", "What was trained", (*columns, *more), rows, notes)
 
 
 def _facts(scores: CellScores) -> Row:
