@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cmb_autoseg.evaluation.bootstrap import N_RESAMPLES, percentile_interval, subject_weights, two_sided_p
+from cmb_autoseg.evaluation.statistics.bootstrap import N_RESAMPLES, percentile_interval, subject_weights, two_sided_p
 from cmb_autoseg.records import Role
 
 LESION, MIMICS = "lesion", ("vein", "calcification", "background")

@@ -25,7 +25,7 @@ from cmb_autoseg.comparison.cells import Comparison, read_comparison
 from cmb_autoseg.comparison.judging import Group, Judge, Side
 from cmb_autoseg.comparison.sequence_tables import with_sequence, without_sequence
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.bootstrap import percentile_interval, two_sided_p
+from cmb_autoseg.evaluation.statistics.bootstrap import percentile_interval, two_sided_p
 from cmb_autoseg.files import write_text
 from cmb_autoseg.records import Role
 

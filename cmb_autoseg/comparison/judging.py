@@ -6,19 +6,19 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
 from cmb_autoseg.comparison.case_scores import CellScores, ScoredView
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.comparison.figures_of_merit import Measured, chosen_thresholds, measure
-from cmb_autoseg.evaluation.bootstrap import (
+from cmb_autoseg.evaluation.metrics.figure import Figure
+from cmb_autoseg.evaluation.statistics.bootstrap import (
     MIN_SUBJECTS,
     N_RESAMPLES,
     percentile_interval,
     subject_weights,
     two_sided_p,
 )
-from cmb_autoseg.evaluation.metrics import Figure
+from cmb_autoseg.evaluation.statistics.paired import wilcoxon_p as paired_wilcoxon_p
 from cmb_autoseg.records import Role
 
 __all__ = ["Contrast", "Group", "Judge", "PickView", "Side", "all_sequences", "just", "wilcoxon_p"]
@@ -30,8 +30,6 @@ Side = Sequence[Measured]
 """The seeds of one group in one view."""
 
 GROUPS_IN_MEMORY = 2
-MIN_SUBJECTS_FOR_RANKS = 6
-"""With fewer, Wilcoxon's test cannot reach 0.05 whatever the values."""
 
 
 def all_sequences(views: Mapping[str, ScoredView]) -> ScoredView | None:
@@ -187,10 +185,8 @@ def wilcoxon_p(ours: Iterable[Measured], theirs: Iterable[Measured]) -> tuple[fl
     """
     first, second = _mean_f1(ours), _mean_f1(theirs)
     shared = sorted(first.keys() & second.keys())
-    differences = np.array([first[subject] - second[subject] for subject in shared])
-    if len(shared) < MIN_SUBJECTS_FOR_RANKS or not differences.any():
-        return None, len(shared)
-    return float(wilcoxon(differences, zero_method="pratt").pvalue), len(shared)
+    pairs = [[values[subject] for subject in shared] for values in (first, second)]
+    return paired_wilcoxon_p(*pairs), len(shared)
 
 
 def _mean_f1(seeds: Iterable[Measured]) -> dict[str, float]:

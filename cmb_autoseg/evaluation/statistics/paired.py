@@ -1,0 +1,173 @@
+"""Two systems on the same cases: differences with intervals, tests, and tables of several systems."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import wilcoxon
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.metrics.figure import Statistic, Weights
+from cmb_autoseg.evaluation.statistics.bootstrap import two_sided_p
+from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling
+from cmb_autoseg.evaluation.statistics.multiple import benjamini_hochberg, holm
+from cmb_autoseg.records import Record
+
+__all__ = ["MIN_SUBJECTS_FOR_RANKS", "Difference", "System", "compare", "comparison_rows", "wilcoxon_p"]
+
+MIN_SUBJECTS_FOR_RANKS = 6
+"""With fewer, Wilcoxon's test cannot reach 0.05 whatever the values."""
+
+Interval = tuple[float, float]
+
+
+class Difference(Record):
+    """A figure of one system less the same figure of another, on the same draws of subjects."""
+
+    value: float | None
+    ci: Interval | None = None
+    """BCa; the percentile interval where that is undefined."""
+    ci_percentile: Interval | None = None
+    p: float | None = None
+    """Two-sided, by the bootstrap; below 0.05 just when `ci_percentile` of 95 % leaves 0 out."""
+    n_subjects: int
+    why: str | None = None
+    """Why there is no difference."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One of several systems whose cases are the same, in the same order."""
+
+    name: str
+    statistics: Mapping[str, Statistic]
+
+
+def compare(
+    one: Statistic, other: Statistic, subjects: Sequence[str], settings: Resampling | None = None
+) -> Difference:
+    """`one` less `other`, two systems' figures of the same cases.
+
+    Args:
+        one: of the first system.
+        other: of the second one, on the same cases in the same order.
+        subjects: (n_cases,), of every case; cases of one subject are drawn together.
+        settings: number of draws, seed, level.
+
+    Raises:
+        InputError: the figures are of different numbers of cases.
+    """
+    return _difference(one, other, Resampler(tuple(subjects), settings or Resampling()))
+
+
+def _difference(one: Statistic, other: Statistic, resampler: Resampler) -> Difference:
+    if one.n_cases != other.n_cases:
+        raise InputError(f"a paired difference of {one.n_cases} and {other.n_cases} cases; compare the same cases")
+
+    def of(weights: Weights) -> Weights:
+        return one.of(weights) - other.of(weights)
+
+    resampled = resampler.resample(Statistic(of, one.why_none, one.n_cases))
+    if np.isnan(resampled.value):
+        why = one.why_none if np.isnan(one.value()) else other.why_none
+        return Difference(value=None, n_subjects=resampler.n_subjects, why=why)
+    return Difference(
+        value=resampled.value,
+        ci=resampled.bca,
+        ci_percentile=resampled.percentile,
+        p=two_sided_p(resampled.draws),
+        n_subjects=resampler.n_subjects,
+    )
+
+
+def wilcoxon_p(first: ArrayLike, second: ArrayLike) -> float | None:
+    """Wilcoxon's signed-rank test of paired values, two-sided, zeros by Pratt 1959.
+
+    Args:
+        first: (n_subjects,); NaN where undefined, which leaves the subject out.
+        second: of the same subjects.
+
+    Returns:
+        None with fewer than six subjects, or where none differs.
+    """
+    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    differences = differences[~np.isnan(differences)]
+    if len(differences) < MIN_SUBJECTS_FOR_RANKS or not differences.any():
+        return None
+    return float(wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+def comparison_rows(
+    systems: Sequence[System],
+    subjects: Sequence[str],
+    reference: str | None = None,
+    settings: Resampling | None = None,
+    family: Literal["figure", "table"] = "figure",
+) -> list[dict[str, Any]]:
+    """Every figure of every system against the reference, or of every pair of systems.
+
+    Args:
+        systems: with the same names of statistics.
+        subjects: (n_cases,), of every case.
+        reference: name of the system that the others are compared with; None for all pairs.
+        settings: number of draws, seed, level.
+        family: what p values are corrected for: the tests of one figure, or all of the table.
+
+    Returns:
+        One row a figure and pair: figure, system, against, value, against_value, difference (a `Difference`), p,
+        p_holm, p_bh (Benjamini and Hochberg), n_subjects, p_wilcoxon and p_wilcoxon_holm (of each subject's own
+        figure), n_wilcoxon (subjects of whom both are defined).
+
+    Raises:
+        InputError: no system has the reference's name, or systems have different figures.
+    """
+    pairs, resampler = _pairs(systems, reference), Resampler(tuple(subjects), settings or Resampling())
+    rows = [_row(name, one, other, resampler) for name in systems[0].statistics for one, other in pairs]
+    families = list(systems[0].statistics) if family == "figure" else [None]
+    for member in families:
+        tested = [row for row in rows if member in (None, row["figure"])]
+        for given, adjusted, adjust in (
+            ("p", "p_holm", holm),
+            ("p", "p_bh", benjamini_hochberg),
+            ("p_wilcoxon", "p_wilcoxon_holm", holm),
+        ):
+            for row, p in zip(tested, adjust([row[given] for row in tested]), strict=True):
+                row[adjusted] = p
+    return rows
+
+
+def _pairs(systems: Sequence[System], reference: str | None) -> list[tuple[System, System]]:
+    names = [system.name for system in systems]
+    if len(systems) < 2 or len(set(names)) < len(names):
+        raise InputError(f"systems: {', '.join(names) or 'none'}; a comparison needs two or more, each name once")
+    if different := [system.name for system in systems if set(system.statistics) != set(systems[0].statistics)]:
+        raise InputError(f"system {different[0]}: other figures than {names[0]}; score all in the same way")
+    if reference is None:
+        return [(second, first) for first, second in combinations(systems, 2)]
+    if reference not in names:
+        raise InputError(f"reference {reference}: no such system; there are {', '.join(names)}")
+    against = systems[names.index(reference)]
+    return [(system, against) for system in systems if system is not against]
+
+
+def _row(figure: str, one: System, other: System, resampler: Resampler) -> dict[str, Any]:
+    first, second = one.statistics[figure], other.statistics[figure]
+    difference = _difference(first, second, resampler)
+    own = [resampler.of_subjects(statistic) for statistic in (first, second)]
+    values = [statistic.value() for statistic in (first, second)]
+    shown = [None if np.isnan(value) else value for value in values]
+    return {
+        "figure": figure,
+        "system": one.name,
+        "against": other.name,
+        "value": shown[0],
+        "against_value": shown[1],
+        "difference": difference,
+        "p": difference.p,
+        "n_subjects": difference.n_subjects,
+        "p_wilcoxon": wilcoxon_p(*own),
+        "n_wilcoxon": int(np.count_nonzero(~np.isnan(own[0] - own[1]))),
+    }
