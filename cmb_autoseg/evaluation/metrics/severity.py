@@ -1,0 +1,65 @@
+"""Classes of severity: whether prediction and reference put a case into the same one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmb_autoseg.evaluation.case_score import CaseScore
+from cmb_autoseg.evaluation.metrics.division import divided
+from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, share
+from cmb_autoseg.evaluation.metrics.patient import lesion_counts
+
+__all__ = ["CLASSES", "Confusion", "severity_confusion", "severity_statistics"]
+
+CLASSES = ("0", "1", "2-4", "5-10", "> 10")
+"""Numbers of lesions of each class."""
+LEAST = np.array([1, 2, 5, 11])
+"""Lesions with which each class but the first begins."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many cases are in each class by reference and by prediction."""
+
+    classes: tuple[str, ...]
+    table: NDArray[np.int64]
+    """(class of the reference, class of the prediction)."""
+
+
+def severity_confusion(cases: Sequence[CaseScore]) -> Confusion:
+    """Cases by the class of their reference (row) and of their prediction (column)."""
+    return Confusion(CLASSES, _tables(cases).sum(axis=0).astype(np.int64))
+
+
+def severity_statistics(cases: Sequence[CaseScore]) -> dict[str, Statistic]:
+    """Share of cases in the right class, and Cohen's kappa with no, linear and quadratic weights."""
+    tables = _tables(cases)
+    why_none = "all cases are in one class on both sides"
+    apart = np.abs(np.subtract.outer(np.arange(len(CLASSES)), np.arange(len(CLASSES)))).astype(np.float64)
+    penalties = {"kappa": np.minimum(apart, 1.0), "kappa_linear": apart, "kappa_quadratic": apart**2}
+    return {
+        "class_accuracy": share(np.trace(tables, axis1=1, axis2=2), np.ones(len(cases)), "no scored case"),
+        **{name: _kappa(tables, penalty, why_none) for name, penalty in penalties.items()},
+    }
+
+
+def _tables(cases: Sequence[CaseScore]) -> NDArray[np.float64]:
+    """(n_cases, class of the reference, class of the prediction): 1 where the case is, else 0."""
+    predicted, reference = np.searchsorted(LEAST, lesion_counts(cases), side="right").T
+    tables = np.zeros((len(cases), len(CLASSES), len(CLASSES)))
+    tables[np.arange(len(cases)), reference, predicted] = 1.0
+    return tables
+
+
+def _kappa(tables: NDArray[np.float64], penalty: NDArray[np.float64], why_none: str) -> Statistic:
+    """Cohen 1968, Psychological Bulletin 70:213: 1 - penalty seen / penalty expected by chance."""
+
+    def of(weights: Weights) -> Values:
+        drawn = np.tensordot(weights, tables, axes=1)
+        seen = np.sum(drawn * penalty, axis=(1, 2)) * drawn.sum(axis=(1, 2))
+        by_chance = np.einsum("dr,dc,rc->d", drawn.sum(axis=2), drawn.sum(axis=1), penalty)
+        return 1.0 - divided(seen, by_chance)
+
+    return Statistic(of, why_none, len(tables))
