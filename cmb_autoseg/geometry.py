@@ -28,6 +28,7 @@ __all__ = [
     "NIFTI_SUFFIXES",
     "Grid",
     "Volume",
+    "canonical_grid",
     "check_affine",
     "check_claim",
     "check_same_grid",
@@ -331,8 +332,8 @@ def same_grid(one: Grid, other: Grid) -> bool:
     """Whether two grids are one but for the order and direction of their stored axes."""
     if one[0] == other[0] and np.array_equal(one[1], other[1]):
         return True
-    shape, affine = _canonical_grid(*one)
-    other_shape, other_affine = _canonical_grid(*other)
+    shape, affine = canonical_grid(*one)
+    other_shape, other_affine = canonical_grid(*other)
     if shape != other_shape:
         return False
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(len(shape), -1)
@@ -340,7 +341,7 @@ def same_grid(one: Grid, other: Grid) -> bool:
     return bool(np.linalg.norm(offsets[:3], axis=0).max() <= AFFINE_TOLERANCE_MM)
 
 
-def _canonical_grid(
+def canonical_grid(
     shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     """Shape and affine of the first three axes as `to_canonical` turns them."""

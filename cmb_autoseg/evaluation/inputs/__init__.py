@@ -1,0 +1,1 @@
+"""Predictions and references of any tool, read as the lesions of cases."""
