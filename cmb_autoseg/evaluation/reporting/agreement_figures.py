@@ -1,12 +1,13 @@
 """How well numbers agree: probabilities with what is found, counted lesions with the reference."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from statsmodels.stats.proportion import proportion_confint
 
+from cmb_autoseg.evaluation.metrics.calibration import Reliability
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.reporting.pictures import COLORS, Picture, as_png, canvas
 from cmb_autoseg.reporting.tables import shown
@@ -17,47 +18,35 @@ FIRST, SECOND = COLORS[:2]
 GREY = "#666666"
 
 
-def draw_reliability(
-    edges: ArrayLike,
-    mean_probability: ArrayLike,
-    observed: ArrayLike,
-    counts: ArrayLike,
-    intervals: Sequence[tuple[float, float] | None] = (),
-    ece: Figure | None = None,
-) -> Picture:
-    """Share of right findings by their probability, with the number of findings below.
+def draw_reliability(found: Reliability, ece: Figure | None = None) -> Picture:
+    """Share of right candidates by their confidence with its Wilson interval, and the number of candidates below.
 
     Args:
-        edges: (n + 1,), of the bins of probability.
-        mean_probability: (n,), NaN in empty bins.
-        observed: (n,), share of right findings; NaN in empty bins.
-        counts: (n,), findings in each bin.
-        intervals: of `observed`, bin by bin; none where not given.
+        found: bins of confidence.
         ece: expected calibration error.
     """
-    border, x, y = (np.asarray(values, np.float64) for values in (edges, mean_probability, observed))
-    n = np.asarray(counts)
+    border, x, y, n = found.edges, found.mean_confidence, found.share_right, found.n
     figure = canvas(5.0, 5.6)
     axes, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     axes.plot((0, 1), (0, 1), color="#999999", linestyle=":", linewidth=1)
-    for index, interval in enumerate(intervals):
-        if interval is not None and np.isfinite(x[index]):
-            axes.plot((x[index], x[index]), interval, color=FIRST, linewidth=1.5)
-    filled = np.isfinite(y)
+    filled = np.flatnonzero(n)
+    low, high = proportion_confint(np.rint(y[filled] * n[filled]), n[filled], method="wilson")
+    axes.vlines(x[filled], low, high, color=FIRST, linewidth=1.5)
     axes.plot(x[filled], y[filled], marker="o", color=FIRST, linewidth=1.5, markersize=6, clip_on=False)
     axes.set_ylim(-0.02, 1.02)
     _style(axes, "", "share that are microbleeds")
     below.bar(border[:-1], n, width=np.diff(border), align="edge", color=FIRST, alpha=0.6, edgecolor="white")
     below.set_xlim(0, 1)
     _whole_numbers(below.yaxis)
-    _style(below, "probability of the finding", "findings")
+    _style(below, "confidence of the candidate", "candidates")
     error = f" Expected calibration error {shown(ece)}." if ece is not None and ece.value is not None else ""
     caption = (
-        "Reliability: of findings with about the same probability, the share that belongs to a reference lesion; on "
-        f"the dotted line probabilities are right. Below: how many findings there are.{error}"
+        "Reliability: of candidates with about the same confidence, the share that belongs to a reference lesion, with "
+        "Wilson's 95 % interval, as if lesions were independent; on the dotted line confidences are right. Below: how "
+        f"many candidates there are.{error}"
     )
-    alt = f"Reliability diagram of {int(n.sum())} findings in {int(filled.sum())} bins of probability.{error}"
-    return Picture("reliability", "Calibration of probabilities", caption, alt, as_png(figure))
+    alt = f"Reliability diagram of {int(n.sum())} candidates in {len(filled)} bins of confidence.{error}"
+    return Picture("reliability", "Calibration of confidences", caption, alt, as_png(figure))
 
 
 def draw_bland_altman(predicted: ArrayLike, reference: ArrayLike, bias: Figure, limits: tuple[float, float]) -> Picture:

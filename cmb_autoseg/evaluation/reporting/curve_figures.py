@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cmb_autoseg.evaluation.metrics.curves import Band
+from cmb_autoseg.evaluation.metrics.lesion import FROC_POINTS
 from cmb_autoseg.reporting.pictures import COLORS, MARKERS, Picture, as_png, canvas
 
-__all__ = ["FROC_RATES", "Line", "draw_froc", "draw_precision_recall", "draw_roc"]
+__all__ = ["Line", "draw_froc", "draw_precision_recall", "draw_roc"]
 
-FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives per scan at which sensitivity is read off."""
 LEAST_RATE, GREATEST_RATE = 0.0625, 16.0
 """Ends of the FROC axis; what lies below is drawn at its left end."""
 DASHES = ("-", "--", "-.", ":")
@@ -29,9 +29,8 @@ class Line:
     """(n,)."""
     label: str = ""
     """Of the system; nothing where there is one only."""
-    low: NDArray[np.float64] | None = None
-    """(n,): lower end of the 95 % band of y."""
-    high: NDArray[np.float64] | None = None
+    band: Band | None = None
+    """Pointwise 95 % of y."""
     point: tuple[float, float] | None = None
     """Operating point: x and y at the threshold in force."""
     area: str = ""
@@ -49,7 +48,7 @@ def draw_froc(lines: Sequence[Line], title: str = "FROC", name: str = "froc") ->
         if line.point:
             _mark(axes, n, (max(line.point[0], LEAST_RATE), line.point[1]))
     axes.set_xlim(LEAST_RATE, GREATEST_RATE)
-    axes.set_xticks(FROC_RATES, [f"{rate:g}" for rate in FROC_RATES])
+    axes.set_xticks(FROC_POINTS, [f"{rate:g}" for rate in FROC_POINTS])
     axes.minorticks_off()
     _finish(axes, "false positives per scan", "lesion sensitivity", lines)
     axes.set_ylim(-0.02, 1.02)
@@ -106,9 +105,8 @@ def _draw(axes: Any, n: int, line: Line, at: NDArray[np.float64], **style: Any) 
     label = ", ".join(filter(None, (line.label, line.area)))
     color = COLORS[n % len(COLORS)]
     axes.plot(at, line.y, color=color, linewidth=2, linestyle=DASHES[n % len(DASHES)], label=label or None, **style)
-    if line.low is not None and line.high is not None:
-        step = "post" if "drawstyle" in style else None
-        axes.fill_between(at, line.low, line.high, color=color, alpha=0.18, linewidth=0, step=step)
+    if line.band is not None:
+        axes.fill_between(line.band.x, line.band.low, line.band.high, color=color, alpha=0.18, linewidth=0)
 
 
 def _mark(axes: Any, n: int, point: tuple[float, float]) -> None:
@@ -140,7 +138,7 @@ def _square(axes: Any) -> None:
 
 
 def _with_band(lines: Sequence[Line]) -> str:
-    banded = any(line.low is not None for line in lines)
+    banded = any(line.band is not None for line in lines)
     return "; the band is the pointwise 95 % confidence interval" if banded else ""
 
 

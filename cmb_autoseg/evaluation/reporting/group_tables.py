@@ -1,0 +1,104 @@
+"""Tables that set groups side by side: protocols, sizes and regions, subgroups, systems."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cmb_autoseg.evaluation.metrics.figure import Figure
+from cmb_autoseg.evaluation.reporting.figure_names import heading_of, named
+from cmb_autoseg.evaluation.reporting.study import Group, Study
+from cmb_autoseg.reporting.tables import Row, Table
+
+__all__ = [
+    "protocol_definitions",
+    "protocols_table",
+    "strata_table",
+    "subgroups_table",
+    "system_differences",
+    "systems_table",
+]
+
+PROTOCOL = ("sensitivity", "precision", "f1", "fp_per_scan", "fp_per_negative_scan", "average_precision", "froc_score")
+COUNTS = {"cases": "cases", "subjects": "subjects", "lesions": "lesions", "predicted": "predicted lesions"}
+P_VALUES = frozenset({"p", "p_holm", "p_bh", "p_wilcoxon", "p_wilcoxon_holm"})
+
+
+def protocols_table(study: Study) -> Table:
+    rows = tuple(
+        {
+            "protocol": f"{name} (in force)" if name == study.protocol.name else name,
+            **{f"lesion.{key}": figures[key] for key in PROTOCOL if key in figures},
+        }
+        for name, figures in study.by_protocol.items()
+    )
+    present = tuple(key for key in PROTOCOL if any(f"lesion.{key}" in row for row in rows))
+    columns = {"protocol": "protocol", **named("lesion", present)}
+    return Table("protocols", "Protocols side by side", columns, rows)
+
+
+def protocol_definitions(study: Study) -> Table:
+    rows = tuple({"protocol": name, "definition": protocol.defined} for name, protocol in study.limits.items())
+    columns = {"protocol": "protocol", "definition": "when a lesion counts as found"}
+    return Table("protocol_definitions", "Definitions of the protocols", columns, rows)
+
+
+def strata_table(strata: Sequence[Group]) -> Table:
+    notes = (
+        "Sensitivity among reference lesions of the group, precision and false positives among predicted lesions of "
+        "the group: a lesion may be marked in one group and predicted in the next.",
+    )
+    return _groups("strata", "By size and region", strata, notes)
+
+
+def subgroups_table(subgroups: Sequence[Group]) -> Table:
+    return _groups("subgroups", "Subgroups", subgroups, ())
+
+
+def _groups(name: str, title: str, groups: Sequence[Group], notes: tuple[str, ...]) -> Table:
+    counted = {key: text for key, text in COUNTS.items() if any(key in group.counts for group in groups)}
+    keys = dict.fromkeys(key for group in groups for key in group.figures)
+    rows = tuple(
+        {"by": group.by, "group": group.name, **group.counts, **group.figures, "warning": group.warning or None}
+        for group in groups
+    )
+    columns = {"by": "by", "group": "group", **counted, **{key: heading_of(key) for key in keys}}
+    if any(group.warning for group in groups):
+        columns["warning"] = "warning"
+    return Table(name, title, columns, rows, notes)
+
+
+def systems_table(systems: Mapping[str, Mapping[str, Figure]]) -> Table:
+    keys = dict.fromkeys(key for figures in systems.values() for key in figures)
+    rows = tuple({"system": name, **figures} for name, figures in systems.items())
+    return Table(
+        "systems", "Systems side by side", {"system": "system", **{key: heading_of(key) for key in keys}}, rows
+    )
+
+
+def system_differences(differences: Sequence[Mapping[str, Any]]) -> Table:
+    """From rows of `statistics.paired.comparison_rows`, whose figures are named `<group>.<key>`."""
+    rows = tuple(_difference(row) for row in differences)
+    columns = {
+        "figure": "figure",
+        "system": "system",
+        "against": "against",
+        "difference": "difference (95 % CI)",
+        "p": "p",
+        "p_holm": "p (Holm)",
+        "p_bh": "p (BH)",
+        "n_subjects": "subjects",
+        "p_wilcoxon": "p (Wilcoxon)",
+        "p_wilcoxon_holm": "p (Wilcoxon, Holm)",
+        "n_wilcoxon": "subjects (Wilcoxon)",
+    }
+    notes = (
+        "System less the one it is held against, on the same draws of subjects; p: two-sided, from these draws. Holm: "
+        "corrected over the systems, figure by figure; BH: false discovery rate by Benjamini and Hochberg. Wilcoxon: "
+        "signed ranks of the subjects' own figures, of those subjects for whom both systems have one.",
+    )
+    return Table("system_differences", "Differences between systems", columns, rows, notes, P_VALUES)
+
+
+def _difference(row: Mapping[str, Any]) -> Row:
+    found = row["difference"]
+    figure = Figure(value=found.value, ci=found.ci, ci_percentile=found.ci_percentile, why=found.why)
+    return {**row, "figure": heading_of(row["figure"]), "difference": figure}
