@@ -117,7 +117,7 @@ def reader_study(verdicts: Sequence[Verdict], settings: Resampling | None = None
     judged, case_of = _judged(verdicts, raters, cases, findings)
     resampler = Resampler(cases, settings or Resampling())
     by_all = (judged >= 0).all(axis=1)
-    agreement = _agreement_of_all(judged[by_all], case_of[by_all], len(cases))
+    agreement = resampler.figures(_agreement_of_all(judged[by_all], case_of[by_all], len(cases)))
     return ReaderStudy(
         raters=raters,
         n_cases=len(cases),
@@ -130,8 +130,8 @@ def reader_study(verdicts: Sequence[Verdict], settings: Resampling | None = None
             _compared(raters[one], raters[other], judged[:, [one, other]], case_of, resampler)
             for one, other in combinations(range(len(raters)), 2)
         ),
-        fleiss_kappa=resampler.figure(agreement["fleiss_kappa"]),
-        unanimous=resampler.figure(agreement["unanimous"]),
+        fleiss_kappa=agreement["fleiss_kappa"],
+        unanimous=agreement["unanimous"],
         n_judged_by_all=int(by_all.sum()),
         n_left_out=int((~by_all).sum()),
     )
@@ -154,12 +154,13 @@ def _counted(rater: str, judged: NDArray[np.int64], case_of: NDArray[np.int64], 
     """Verdicts of one rater, or of all: judged (n_findings, n_raters)."""
     n_cases = len(resampler.subjects)
     given = np.bincount(case_of, (judged >= 0).sum(axis=1), minlength=n_cases)
-    row: Row = {"rater": rater, "n": int(given.sum())}
-    for index, name in enumerate(VERDICTS):
-        of_case = np.bincount(case_of, (judged == index).sum(axis=1), minlength=n_cases)
-        row[name] = int(of_case.sum())
-        row[f"{name}_share"] = resampler.figure(share(of_case, given, "no verdict"))
-    return row
+    of_case: dict[str, NDArray[np.int64]] = {
+        name: np.bincount(case_of, (judged == index).sum(axis=1), minlength=n_cases)
+        for index, name in enumerate(VERDICTS)
+    }
+    shares = {f"{name}_share": share(counts, given, "no verdict") for name, counts in of_case.items()}
+    numbers = {name: int(counts.sum()) for name, counts in of_case.items()}
+    return {"rater": rater, "n": int(given.sum()), **numbers, **resampler.figures(shares)}
 
 
 def _compared(
@@ -170,13 +171,11 @@ def _compared(
     tables = np.zeros((len(resampler.subjects), len(VERDICTS), len(VERDICTS)))
     np.add.at(tables, (case_of[both], *judged[both].T), 1)
     agreed, n_both = np.trace(tables, axis1=1, axis2=2), tables.sum(axis=(1, 2))
-    return {
-        "rater": rater,
-        "other": other,
-        "n": int(n_both.sum()),
-        "agreement": resampler.figure(share(agreed, n_both, "no item was judged by both raters")),
-        "kappa": resampler.figure(cohen_statistic(tables)),
+    statistics = {
+        "agreement": share(agreed, n_both, "no item was judged by both raters"),
+        "kappa": cohen_statistic(tables),
     }
+    return {"rater": rater, "other": other, "n": int(n_both.sum()), **resampler.figures(statistics)}
 
 
 def _agreement_of_all(judged: NDArray[np.int64], case_of: NDArray[np.int64], n_cases: int) -> dict[str, Statistic]:

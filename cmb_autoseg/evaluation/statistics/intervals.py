@@ -20,7 +20,7 @@ from cmb_autoseg.evaluation.statistics.bootstrap import (
 
 __all__ = ["Resampled", "Resampler", "Resampling", "figures"]
 
-CELLS_IN_BLOCK = 2**17
+CELLS_IN_BLOCK = 2**20
 """Draws times cases that a statistic gets at a time, so that its own arrays stay small."""
 
 
@@ -96,28 +96,47 @@ class Resampler:
     def n_subjects(self) -> int:
         return len(set(self.subjects))
 
-    def resample(self, statistic: Statistic) -> Resampled:
-        """A figure in every draw.
+    def resample(self, statistics: Mapping[str, Statistic]) -> dict[str, Resampled]:
+        """Figures in every draw.
 
         There are no draws of a figure that is undefined once some one subject is left out: it hangs on that subject
         alone, and draws would not tell how people differ.
         """
-        value, nothing = statistic.value(), np.empty(0)
-        if np.isnan(value) or not self.settings.n_resamples:
-            return Resampled(value, nothing, nothing, self.settings.level)
-        left_out = _in_blocks(statistic, self._left_out)
-        draws = nothing if np.isnan(left_out).any() else _in_blocks(statistic, self._draws)
-        return Resampled(value, draws, left_out, self.settings.level)
+        values = {name: statistic.value() for name, statistic in statistics.items()}
+        left_out = self._of_weights(
+            statistics, self._left_out, [n for n, value in values.items() if not np.isnan(value)]
+        )
+        draws = self._of_weights(statistics, self._draws, [n for n, own in left_out.items() if not np.isnan(own).any()])
+        nothing = np.empty(0)
+        return {
+            name: Resampled(value, draws.get(name, nothing), left_out.get(name, nothing), self.settings.level)
+            for name, value in values.items()
+        }
 
-    def of_subjects(self, statistic: Statistic) -> Values:
-        """(n_subjects,): a figure of each subject taken alone; NaN where it is undefined."""
-        return _in_blocks(statistic, self._alone)
+    def of_subjects(self, statistics: Mapping[str, Statistic]) -> dict[str, Values]:
+        """(n_subjects,) by name: figures of each subject taken alone; NaN where undefined."""
+        return self._of_weights(statistics, self._alone, list(statistics))
 
-    def figure(self, statistic: Statistic) -> Figure:
-        resampled = self.resample(statistic)
-        if np.isnan(resampled.value):
-            return undefined(statistic.why_none)
-        return Figure(value=resampled.value, ci=resampled.bca, ci_percentile=resampled.percentile)
+    def figures(self, statistics: Mapping[str, Statistic]) -> dict[str, Figure]:
+        """Every figure with its BCa and percentile interval."""
+        return {
+            name: undefined(statistics[name].why_none)
+            if np.isnan(found.value)
+            else Figure(value=found.value, ci=found.bca, ci_percentile=found.percentile)
+            for name, found in self.resample(statistics).items()
+        }
+
+    def _of_weights(
+        self, statistics: Mapping[str, Statistic], weights: NDArray[np.int64] | NDArray[np.bool_], names: list[str]
+    ) -> dict[str, Values]:
+        """All figures of a block before the next block, as figures that share their work remember the last weights."""
+        n_rows = max(1, CELLS_IN_BLOCK // max(1, weights.shape[1]))
+        blocks: dict[str, list[Values]] = {name: [] for name in names}
+        for start in range(0, len(weights), n_rows):
+            block = weights[start : start + n_rows].astype(np.float64)
+            for name in names:
+                blocks[name].append(statistics[name].of(block))
+        return {name: np.concatenate(found) if found else np.empty(0) for name, found in blocks.items()}
 
 
 def figures(
@@ -130,11 +149,4 @@ def figures(
         subjects: (n_cases,), of every case; cases of one subject are drawn together.
         settings: number of draws, seed, level; None for 1,000 draws and 95 %.
     """
-    resampler = Resampler(tuple(subjects), settings or Resampling())
-    return {name: resampler.figure(statistic) for name, statistic in statistics.items()}
-
-
-def _in_blocks(statistic: Statistic, weights: NDArray[np.int64] | NDArray[np.bool_]) -> Values:
-    n_rows = max(1, CELLS_IN_BLOCK // max(1, weights.shape[1]))
-    starts = range(0, len(weights), n_rows)
-    return np.concatenate([statistic.of(weights[at : at + n_rows].astype(np.float64)) for at in starts])
+    return Resampler(tuple(subjects), settings or Resampling()).figures(statistics)

@@ -1,18 +1,18 @@
 """Two systems on the same cases: differences with intervals, tests, and tables of several systems."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import wilcoxon
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.metrics.figure import Statistic, Weights
+from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights
 from cmb_autoseg.evaluation.statistics.bootstrap import two_sided_p
-from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling
+from cmb_autoseg.evaluation.statistics.intervals import Resampled, Resampler, Resampling
 from cmb_autoseg.evaluation.statistics.multiple import benjamini_hochberg, holm
 from cmb_autoseg.records import Record
 
@@ -22,6 +22,7 @@ MIN_SUBJECTS_FOR_RANKS = 6
 """With fewer, Wilcoxon's test cannot reach 0.05 whatever the values."""
 
 Interval = tuple[float, float]
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Difference(Record):
@@ -60,26 +61,36 @@ def compare(
     Raises:
         InputError: the figures are of different numbers of cases.
     """
-    return _difference(one, other, Resampler(tuple(subjects), settings or Resampling()))
+    resampler = Resampler(tuple(subjects), settings or Resampling())
+    return _differences({"": (one, other)}, resampler)[""]
 
 
-def _difference(one: Statistic, other: Statistic, resampler: Resampler) -> Difference:
+def _differences(pairs: Mapping[Key, tuple[Statistic, Statistic]], resampler: Resampler) -> dict[Key, Difference]:
+    names = {str(index): key for index, key in enumerate(pairs)}
+    resampled = resampler.resample({name: _less(*pairs[key]) for name, key in names.items()})
+    return {key: _told(*pairs[key], resampled[name], resampler.n_subjects) for name, key in names.items()}
+
+
+def _less(one: Statistic, other: Statistic) -> Statistic:
     if one.n_cases != other.n_cases:
         raise InputError(f"a paired difference of {one.n_cases} and {other.n_cases} cases; compare the same cases")
 
     def of(weights: Weights) -> Weights:
         return one.of(weights) - other.of(weights)
 
-    resampled = resampler.resample(Statistic(of, one.why_none, one.n_cases))
+    return Statistic(of, one.why_none, one.n_cases)
+
+
+def _told(one: Statistic, other: Statistic, resampled: Resampled, n_subjects: int) -> Difference:
     if np.isnan(resampled.value):
         why = one.why_none if np.isnan(one.value()) else other.why_none
-        return Difference(value=None, n_subjects=resampler.n_subjects, why=why)
+        return Difference(value=None, n_subjects=n_subjects, why=why)
     return Difference(
         value=resampled.value,
         ci=resampled.bca,
         ci_percentile=resampled.percentile,
         p=two_sided_p(resampled.draws),
-        n_subjects=resampler.n_subjects,
+        n_subjects=n_subjects,
     )
 
 
@@ -125,18 +136,35 @@ def comparison_rows(
         InputError: no system has the reference's name, or systems have different figures.
     """
     pairs, resampler = _pairs(systems, reference), Resampler(tuple(subjects), settings or Resampling())
-    rows = [_row(name, one, other, resampler) for name in systems[0].statistics for one, other in pairs]
-    families = list(systems[0].statistics) if family == "figure" else [None]
+    figures = list(systems[0].statistics)
+    tested = {
+        (figure, one.name, other.name): (one.statistics[figure], other.statistics[figure])
+        for figure in figures
+        for one, other in pairs
+    }
+    differences = _differences(tested, resampler)
+    values = {system.name: {name: system.statistics[name].value() for name in figures} for system in systems}
+    own = {system.name: resampler.of_subjects(system.statistics) for system in systems}
+    rows = [
+        _row(figure, one.name, other.name, differences[figure, one.name, other.name], values, own)
+        for figure in figures
+        for one, other in pairs
+    ]
+    families: list[str | None] = [*figures] if family == "figure" else [None]
     for member in families:
-        tested = [row for row in rows if member in (None, row["figure"])]
-        for given, adjusted, adjust in (
-            ("p", "p_holm", holm),
-            ("p", "p_bh", benjamini_hochberg),
-            ("p_wilcoxon", "p_wilcoxon_holm", holm),
-        ):
-            for row, p in zip(tested, adjust([row[given] for row in tested]), strict=True):
-                row[adjusted] = p
+        _correct([row for row in rows if member in (None, row["figure"])])
     return rows
+
+
+def _correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Add corrected p values to the rows of one family."""
+    for given, adjusted, adjust in (
+        ("p", "p_holm", holm),
+        ("p", "p_bh", benjamini_hochberg),
+        ("p_wilcoxon", "p_wilcoxon_holm", holm),
+    ):
+        for row, p in zip(rows, adjust([row[given] for row in rows]), strict=True):
+            row[adjusted] = p
 
 
 def _pairs(systems: Sequence[System], reference: str | None) -> list[tuple[System, System]]:
@@ -153,21 +181,25 @@ def _pairs(systems: Sequence[System], reference: str | None) -> list[tuple[Syste
     return [(system, against) for system in systems if system is not against]
 
 
-def _row(figure: str, one: System, other: System, resampler: Resampler) -> dict[str, Any]:
-    first, second = one.statistics[figure], other.statistics[figure]
-    difference = _difference(first, second, resampler)
-    own = [resampler.of_subjects(statistic) for statistic in (first, second)]
-    values = [statistic.value() for statistic in (first, second)]
-    shown = [None if np.isnan(value) else value for value in values]
+def _row(
+    figure: str,
+    one: str,
+    other: str,
+    difference: Difference,
+    values: Mapping[str, Mapping[str, float]],
+    own: Mapping[str, Mapping[str, Values]],
+) -> dict[str, Any]:
+    shown = [None if np.isnan(values[name][figure]) else values[name][figure] for name in (one, other)]
+    first, second = own[one][figure], own[other][figure]
     return {
         "figure": figure,
-        "system": one.name,
-        "against": other.name,
+        "system": one,
+        "against": other,
         "value": shown[0],
         "against_value": shown[1],
         "difference": difference,
         "p": difference.p,
         "n_subjects": difference.n_subjects,
-        "p_wilcoxon": wilcoxon_p(*own),
-        "n_wilcoxon": int(np.count_nonzero(~np.isnan(own[0] - own[1]))),
+        "p_wilcoxon": wilcoxon_p(first, second),
+        "n_wilcoxon": int(np.count_nonzero(~np.isnan(first - second))),
     }

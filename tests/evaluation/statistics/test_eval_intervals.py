@@ -124,8 +124,8 @@ def test_scans_of_one_subject_make_a_wider_interval():
 
 def test_subjects_taken_alone():
     resampler = Resampler(("a", "b", "a", "c"))
-    own = resampler.of_subjects(share([1, 1, 2, 0], [2, 1, 2, 0], "no lesion"))
-    assert own == pytest.approx([0.75, 1.0, np.nan], nan_ok=True)
+    own = resampler.of_subjects({"sensitivity": share([1, 1, 2, 0], [2, 1, 2, 0], "no lesion")})
+    assert own["sensitivity"] == pytest.approx([0.75, 1.0, np.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize(
