@@ -167,7 +167,8 @@ def _roc(ranking: Ranking, n_left_out: int, why_none: str, n_cases: int, weights
         found, wrong = (np.concatenate([corner, counts], axis=1) for counts in ranking.counts(draws))
         all_right, all_false = found[:, -1:], wrong[:, -1:]
         rates = divided(found, all_right), divided(wrong, all_false)
-        return np.stack([_on_curve(rates[1][row], rates[0][row], RATE_GRID) for row in range(len(draws))])
+        # Where the curve rises upright, np.interp takes its top.
+        return np.stack([np.interp(RATE_GRID, x, y) for y, x in zip(*rates, strict=True)])
 
     return Roc(
         thresholds=np.concatenate([[np.inf], ranking.thresholds]),
@@ -177,13 +178,6 @@ def _roc(ranking: Ranking, n_left_out: int, why_none: str, n_cases: int, weights
         false_positive_rate=false / false[-1],
         sensitivity=right / right[-1],
     )
-
-
-def _on_curve(x: Values, y: Values, grid: Values) -> Values:
-    """Height of a rising curve of straight lines; where it rises upright, its top."""
-    last = np.append(np.diff(x) > 0, True)
-    between: Values = np.interp(grid, x[last], y[last])
-    return between
 
 
 _NONE = np.empty(0)

@@ -70,11 +70,17 @@ def _stratum(cases: Sequence[CaseScore], protocol: str, name: str, meaning: str,
         n_reference=int(n_reference.sum()),
         n_predicted=int(right.sum() + false.sum()),
         statistics={
-            "sensitivity": share(found, n_reference, "no such reference lesion"),
-            "precision": share(right, right + false, "no such predicted lesion"),
+            "sensitivity": share(found, n_reference, _why_none("reference", [case.reference for case in cases])),
+            "precision": share(right, right + false, _why_none("predicted", [case.predicted for case in cases])),
             "fp_per_scan": share(false, np.ones(len(cases)), "no scored case"),
         },
     )
+
+
+def _why_none(side: str, lesions: Sequence[LesionSet]) -> str:
+    sizes = np.concatenate([np.empty(0), *(own.volumes_mm3 for own in lesions)])
+    pointlike = len(sizes) > 0 and bool(np.isnan(sizes).all())
+    return f"no such {side} lesion{'; those here have no extent' if pointlike else ''}"
 
 
 def _counts(case: CaseScore, protocol: str, chosen: Chosen) -> tuple[int, int, int, int]:
