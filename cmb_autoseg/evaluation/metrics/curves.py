@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.metrics.confidences import NO_CONFIDENCE, mean_probabilities, ranked_candidates
 from cmb_autoseg.evaluation.metrics.division import divided
-from cmb_autoseg.evaluation.metrics.figure import Values, Weights
+from cmb_autoseg.evaluation.metrics.figure import Weights
 from cmb_autoseg.evaluation.metrics.joint import in_blocks
 from cmb_autoseg.evaluation.metrics.lesion import NO_LESION
 from cmb_autoseg.evaluation.metrics.patient import RULES, patient_ranking
