@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,13 @@ class Confusion:
     classes: tuple[str, ...]
     table: NDArray[np.int64]
     """(class of the reference, class of the prediction)."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain lists: a row for each class of the reference, a number for each class of the prediction."""
+        return {"classes": list(self.classes), "reference_by_prediction": self.table.tolist()}
+
+    def as_json(self) -> dict[str, Any]:
+        return {"classes": list(self.classes), "reference_by_prediction": self.table.tolist()}
 
 
 def severity_confusion(cases: Sequence[CaseScore]) -> Confusion:

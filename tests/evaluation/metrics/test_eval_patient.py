@@ -76,11 +76,12 @@ def test_weights_are_cases_taken_again(random_cases, draws):
 def test_classes_counted_by_hand(scored):
     assert CLASSES == ("0", "1", "2-4", "5-10", "> 10")
     pairs = [(0, 0), (0, 1), (1, 1), (2, 4), (4, 5), (10, 5), (11, 30), (30, 0)]
-    table = severity_confusion([scored(reference=r, predicted=p) for r, p in pairs]).table
+    confusion = severity_confusion([scored(reference=r, predicted=p) for r, p in pairs])
     expected = np.zeros((5, 5), int)
     for reference, predicted in ((0, 0), (0, 1), (1, 1), (2, 2), (2, 3), (3, 3), (4, 4), (4, 0)):
         expected[reference, predicted] += 1
-    np.testing.assert_array_equal(table, expected)
+    np.testing.assert_array_equal(confusion.table, expected)
+    assert confusion.as_json() == {"classes": list(CLASSES), "reference_by_prediction": expected.tolist()}
     accuracy = severity_statistics([scored(reference=r, predicted=p) for r, p in pairs])["class_accuracy"]
     assert accuracy.value() == 5 / 8
 
