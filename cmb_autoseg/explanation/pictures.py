@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cmb_autoseg.explanation.places import Explanation
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume, to_canonical
+from cmb_autoseg.reporting.slices import draw_plane, draw_sides, gray_range, outline
 
 __all__ = ["write_picture"]
 
@@ -26,6 +26,7 @@ PREDICTED_COLOUR, REFERENCE_COLOUR, FINDING_COLOUR = "#ffd400", "#4de04d", "#7fd
 KIND_NAMES = {"fp": "false positive"}
 COLOURS = "inferno"
 OPACITY = 0.65
+LINE_WIDTH = 0.8
 
 
 def write_picture(
@@ -134,66 +135,32 @@ def _write_footer(figure: Any, has_reference: bool) -> None:
 def _draw_panel(
     axes: Any, panel: str, upright: Volume, shown: Mapping[str, NDArray[Any]], explanation: Explanation
 ) -> None:
-    from matplotlib.patheffects import withStroke
-
     lesion = explanation.finding.lesion
     centre = upright.to_voxels(np.array([[lesion.x_mm, lesion.y_mm, lesion.z_mm]]))[0]
     k = int(np.clip(np.rint(centre[2]), 0, upright.shape[2] - 1))
-    _image(axes, upright, upright.data[:, :, k], cmap="gray", **_window(upright.data))
+    darkest, brightest = gray_range(upright.data)
+    draw_plane(axes, upright, upright.data[:, :, k], cmap="gray", vmin=darkest, vmax=brightest)
     if panel == "probability":
         _colour(axes, upright, shown["probability"][:, :, k])
     if panel == "map":
         _colour(axes, upright, shown["map"][:, :, k])
-        _outline(axes, shown["finding"][:, :, k], FINDING_COLOUR)
+        outline(axes, shown["finding"][:, :, k], FINDING_COLOUR, LINE_WIDTH)
     if panel == "outlines":
         if explanation.finding.kind == "candidate":
-            _outline(axes, shown["finding"][:, :, k], FINDING_COLOUR)
-        _outline(axes, shown["predicted"][:, :, k], PREDICTED_COLOUR)
+            outline(axes, shown["finding"][:, :, k], FINDING_COLOUR, LINE_WIDTH)
+        outline(axes, shown["predicted"][:, :, k], PREDICTED_COLOUR, LINE_WIDTH)
         if "reference" in shown:
-            _outline(axes, shown["reference"][:, :, k], REFERENCE_COLOUR, dashed=True)
+            outline(axes, shown["reference"][:, :, k], REFERENCE_COLOUR, LINE_WIDTH, dashed=True)
     half = HALF_WIDTH_MM / np.array(upright.spacing_mm)
     # Falling i is towards the right of the picture.
     axes.set_xlim(centre[0] + half[0], centre[0] - half[0])
     axes.set_ylim(centre[1] - half[1], centre[1] + half[1])
     axes.set_xticks([])
     axes.set_yticks([])
-    shade = [withStroke(linewidth=2, foreground="black")]
-    for x, y, text in ((0.06, 0.5, "R"), (0.94, 0.5, "L")):
-        axes.text(
-            x,
-            y,
-            text,
-            transform=axes.transAxes,
-            color="white",
-            fontsize=6,
-            ha="center",
-            va="center",
-            path_effects=shade,
-        )
-
-
-def _window(data: NDArray[Any]) -> dict[str, float]:
-    """Grey range: from nothing (or the 1st percentile of signed maps) to the 99.5th of what is not background."""
-    values = data[data != 0]
-    lowest, highest = np.percentile(values, (1, 99.5)) if values.size else (0.0, 1.0)
-    darkest = min(float(lowest), 0.0)
-    return {"vmin": darkest, "vmax": max(float(highest), darkest + 1e-6)}
-
-
-def _image(axes: Any, upright: Volume, plane: NDArray[Any], **style: Any) -> None:
-    aspect = upright.spacing_mm[1] / upright.spacing_mm[0]
-    axes.imshow(plane.T, origin="lower", interpolation="nearest", aspect=aspect, **style)
+    draw_sides(axes, 0.06, 6)
 
 
 def _colour(axes: Any, upright: Volume, plane: NDArray[Any]) -> None:
     """0..1 as colour over the grey values, the more opaque the higher."""
     opacity = OPACITY * np.clip(plane.T / 0.5, 0, 1)
-    _image(axes, upright, plane, cmap=COLOURS, vmin=0, vmax=1, alpha=opacity)
-
-
-def _outline(axes: Any, plane: NDArray[Any], colour: str, dashed: bool = False) -> None:
-    if not plane.any():
-        return
-    # Around the next voxels, so that a lesion of three voxels is not hidden by its own outline.
-    around = ndimage.binary_dilation(plane).T.astype(float)
-    axes.contour(around, levels=[0.5], colors=colour, linewidths=0.8, linestyles="--" if dashed else "-")
+    draw_plane(axes, upright, plane, cmap=COLOURS, vmin=0, vmax=1, alpha=opacity)

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
 from cmb_autoseg.records import Lesion, LesionTable
+from cmb_autoseg.reporting.slices import draw_sides, draw_slice, gray_range, outline
 
 __all__ = ["write_overlay"]
 
@@ -47,9 +47,9 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
     from matplotlib.figure import Figure
 
     upright = to_canonical(image.with_data(np.nan_to_num(image.data, posinf=0, neginf=0)))
-    outline = None if mask is None else to_canonical(image.with_data(np.asarray(mask) > 0))
-    if outline is not None:
-        check_same_grid(outline, upright, "give the mask on the image's grid")
+    marked = None if mask is None else to_canonical(image.with_data(np.asarray(mask) > 0))
+    if marked is not None:
+        check_same_grid(marked, upright, "give the mask on the image's grid")
     planes = _planes(upright, lesions)
     columns = min(len(planes), SLICES_PER_ROW)
     rows = -(-len(planes) // columns)
@@ -64,10 +64,10 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
         va="top",
         parse_math=False,  # a dollar sign in a file's name begins no formula
     )
-    darkest, brightest = _window(upright.data)
+    gray = gray_range(upright.data)
     for position, k in enumerate(planes):
         axes = figure.add_subplot(rows, columns, position + 1)
-        _draw_slice(axes, upright, outline, k, darkest, brightest)
+        _draw_slice(axes, upright, marked, k, gray)
         for lesion, centre in zip(lesions.lesions, _centres(upright, lesions), strict=True):
             _draw_lesion(axes, upright, lesion, centre, k)
     figure.subplots_adjust(
@@ -106,52 +106,15 @@ def _planes(upright: Volume, lesions: LesionTable) -> list[int]:
     return list(dict.fromkeys(nearest))[:MAX_SLICES]
 
 
-def _window(data: NDArray[np.float32]) -> tuple[float, float]:
-    """Grey range: from nothing (or the 1st percentile of signed maps) to the 99.5th of what is not background."""
-    values = data[data != 0]
-    if values.size == 0:
-        return 0.0, 1.0
-    lowest = float(np.percentile(values, 1))
-    highest = float(np.percentile(values, 99.5))
-    darkest = lowest if lowest < 0 else 0.0
-    return darkest, highest if highest > darkest else darkest + 1.0
-
-
-def _draw_slice(axes: Any, upright: Volume, outline: Volume | None, k: int, darkest: float, brightest: float) -> None:
-    """One axial slice with the person's right on the left."""
+def _draw_slice(axes: Any, upright: Volume, mask: Volume | None, k: int, gray: tuple[float, float]) -> None:
+    """One axial slice with its outline and number."""
     from matplotlib.patheffects import withStroke
 
-    width, height, _ = upright.shape
-    # Anisotropic pixels are drawn at their size; falling i is towards the right of the picture.
-    axes.imshow(
-        upright.data[:, :, k].T,
-        cmap="gray",
-        vmin=darkest,
-        vmax=brightest,
-        origin="lower",
-        interpolation="nearest",
-        aspect=upright.spacing_mm[1] / upright.spacing_mm[0],
-    )
-    if outline is not None and outline.data[:, :, k].any():
-        # Around the next voxels, so that a lesion of three voxels is not hidden by its own outline.
-        around = ndimage.binary_dilation(outline.data[:, :, k])
-        axes.contour(around.T, levels=[0.5], colors=COLOUR, linewidths=0.5)
-    axes.set_xlim(width - 0.5, -0.5)
-    axes.set_ylim(-0.5, height - 0.5)
-    axes.set_axis_off()
+    draw_slice(axes, upright, k, gray)
+    if mask is not None:
+        outline(axes, mask.data[:, :, k], COLOUR, 0.5)
+    draw_sides(axes, 0.03, 8)
     shade = [withStroke(linewidth=2, foreground="black")]
-    for x, text in ((0.03, "R"), (0.97, "L")):
-        axes.text(
-            x,
-            0.5,
-            text,
-            transform=axes.transAxes,
-            color="white",
-            fontsize=8,
-            ha="center",
-            va="center",
-            path_effects=shade,
-        )
     axes.text(0.03, 0.03, f"slice {k + 1}", transform=axes.transAxes, color="white", fontsize=7, path_effects=shade)
 
 

@@ -1,12 +1,13 @@
 """What a table is, and how its cells read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cmb_autoseg.evaluation.metrics.figure import Figure
 
-__all__ = ["Cell", "Row", "Table", "is_numeric", "shown", "shown_rows", "undefined_cells"]
+__all__ = ["Cell", "Row", "Table", "fine", "is_numeric", "shown", "shown_rows", "undefined_cells"]
 
 Cell = str | int | float | Figure | None
 Row = dict[str, Any]
@@ -26,7 +27,8 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     significant: frozenset[str] = frozenset()
-    """Keys of numbers that are shown with three digits that count, such as p, instead of three decimals."""
+    """Keys of numbers that are not shown with three decimals: plain ones, such as p, with three digits that count,
+    figures with as many decimals as tell them from 0 and 1."""
     for_programs: tuple[str, ...] = ()
     """Keys that TSV and JSON have after the columns, and that people are not shown."""
 
@@ -38,11 +40,22 @@ def shown(value: Cell, significant: bool = False) -> str:
     if isinstance(value, Figure):
         if value.value is None:
             return NO_VALUE
-        interval = f"{value.ci[0]:.3f} to {value.ci[1]:.3f}" if value.ci else NO_VALUE
-        return f"{value.value:.3f} ({interval})"
+        digits = fine if significant else _plain
+        interval = f"{digits(value.ci[0])} to {digits(value.ci[1])}" if value.ci else NO_VALUE
+        return f"{digits(value.value)} ({interval})"
     if isinstance(value, float):
         return f"{value:.3g}" if significant else f"{value:.3f}"
     return str(value)
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def fine(value: float) -> str:
+    """Three decimals, or enough for two digits that tell the value from 0 or 1: a rate of 0.000021 is not 0."""
+    away = min(abs(value), abs(1 - abs(value)))
+    return f"{value:.{min(9, max(3, 1 - math.floor(math.log10(away))))}f}" if away else f"{value:.3f}"
 
 
 def shown_rows(table: Table) -> list[list[str]]:

@@ -76,6 +76,8 @@ def draw_bland_altman(predicted: ArrayLike, reference: ArrayLike, bias: Figure, 
             ha="right",
             fontsize=9,
             color="#8a3c00",
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1},
+            zorder=4,
         )
     _style(axes, "mean of predicted and reference lesions of a case", "predicted minus reference")
     axes.margins(y=0.12)

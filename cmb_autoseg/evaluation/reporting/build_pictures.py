@@ -119,7 +119,7 @@ def _count_pictures(study: Study) -> list[Picture]:
 def _strata(strata: Sequence[Group], by: str, title: str) -> Picture | None:
     lines = [
         ForestLine(
-            f"{group.name} (n = {group.counts.get('lesions', 0)})",
+            f"{group.name} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{group.counts.get('lesions', 0)})",
             {"": group.figures["lesion.sensitivity"]},
             bool(group.warning),
         )
@@ -142,7 +142,7 @@ def _protocols(study: Study) -> Picture | None:
 def _subgroups(study: Study, name: str, title: str, key: str) -> Picture | None:
     lines = [
         ForestLine(
-            f"{group.by}: {group.name} (n = {group.counts.get('cases', 0)})",
+            f"{group.by}: {group.name} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{group.counts.get('cases', 0)})",
             {"": group.figures[key]},
             bool(group.warning),
         )

@@ -21,7 +21,7 @@ from cmb_autoseg.evaluation.reporting.group_tables import (
     systems_table,
 )
 from cmb_autoseg.evaluation.reporting.study import Study
-from cmb_autoseg.reporting.tables import Row, Table
+from cmb_autoseg.reporting.tables import Row, Table, fine
 
 __all__ = ["build_tables", "calibration_bins", "definitions_table", "free_table", "precision_at", "severity_table"]
 
@@ -65,7 +65,7 @@ def build_tables(
         reliability: for the bins of calibration.
     """
     tables = [
-        _values("main", "Main results", "lesion", study, MAIN),
+        _values("main", "Lesion level", "lesion", study, MAIN),
         _operating_point(study.operating_point),
         protocols_table(study),
         protocol_definitions(study),
@@ -117,11 +117,11 @@ def _values(name: str, title: str, group: str, study: Study, keys: Sequence[str]
     if not any(row["percentile"] for row in rows):
         del columns["percentile"]
     note = f"Protocol {study.protocol.name}; {len(study.cases)} cases." if group in ("lesion", "calibration") else ""
-    return Table(name, title, columns, tuple(rows), (note,) if note else ())
+    return Table(name, title, columns, tuple(rows), (note,) if note else (), frozenset({"value"}))
 
 
 def _interval(ends: tuple[float, float] | None) -> str | None:
-    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else None
+    return f"{fine(ends[0])} to {fine(ends[1])}" if ends else None
 
 
 def _operating_point(told: Mapping[str, str]) -> Table:

@@ -1,7 +1,7 @@
 """Curves over all thresholds: FROC, ROC of lesions and of patients, precision against recall."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,7 @@ def draw_froc(lines: Sequence[Line], title: str = "FROC", name: str = "froc") ->
     axes = figure.subplots()
     axes.set_xscale("log", base=2)
     for n, line in enumerate(lines):
-        at = np.clip(line.x, LEAST_RATE, None)
-        _draw(axes, n, line, at, drawstyle="steps-post")
+        _draw(axes, n, _to_the_ends(line), drawstyle="steps-post")
         if line.point:
             _mark(axes, n, (max(line.point[0], LEAST_RATE), line.point[1]))
     axes.set_xlim(LEAST_RATE, GREATEST_RATE)
@@ -62,6 +61,12 @@ def draw_froc(lines: Sequence[Line], title: str = "FROC", name: str = "froc") ->
     )
 
 
+def _to_the_ends(line: Line) -> Line:
+    """From no finding on the left to all candidates, beyond which nothing is gained."""
+    x = np.concatenate([[LEAST_RATE], np.clip(line.x, LEAST_RATE, None), [GREATEST_RATE]])
+    return replace(line, x=x, y=np.concatenate([[0.0], line.y, line.y[-1:]]))
+
+
 def draw_roc(lines: Sequence[Line], name: str, title: str, of: str, what: str) -> Picture:
     """True against false positive rate.
 
@@ -76,7 +81,7 @@ def draw_roc(lines: Sequence[Line], name: str, title: str, of: str, what: str) -
     axes = figure.subplots()
     axes.plot((0, 1), (0, 1), color="#999999", linewidth=1, linestyle=":", zorder=1)
     for n, line in enumerate(lines):
-        _draw(axes, n, line, line.x)
+        _draw(axes, n, line)
         if line.point:
             _mark(axes, n, line.point)
     _finish(axes, f"false positive rate of {of}", f"true positive rate of {of}", lines)
@@ -91,7 +96,7 @@ def draw_precision_recall(lines: Sequence[Line], name: str = "precision_recall")
     figure = canvas(SIDE_INCHES, SIDE_INCHES)
     axes = figure.subplots()
     for n, line in enumerate(lines):
-        _draw(axes, n, line, line.x)
+        _draw(axes, n, line)
         if line.point:
             _mark(axes, n, line.point)
     _finish(axes, "lesion sensitivity (recall)", "lesion precision", lines)
@@ -101,10 +106,10 @@ def draw_precision_recall(lines: Sequence[Line], name: str = "precision_recall")
     return Picture(name, "Precision and recall", caption, alt, as_png(figure))
 
 
-def _draw(axes: Any, n: int, line: Line, at: NDArray[np.float64], **style: Any) -> None:
+def _draw(axes: Any, n: int, line: Line, **style: Any) -> None:
     label = ", ".join(filter(None, (line.label, line.area)))
     color = COLORS[n % len(COLORS)]
-    axes.plot(at, line.y, color=color, linewidth=2, linestyle=DASHES[n % len(DASHES)], label=label or None, **style)
+    axes.plot(line.x, line.y, color=color, linewidth=2, linestyle=DASHES[n % len(DASHES)], label=label or None, **style)
     if line.band is not None:
         axes.fill_between(line.band.x, line.band.low, line.band.high, color=color, alpha=0.18, linewidth=0)
 

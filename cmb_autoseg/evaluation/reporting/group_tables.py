@@ -32,7 +32,7 @@ def protocols_table(study: Study) -> Table:
     )
     present = tuple(key for key in PROTOCOL if any(f"lesion.{key}" in row for row in rows))
     columns = {"protocol": "protocol", **named("lesion", present)}
-    return Table("protocols", "Protocols side by side", columns, rows)
+    return Table("protocols", "Figures under each protocol", columns, rows)
 
 
 def protocol_definitions(study: Study) -> Table:
@@ -46,11 +46,11 @@ def strata_table(strata: Sequence[Group]) -> Table:
         "Sensitivity among reference lesions of the group, precision and false positives among predicted lesions of "
         "the group: a lesion may be marked in one group and predicted in the next.",
     )
-    return _groups("strata", "By size and region", strata, notes)
+    return _groups("strata", "Figures by size and region", strata, notes)
 
 
 def subgroups_table(subgroups: Sequence[Group]) -> Table:
-    return _groups("subgroups", "Subgroups", subgroups, ())
+    return _groups("subgroups", "Figures by subgroup", subgroups, ())
 
 
 def _groups(name: str, title: str, groups: Sequence[Group], notes: tuple[str, ...]) -> Table:
@@ -63,7 +63,7 @@ def _groups(name: str, title: str, groups: Sequence[Group], notes: tuple[str, ..
     columns = {"by": "by", "group": "group", **counted, **{key: heading_of(key) for key in keys}}
     if any(group.warning for group in groups):
         columns["warning"] = "warning"
-    return Table(name, title, columns, rows, notes)
+    return Table(name, title, columns, rows, notes, frozenset(keys))
 
 
 def systems_table(systems: Mapping[str, Mapping[str, Figure]]) -> Table:

@@ -16,6 +16,11 @@ from cmb_autoseg.reporting.tables import Table, is_numeric, shown, shown_rows, u
 
 __all__ = ["CaseView", "PageContent", "render"]
 
+DEFINITIONS = "definitions"
+"""The table that stands among the definitions."""
+SHORT, PROSE = 28, 40
+"""Characters of a cell that is not broken into lines, at most, and of one that needs room for several, at least."""
+
 
 @dataclass(frozen=True)
 class CaseView:
@@ -90,7 +95,7 @@ def render(page: PageContent) -> str:
 
 def _further(tables: Mapping[str, Table], pictures: Mapping[str, Picture]) -> Section:
     """Of what no section knows."""
-    known = {name for section in SECTIONS for name in (*section.tables, *section.folded)}
+    known = {DEFINITIONS, *(name for section in SECTIONS for name in (*section.tables, *section.folded))}
     drawn = {name for section in SECTIONS for name in section.pictures}
     rest = tuple(name for name in tables if name not in known)
     return Section("further", "Further tables", "", rest, tuple(name for name in pictures if name not in drawn))
@@ -112,10 +117,20 @@ def _for_template(table: Table) -> dict[str, Any]:
         "name": table.name,
         "title": table.title,
         "columns": list(zip(table.columns.values(), numeric, strict=True)),
-        "rows": [list(zip(cells, numeric, strict=True)) for cells in shown_rows(table)],
+        "rows": [
+            [(text, _kind(text, number)) for text, number in zip(cells, numeric, strict=True)]
+            for cells in shown_rows(table)
+        ],
         "notes": table.notes,
         "undefined": undefined_cells(table),
     }
+
+
+def _kind(text: str, numeric: bool) -> str:
+    """How a cell is set: numbers and short words in one line."""
+    if numeric:
+        return "number"
+    return "prose" if len(text) > PROSE else "short" if len(text) <= SHORT else ""
 
 
 def _undefined(page: PageContent) -> dict[str, str]:

@@ -38,7 +38,7 @@ SECTIONS = (
         "curves",
         "Curves",
         "Over all thresholds, from candidates with their confidence.",
-        ("froc_rates",),
+        ("froc_rates", "precision_at_sensitivity"),
         ("froc", "precision_recall", "lesion_roc"),
     ),
     Section(
@@ -52,7 +52,7 @@ SECTIONS = (
         "patients",
         "Patient level",
         "Whether a scan has as many lesions as a rule asks for, by the predicted and by the reference count.",
-        ("patient", "patient_counts", "severity"),
+        ("patient", "patient_counts", "severity", "severity_agreement"),
         ("patient_roc",),
     ),
     Section("counts", "Counts", "Lesions per scan.", ("counts",), ("counts", "bland_altman")),
