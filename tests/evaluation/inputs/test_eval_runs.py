@@ -1,0 +1,76 @@
+"""What the runs that predicted say: seconds, and whom their models have learned from."""
+
+import pytest
+
+from cmb_autoseg.errors import InputError, LeakageError
+from cmb_autoseg.evaluation.inputs.leakage import refuse_training_subjects
+from cmb_autoseg.evaluation.inputs.run_times import read_seconds, seconds_of_run
+from cmb_autoseg.files import write_json, write_text
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of two folds of three."""
+    model = tmp_path / "CMBTrainer__supervised__3d"
+    for fold, subjects in enumerate((["VALDO/01", "VALDO/02"], ["VALDO/03"], ["VALDO/04"])):
+        write_json(model / f"fold_{fold}" / "fold.json", {"training_subjects": subjects, "fold": fold})
+    steps = {"prepare: brain": 2.0, "prepare: bias": 1.0, "prepare": 4.0, "network": 5.5, "lesions": 0.25, "write": 1}
+    record = {"model": {"folder": str(model), "folds": [0, 1], "digest": "x"}, "seconds": {"a": steps}}
+    write_json(tmp_path / "predicted" / "run.json", record)
+    return tmp_path / "predicted", model
+
+
+def test_seconds_are_the_sum_of_steps_without_their_parts(run):
+    assert seconds_of_run(run[0]) == {"a": 10.75}
+
+
+def test_bids_runs_leave_their_records_in_logs(run):
+    write_json(run[0] / "logs" / "sub-1_run.json", {"model": {}, "seconds": {"b": {"network": 3}, "a": {"network": 1}}})
+
+    assert seconds_of_run(run[0]) == {"a": 10.75, "b": 3}
+
+
+def test_folders_of_other_tools_have_no_seconds(tmp_path):
+    write_json(tmp_path / "run.json", ["another tool's"])
+    assert seconds_of_run(tmp_path) == {}
+    write_text(tmp_path / "run.json", "no JSON")
+    assert seconds_of_run(tmp_path) == {}
+    assert seconds_of_run(tmp_path / "found.tsv") == {}
+
+
+def test_seconds_of_a_table(tmp_path):
+    write_text(tmp_path / "t.tsv", "case\tseconds\na\t2.5\nb\tn/a\n")
+    assert read_seconds(tmp_path / "t.tsv") == {"a": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("case\tminutes\na\t1\n", r"t\.tsv: no column seconds \(there: case, minutes\)"),
+        ("case\tseconds\na\t-1\n", r"t\.tsv line 2: seconds -1 of a is not above 0"),
+        ("case\tseconds\na\t1\na\t2\n", r"t\.tsv line 3: a second row of a"),
+        ("case\tseconds\na\tfast\n", r"t\.tsv line 2: column seconds holds 'fast', a number is needed"),
+    ],
+)
+def test_bad_times_are_one_line(tmp_path, text, message):
+    write_text(tmp_path / "t.tsv", text)
+    with pytest.raises(InputError, match=message):
+        read_seconds(tmp_path / "t.tsv")
+
+
+def test_subjects_of_the_training_are_refused(run):
+    predicted, model = run
+    with pytest.raises(
+        LeakageError, match=rf"-p {predicted}: fold 1 of {model} predicted, .* learned from VALDO/03; sc"
+    ):
+        refuse_training_subjects(predicted, ["VALDO/03", "VALDO/99"])
+
+
+def test_folds_that_did_not_predict_other_cohorts_and_lost_models_say_nothing(run):
+    predicted, model = run
+    refuse_training_subjects(predicted, ["VALDO/04", "DOU/01"])
+    (model / "fold_0" / "fold.json").unlink()
+    refuse_training_subjects(predicted, ["VALDO/01"])
+    write_json(predicted / "run.json", {"model": None})
+    refuse_training_subjects(predicted, ["VALDO/03"])
+    refuse_training_subjects(predicted / "nowhere", ["VALDO/03"])
