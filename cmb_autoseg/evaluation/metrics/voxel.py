@@ -88,9 +88,10 @@ def _volume_statistics(cases: Sequence[CaseScore]) -> dict[str, Statistic]:
 
 
 def _auc(cases: Sequence[CaseScore], wins: NDArray[np.float64] | None) -> Statistic:
-    if wins is None or len(cases) == 0 or np.isnan(np.diagonal(wins)).all():
+    counted_voxels = np.array([case.voxels is not None for case in cases], dtype=bool)
+    known = counted_voxels if wins is None else counted_voxels & ~np.isnan(np.diagonal(wins))
+    if wins is None or not known.any():
         return never("no case has a probability map", len(cases))
-    known = ~np.isnan(np.diagonal(wins))
     tp, fp, fn, tn = _voxels(cases).T * known
     counted = np.where(known[:, None] & known[None, :], wins, 0.0)
 

@@ -80,3 +80,9 @@ def test_the_auc_pools_cases_that_have_maps(scored):
     assert statistic.value() == pytest.approx((2.5 + 1 + 4 + 3) / (3 * 5))
     drawn = statistic.of(np.array([[2.0, 0, 1], [0, 2, 0], [0, 0, 1]]))
     np.testing.assert_allclose(drawn, [2.5 / 3, 3 / 4, np.nan])
+
+
+def test_a_map_beside_a_list_of_points_is_in_no_auc(scored):
+    """Its voxels are not counted, so that what its lesions win must not count either."""
+    cases = [scored(voxels=(1, 1, 0, 2)), scored(reference=1)]
+    assert voxel_statistics(cases, "valdo", np.full((2, 2), 2.5))["auc"].value() == pytest.approx(2.5 / 3)
