@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +30,6 @@ class Confusion:
 
     def as_json(self) -> dict[str, Any]:
         """Plain lists: a row for each class of the reference, a number for each class of the prediction."""
-        return {"classes": list(self.classes), "reference_by_prediction": self.table.tolist()}
-
-    def as_json(self) -> dict[str, Any]:
         return {"classes": list(self.classes), "reference_by_prediction": self.table.tolist()}
 
 
