@@ -15,15 +15,18 @@ from cmb_autoseg.evaluation.metrics.strata import region_strata, size_strata
 from cmb_autoseg.evaluation.metrics.surface import surface_statistics
 from cmb_autoseg.evaluation.metrics.voxel import voxel_statistics
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.reporting.backgrounds import Background
 from cmb_autoseg.evaluation.reporting.build_pictures import Curves, build_pictures
 from cmb_autoseg.evaluation.reporting.build_tables import build_tables
+from cmb_autoseg.evaluation.reporting.cases import view_cases
 from cmb_autoseg.evaluation.reporting.checklist import fill_checklists
 from cmb_autoseg.evaluation.reporting.flow import FlowStep
-from cmb_autoseg.evaluation.reporting.page import CaseView, PageContent
+from cmb_autoseg.evaluation.reporting.page import PageContent
 from cmb_autoseg.evaluation.reporting.study import Group, Study
 from cmb_autoseg.evaluation.statistics.bootstrap import subject_weights
 from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling
 from cmb_autoseg.evaluation.statistics.paired import System, comparison_rows
+from cmb_autoseg.geometry import Volume
 
 NAMES = ("valdo", "overlap40")
 SPREAD = {"valdo": 0.8, "overlap40": 0.65}
@@ -165,6 +168,15 @@ def made_study(cases):
     )
 
 
+def made_scan():
+    """A gray ball of 96 x 96 x 96 mm, 1.5 x 1.5 x 3 mm voxels, its middle at the origin."""
+    affine = np.diag([1.5, 1.5, 3.0, 1.0])
+    affine[:3, 3] = -48
+    i, j, k = np.indices((64, 64, 32))
+    inside = (i - 31.5) ** 2 + (j - 31.5) ** 2 + (2 * (k - 15.5)) ** 2 < 31**2
+    return Volume((inside * (120 + 30 * np.sin(i / 4) * np.cos(j / 5))).astype(np.float32), affine)
+
+
 @pytest.fixture(scope="session")
 def cases():
     return made_cases()
@@ -228,7 +240,7 @@ def page(study, tables, pictures):
         headline={name: lesion[key] for name, key in shown.items()},
         tables=tables,
         pictures=pictures,
-        cases=(CaseView("sub-01", "worst", "2 of 5 reference lesions found, 3 false positives.", pictures[:2]),),
+        cases=view_cases(study.cases, "valdo", lambda _: Background(made_scan(), "scan"))[::3],
         failures=(("sub-30", "sub-30: mask is 0.41 mm off its reference (tolerance 0.01 mm)"),),
         warnings=("sub-31: predicted, but without reference; not scored",),
         definitions={"lesion": "A 26-connected component of a mask."},

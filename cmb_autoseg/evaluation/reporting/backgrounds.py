@@ -1,0 +1,61 @@
+"""What the marks of a case are drawn on: its scan, else its probability map, else a mask."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmb_autoseg.evaluation.inputs.loading import ListSettings, load_case
+from cmb_autoseg.evaluation.inputs.sides import CaseFiles
+from cmb_autoseg.geometry import Volume, read_volume
+
+__all__ = ["SCAN", "Background", "find_gradcam", "find_image", "read_background"]
+
+SCAN = "scan"
+IMAGE_NAMES = ("{case}_0000.nii.gz", "{case}.nii.gz", "{case}_0000.nii", "{case}.nii")
+GRADCAM_NAME = "{case}_gradcam.png"
+
+
+@dataclass(frozen=True)
+class Background:
+    """A volume, and what it is."""
+
+    volume: Volume
+    what: str
+    """`SCAN`, `probability map`, `predicted mask` or `reference mask`."""
+
+
+def read_background(files: CaseFiles, images: Path | None, lists: ListSettings | None = None) -> Background | None:
+    """Read the best there is to draw one case on; None where both sides are lists and there is no scan.
+
+    Args:
+        files: of the case.
+        images: folder of scans; see `find_image`.
+        lists: as for scoring.
+
+    Raises:
+        InputError: a file is unreadable.
+        GeometryError: volumes of the case are not on one grid.
+    """
+    scan = find_image(images, files.name) if images is not None else None
+    if scan is not None:
+        return Background(read_volume(scan), SCAN)
+    loaded = load_case(files, lists)
+    if loaded.probability is not None:
+        return Background(loaded.probability, "probability map")
+    if loaded.reference.volume is not None:
+        return Background(loaded.reference.volume, "reference mask")
+    return Background(loaded.predicted.volume, "predicted mask") if loaded.predicted.volume is not None else None
+
+
+def find_image(folder: Path, case: str) -> Path | None:
+    """The first image of a case as nnU-Net names it: `<case>_0000.nii.gz`, else `<case>.nii.gz`."""
+    return _first(folder, IMAGE_NAMES, case)
+
+
+def find_gradcam(folder: Path, case: str) -> Path | None:
+    """`<case>_gradcam.png` of `cmb_explain`."""
+    return _first(folder, (GRADCAM_NAME,), case)
+
+
+def _first(folder: Path, names: tuple[str, ...], case: str) -> Path | None:
+    paths = (folder / name.format(case=case) for name in names)
+    return next((path for path in paths if path.is_file()), None)
