@@ -123,5 +123,5 @@ def _probability(files: CaseFiles, predicted: Volume | None) -> Volume | None:
         return None
     beside: Path | None = None if files.probability is None else files.probability.path
     if beside is not None and beside != files.predicted.path:
-        return read_probability(files.name, beside, files.predicted.path)
+        return read_probability(files.name, beside, predicted)
     return predicted if beside is not None or not is_plain_mask(predicted) else None

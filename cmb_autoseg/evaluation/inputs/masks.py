@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import GeometryError, InputError
-from cmb_autoseg.geometry import Volume, check_same_grid, read_volume, to_canonical
+from cmb_autoseg.geometry import Volume, check_same_grid, read_grid, read_volume, to_canonical
 
 __all__ = ["is_plain_mask", "read_prediction", "read_probability", "read_reference"]
 
@@ -41,24 +41,24 @@ def read_prediction(case: str, path: Path) -> Volume:
     return _in_unit_range(case, to_canonical(read_volume(path)))
 
 
-def read_probability(case: str, path: Path, mask: Path) -> Volume:
+def read_probability(case: str, path: Path, mask: Volume) -> Volume:
     """The probability map beside a mask, in canonical axes; `data` is float32 within 0..1.
 
     Args:
         case: for messages.
         path: NIfTI, or nnU-Net's `.npz` with an array (class, z, y, x) of which class 1 is taken.
-        mask: the case's mask, on whose grid the map must be.
+        mask: the case's mask in canonical axes, named by its file; the map must be on its grid.
 
     Raises:
         InputError: unreadable file, or values beyond 0..1 (NaN included).
         GeometryError: another grid than the mask's.
     """
-    stored_mask = read_volume(mask, dtype=np.uint8)
     if path.suffix.lower() == ".npz":
-        data = _read_npz(case, path, stored_mask)
-        return _in_unit_range(case, to_canonical(Volume(data, stored_mask.affine, None, str(path))))
-    volume = to_canonical(read_volume(path))
-    check_same_grid(volume, to_canonical(stored_mask), "save mask and probabilities on one grid")
+        shape, affine = read_grid(Path(mask.name))
+        volume = to_canonical(Volume(_read_npz(case, path, mask.name, shape[:3]), affine, None, str(path)))
+    else:
+        volume = to_canonical(read_volume(path))
+        check_same_grid(volume, mask, "save mask and probabilities on one grid")
     return _in_unit_range(case, volume)
 
 
@@ -94,13 +94,13 @@ def _in_unit_range(case: str, volume: Volume) -> Volume:
     return volume if high <= 1 else volume.with_data(np.minimum(volume.data, 1))
 
 
-def _read_npz(case: str, path: Path, mask: Volume) -> NDArray[np.float32]:
+def _read_npz(case: str, path: Path, mask: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Probabilities (i, j, k) of microbleeds in the stored axes of the mask."""
     array = _array_of(case, path)
-    i, j, k = mask.shape
+    i, j, k = shape
     if array.ndim != 4 or array.shape[1:] != (k, j, i):
         raise GeometryError(
-            f"{case}: {path.name} holds an array of shape {array.shape}, but {mask.name} needs (classes, {k}, {j}, "
+            f"{case}: {path.name} holds an array of shape {array.shape}, but {mask} needs (classes, {k}, {j}, "
             f"{i}); save both in one run of nnU-Net with --save_probabilities"
         )
     if len(array) <= MICROBLEED:
