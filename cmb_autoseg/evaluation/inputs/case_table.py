@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.inputs.rows import cell_text, first_of, is_missing, read_rows
@@ -92,13 +94,14 @@ def subject_of(case: str, columns: Mapping[str, str]) -> str:
 def header_columns(path: Path) -> dict[str, str]:
     """Voxel size of a mask as columns, from its header: `voxel_size_mm` along x, y, z and `slice_thickness_mm`.
 
-    The slice thickness is the distance of slices: the longest edge of a voxel.
-
-    Raises:
-        InputError: an unreadable header.
+    The slice thickness is the distance of slices: the longest edge of a voxel. A header that cannot be read gives no
+    columns; the case itself will fail by it.
     """
-    affine = canonical_grid(*read_grid(path))[1]
-    sizes = [round(float((affine[:3, axis] ** 2).sum() ** 0.5), 3) for axis in range(3)]
+    try:
+        affine = canonical_grid(*read_grid(path))[1]
+    except InputError:
+        return {}
+    sizes = [round(float(size), 3) for size in np.linalg.norm(affine[:3, :3], axis=0)]
     return {
         "voxel_size_mm": " x ".join(f"{size:g}" for size in sizes),
         "slice_thickness_mm": f"{max(sizes):g}",

@@ -69,23 +69,30 @@ def refuse_swapped_values(files: CaseFiles) -> None:
     """Look into one case for a prediction that was given as reference, and the other way round.
 
     Raises:
-        InputError: the reference holds probabilities or scores, the prediction none; or a file is unreadable.
+        InputError: the reference holds probabilities or scores, the prediction none. Files that cannot be read say
+            nothing here; their case will fail by them.
     """
-    if "mask" not in (files.reference.kind, files.predicted.kind):
-        scored, unscored = (_has_scores(side) for side in (files.reference, files.predicted))
-        swapped, what = scored is True and unscored is False, "scores"
-    elif files.reference.kind == files.predicted.kind == "mask" and files.probability is None:
-        reference = read_volume(files.reference.path)
-        swapped, what = False, "probabilities"
-        if not is_plain_mask(reference):
-            swapped = is_plain_mask(read_volume(files.predicted.path))
-    else:
+    try:
+        what = _values_of_predictions(files)
+    except InputError:
         return
-    if swapped:
+    if what is not None:
         raise InputError(
             f"-p and --reference look swapped: {files.reference.path} holds {what}, {files.predicted.path} does not; "
             "exchange them"
         )
+
+
+def _values_of_predictions(files: CaseFiles) -> str | None:
+    """What the reference has and the prediction lacks, though predictions have it and references do not."""
+    if "mask" not in (files.reference.kind, files.predicted.kind):
+        swapped = _has_scores(files.reference) is True and _has_scores(files.predicted) is False
+        return "scores" if swapped else None
+    if not files.reference.kind == files.predicted.kind == "mask" or files.probability is not None:
+        return None
+    # The prediction is read only where the reference is no mask.
+    swapped = not is_plain_mask(read_volume(files.reference.path)) and is_plain_mask(read_volume(files.predicted.path))
+    return "probabilities" if swapped else None
 
 
 def _has_scores(side: SideFile) -> bool | None:

@@ -99,3 +99,5 @@ def test_voxel_sizes_come_from_the_header_in_the_bodys_axes(tmp_path, phantom):
     write_volume(tmp_path / "a.nii.gz", phantom(affine=affine), np.uint8)
 
     assert header_columns(tmp_path / "a.nii.gz") == {"voxel_size_mm": "0.5 x 0.45 x 2", "slice_thickness_mm": "2"}
+    (tmp_path / "b.nii.gz").write_bytes(b"damaged")
+    assert header_columns(tmp_path / "b.nii.gz") == {}

@@ -196,6 +196,8 @@ def test_sides_that_were_swapped_are_told_by_their_values(sides, mask):
         refuse_swapped_values(case)
     (swapped,) = find_cases(*reversed(sides)).cases
     refuse_swapped_values(swapped)
+    (sides[1] / "a.nii.gz").write_bytes(b"damaged")
+    refuse_swapped_values(case)
 
 
 def test_lists_that_were_swapped_are_told_by_their_scores(tmp_path):
