@@ -99,9 +99,7 @@ def made_cases(n=24, seed=0, skill=0.0):
 
 
 def groups(cases, resampler):
-    def figures(statistics):
-        return {name: resampler.figure(statistic) for name, statistic in statistics.items()}
-
+    figures = resampler.figures
     return {
         "lesion": figures(lesion_statistics(cases, "valdo")),
         "voxel": figures(voxel_statistics(cases, "valdo")),
@@ -119,7 +117,7 @@ def strata_of(cases, resampler):
             by,
             stratum.meaning,
             {"lesions": stratum.n_reference, "predicted": stratum.n_predicted},
-            {f"lesion.{key}": resampler.figure(statistic) for key, statistic in stratum.statistics.items()},
+            resampler.figures({f"lesion.{key}": statistic for key, statistic in stratum.statistics.items()}),
         )
         for by, strata in (("size", size_strata(cases, "valdo")), ("region", region_strata(cases, "valdo")))
         for stratum in strata
@@ -134,7 +132,7 @@ def subgroups_of(cases):
             resampler = Resampler([case.subject for case in own], SETTINGS)
             statistics = lesion_statistics(own, "valdo")
             keys = ("sensitivity", "precision", "f1", "fp_per_scan")
-            figures = {f"lesion.{key}": resampler.figure(statistics[key]) for key in keys}
+            figures = resampler.figures({f"lesion.{key}": statistics[key] for key in keys})
             counts = {"cases": len(own), "subjects": len({c.subject for c in own})}
             warning = "few subjects" if column == "cohort" else ""
             found.append(Group(column, value, counts, figures, warning))
@@ -150,9 +148,7 @@ def made_study(cases):
         System(name, {f"lesion.{key}": lesion_statistics(own, "valdo")[key] for key in keys})
         for name, own in (("ours", cases), ("other", other))
     ]
-    by_protocol = {
-        name: {key: resampler.figure(s) for key, s in lesion_statistics(cases, name).items()} for name in NAMES
-    }
+    by_protocol = {name: resampler.figures(lesion_statistics(cases, name)) for name in NAMES}
     return Study(
         protocol=PROTOCOLS["valdo"],
         cases=cases,
@@ -161,7 +157,7 @@ def made_study(cases):
         by_protocol=by_protocol,
         strata=strata_of(cases, resampler),
         subgroups=subgroups_of(cases),
-        systems={s.name: {k: resampler.figure(f) for k, f in s.statistics.items()} for s in systems},
+        systems={system.name: resampler.figures(system.statistics) for system in systems},
         differences=comparison_rows(systems, subjects, "other", SETTINGS),
         more_rows={"reader_verdicts": [{"reader": "R1", "correct": 90, "incorrect": 7, "missed": 3}]},
         operating_point={"threshold": "0.5", "chosen from": "validation data of the five folds"},
