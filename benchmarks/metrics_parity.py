@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from picai_eval.metrics import Metrics
+from scipy.spatial import distance
 from scipy.stats import spearmanr
 from sklearn import config_context
 from sklearn.metrics import (
@@ -17,8 +18,6 @@ from sklearn.metrics import (
     balanced_accuracy_score,
     brier_score_loss,
     cohen_kappa_score,
-    f1_score,
-    jaccard_score,
     roc_auc_score,
 )
 
@@ -186,10 +185,10 @@ def _lesion_level(cases: list[CaseScore], weights: np.ndarray, drawn: list[CaseS
         yield f"froc.{name}", "picai_eval", gap if has_lesion else np.nan, 0.0 if has_lesion else None
     yield from _lesion_areas(ours, weights, drawn)
     counts = np.sum([(*case.counts(PROTOCOL), len(case.reference)) for case in drawn], axis=0)
-    truth = [1] * counts[3] + [0] * counts[2]
-    called = [1] * counts[0] + [0] * (counts[3] - counts[0]) + [1] * counts[2]
-    theirs = float(f1_score(truth, called)) if counts[3] else None
-    yield "lesion.f1", "scikit-learn", _value(ours["f1"], weights), theirs
+    truth = np.array([1] * counts[3] + [0] * counts[2], bool)
+    called = np.array([1] * counts[0] + [0] * (counts[3] - counts[0]) + [1] * counts[2], bool)
+    theirs = 1 - float(distance.dice(truth, called)) if counts[3] else None
+    yield "lesion.f1", "SciPy", _value(ours["f1"], weights), theirs
 
 
 def _picai_froc(picai: Metrics) -> tuple[np.ndarray, np.ndarray]:
@@ -221,14 +220,12 @@ def _patient_level(cases: list[CaseScore], weights: np.ndarray, drawn: list[Case
     for rule, least in RULES.items():
         prefix = "" if rule == "any" else f"{rule}_"
         truth = [len(case.reference) >= least for case in drawn]
-        called = [len(case.predicted) >= least for case in drawn]
         scores = [([0.0] * least + sorted(case.candidates.confidence))[-least] for case in drawn]
-        figures: dict[str, float | None] = {
-            "auc": _roc_auc(list(zip(truth, scores, strict=True))),
-            "balanced_accuracy": balanced_accuracy_score(truth, called) if len(set(truth)) == 2 else None,
-        }
-        for name, theirs in figures.items():
-            yield f"patient.{prefix}{name}", "scikit-learn", _value(ours[prefix + name], weights), theirs
+        theirs = _roc_auc(list(zip(truth, scores, strict=True)))
+        yield f"patient.{prefix}auc", "scikit-learn", _value(ours[prefix + "auc"], weights), theirs
+    truth, called = ([len(getattr(case, side)) > 0 for case in drawn] for side in ("reference", "predicted"))
+    theirs = float(balanced_accuracy_score(truth, called)) if both else None
+    yield "patient.balanced_accuracy", "scikit-learn", _value(ours["balanced_accuracy"], weights), theirs
     yield from _kappas(cases, weights, drawn)
 
 
@@ -275,9 +272,9 @@ def _voxels(study: Study, weights: np.ndarray, drawn: Study) -> Compared:
     )
     predicted = probability >= 0.5
     either = bool((predicted | marked).any())
-    for name, function in (("dice", f1_score), ("jaccard", jaccard_score)):
-        theirs = float(function(marked, predicted)) if either else None
-        yield f"voxel.{name}", "scikit-learn", _value(ours[name], weights), theirs
+    for name, function in (("dice", distance.dice), ("jaccard", distance.jaccard)):
+        theirs = 1 - float(function(marked, predicted)) if either else None
+        yield f"voxel.{name}", "SciPy", _value(ours[name], weights), theirs
 
 
 def _lesions(n: int, confidence: np.ndarray | None = None, mean: np.ndarray | None = None) -> LesionSet:
