@@ -49,9 +49,9 @@ def test_cohens_kappa_is_that_of_scikit_learn(weights):
 
 
 def test_the_interval_of_cohens_kappa_covers():
-    """300 pairs of raters who agree beyond chance in 60 %; the standard error of a share is 1.3 %."""
-    covered = [found.ci[0] < 0.6 < found.ci[1] for found in (cohen_kappa(*ratings(s), range(4)) for s in range(300))]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.035)
+    """200 pairs of raters who agree beyond chance in 60 %; the standard error of a share is 1.5 %."""
+    covered = [found.ci[0] < 0.6 < found.ci[1] for found in (cohen_kappa(*ratings(s), range(4)) for s in range(200))]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.04)
 
 
 @pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])

@@ -97,7 +97,7 @@ def test_lesions_and_other_findings_of_one_subject():
     rng = np.random.default_rng(5)
     truth, subjects = np.tile([True, True, False, False, False], 40), np.repeat(np.arange(40), 5)
     areas, variances, naive = [], [], []
-    for _ in range(400):
+    for _ in range(250):
         scores = rng.normal(size=200) + truth + np.repeat(rng.normal(0, 1, 40), 5)
         found = delong_area(scores, truth, subjects)
         areas.append(found.auc)

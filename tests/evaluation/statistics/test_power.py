@@ -49,7 +49,7 @@ def binormal_study(rng, first, second, correlation, n_positive, n_negative):
 
 def test_the_binormal_covariance_is_that_of_simulated_studies():
     rng, areas, estimated = np.random.default_rng(1), [], []
-    for _ in range(1500):
+    for _ in range(800):
         found, covariance = delong_covariance(*binormal_study(rng, 0.75, 0.85, 0.5, 30, 60))
         areas.append(found)
         estimated.append(covariance)
@@ -59,7 +59,7 @@ def test_the_binormal_covariance_is_that_of_simulated_studies():
             [covariance_of_areas(0.75, 0.85, 30, 60, 0.5, "binormal"), variance_of_area(0.85, 30, 60, "binormal")],
         ]
     )
-    assert np.cov(np.array(areas).T) == pytest.approx(expected, rel=0.12)
+    assert np.cov(np.array(areas).T) == pytest.approx(expected, rel=0.15)
     assert np.mean(estimated, axis=0) == pytest.approx(expected, rel=0.03)
 
 
@@ -70,13 +70,13 @@ def test_the_binormal_covariance_is_that_of_simulated_studies():
 def test_power_is_the_share_of_simulated_studies_that_find_the_difference(
     first, second, correlation, n_positive, n_negative
 ):
-    """800 paired studies, DeLong's test; the standard error of a share is 1.8 %."""
+    """400 paired studies, DeLong's test; the standard error of a share is 2.5 %."""
     rng, found = np.random.default_rng(2), 0
-    for _ in range(800):
+    for _ in range(400):
         scores, truth = binormal_study(rng, first, second, correlation, n_positive, n_negative)
         found += delong_test(scores[0], scores[1], truth).p < 0.05
     study = AreaStudy(first, second, correlation, n_negative / n_positive)
-    assert study.power(n_positive) == pytest.approx(found / 800, abs=0.045)
+    assert study.power(n_positive) == pytest.approx(found / 400, abs=0.06)
 
 
 @pytest.mark.parametrize("model", MODELS)
