@@ -18,8 +18,8 @@ from cmb_autoseg.evaluation.inputs.naming import (
     shown,
     take_stock,
 )
-from cmb_autoseg.evaluation.inputs.rows import LIST_SUFFIXES
-from cmb_autoseg.evaluation.inputs.sides import SideFile
+from cmb_autoseg.evaluation.inputs.rows import LIST_SUFFIXES, read_rows
+from cmb_autoseg.evaluation.inputs.sides import FileKind, SideFile
 from cmb_autoseg.evaluation.lesion_set import Kind
 from cmb_autoseg.geometry import is_nifti, nifti_stem
 
@@ -29,6 +29,8 @@ LEGAL_NAMES = f"masks {', '.join(MASK_PATTERNS)}, or lists {', '.join(LIST_PATTE
 KIND_FLAGS = {"-p": "--predicted-kind", "--reference": "--reference-kind"}
 NAMED = 3
 """Examples that a message lists."""
+LARGEST_EMPTY_BYTES = 64
+"""`[]`, or blank lines."""
 OWN_LISTS = ("_lesions", NUMBERED)
 """Endings of the tables that cmb_predict writes of its own masks."""
 
@@ -106,6 +108,7 @@ def _folder(stock: Inventory, flag: str, kind: Kind | None, picture_names: Mappi
         _add_volumes(side, stock)
     if kind != "mask":
         _add_lists(side, stock, kind)
+    side.files = {**side.files, **_empty_lists_as_others(side.files)}
     maps = (*stock.probabilities.values(), *stock.arrays.values())
     records = (name for name in stock.others if name == RUN_RECORD)
     side.signs_of_prediction = (*(path.name for path in maps), *records)
@@ -156,6 +159,30 @@ def _add_lists(side: Side, stock: Inventory, kind: Kind | None) -> None:
             f"{stock.folder}: several kinds of files of {listed(both)}; scored are those like "
             f"{next(iter(both.values()))}, {side.kind_flag} chooses others",
         )
+
+
+def _empty_lists_as_others(files: Mapping[str, SideFile]) -> dict[str, SideFile]:
+    """Lists without a header get that of another list, which says whether the detector gives scores."""
+    lists = {case: side for case, side in files.items() if side.kind != "mask"}
+    empty = {case: side for case, side in lists.items() if _is_empty(side.path)}
+    filled = [side for case, side in lists.items() if case not in empty] if empty else []
+    columns: dict[FileKind, tuple[str, ...]] = {}
+    for kind in {side.kind for side in empty.values()}:
+        own = (_columns(side.path) for side in filled if side.kind == kind)
+        columns[kind] = next(filter(None, own), ())
+    return {case: replace(side, rows=(), columns=columns[side.kind]) for case, side in empty.items()}
+
+
+def _is_empty(path: Path) -> bool:
+    return path.stat().st_size <= LARGEST_EMPTY_BYTES and _columns(path) == ()
+
+
+def _columns(path: Path) -> tuple[str, ...] | None:
+    """None of a file that cannot be read, by which its own case will fail."""
+    try:
+        return read_rows(path).columns
+    except InputError:
+        return None
 
 
 def _rank(side: SideFile, kind: Kind | None) -> int | None:

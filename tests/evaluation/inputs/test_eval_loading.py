@@ -208,3 +208,20 @@ def test_lists_that_were_swapped_are_told_by_their_scores(tmp_path):
         refuse_swapped_values(case)
     (swapped,) = find_cases(tmp_path / "r", tmp_path / "p").cases
     refuse_swapped_values(swapped)
+
+
+@pytest.mark.parametrize(("columns", "scored"), [("x_mm,y_mm,z_mm,score", True), ("x_mm,y_mm,z_mm", False)])
+@pytest.mark.parametrize("empty", ["", "[]", "\n\n"])
+def test_an_empty_list_has_scores_where_its_neighbors_have(tmp_path, columns, scored, empty):
+    """Else the curves of a detector without scores would be drawn from its empty lists alone."""
+    for name in "abc":
+        write_text(tmp_path / "r" / f"{name}_points.csv", "x_mm,y_mm,z_mm\n1,2,3\n")
+    write_text(tmp_path / "p" / f"a.{'json' if empty == '[]' else 'csv'}", empty)
+    (tmp_path / "p" / "b.csv").write_bytes(b"\xff\xfe")  # fails its own case
+    write_text(tmp_path / "p" / "c.csv", f"{columns}\n4,2,1,0.5\n" if scored else f"{columns}\n4,2,1\n")
+
+    case, _, _ = find_cases(tmp_path / "p", tmp_path / "r").cases
+    predicted = load_case(case).predicted
+
+    assert (predicted.kind, len(predicted.lesions)) == ("points", 0)
+    assert (predicted.lesions.confidence is not None) == scored
