@@ -55,7 +55,8 @@ def _plain(value: float) -> str:
 def fine(value: float) -> str:
     """Three decimals, or enough for two digits that tell the value from 0 or 1: a rate of 0.000021 is not 0."""
     away = min(abs(value), abs(1 - abs(value)))
-    return f"{value:.{min(9, max(3, 1 - math.floor(math.log10(away))))}f}" if away else f"{value:.3f}"
+    decimals = min(9, 1 - math.floor(math.log10(away))) if away else 0
+    return f"{value:.{max(3, decimals)}f}"
 
 
 def shown_rows(table: Table) -> list[list[str]]:

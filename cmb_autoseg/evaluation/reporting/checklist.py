@@ -14,7 +14,6 @@ __all__ = ["CHECKLISTS", "FACTS", "MARKER", "Checklist", "ChecklistLine", "as_ma
 CHECKLISTS = ("tripod_ai", "mi_claim")
 MARKER = "to be written by a person"
 FACTS = {
-    "title": "of the report",
     "predictions": "where they come from",
     "reference": "where it comes from, and its kind",
     "protocol": "name of the rule of matching",
@@ -46,7 +45,6 @@ FACTS = {
     "sequences": "roles of the images that the model takes",
     "preparation": "steps before the network",
     "seeds": "of training",
-    "seconds": "per case",
     "explanation": "what Grad-CAM maps there are",
     "licence": "of the software",
 }
@@ -59,8 +57,8 @@ class ChecklistItem(Record):
     number: str
     part: str
     name: str
-    known: str | None = None
-    """With `{fact}` for each of `FACTS` that it takes; used where all of them are known."""
+    known: tuple[str, ...] = ()
+    """Sentences with `{fact}` for each of `FACTS` that they take; each is used where all of its facts are known."""
     person: str
     """What a person writes."""
     always: bool = False
@@ -126,9 +124,14 @@ def _fill(key: str, facts: Mapping[str, str]) -> Checklist:
 
 
 def _line(item: ChecklistItem, facts: Mapping[str, str]) -> ChecklistLine:
-    asked = {name for _, name, _, _ in string.Formatter().parse(item.known or "") if name}
-    known = item.known.format_map(facts) if item.known and asked <= facts.keys() else ""
-    return ChecklistLine(item.number, item.part, item.name, known, item.person if item.always or not known else "")
+    sentences = [sentence.format_map(facts) for sentence in item.known if _facts_of(sentence) <= facts.keys()]
+    complete = bool(sentences) and len(sentences) == len(item.known)
+    person = "" if complete and not item.always else item.person
+    return ChecklistLine(item.number, item.part, item.name, " ".join(sentences), person)
+
+
+def _facts_of(sentence: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
 
 
 def as_markdown(checklists: tuple[Checklist, ...]) -> str:

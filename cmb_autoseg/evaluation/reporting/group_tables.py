@@ -69,9 +69,8 @@ def _groups(name: str, title: str, groups: Sequence[Group], notes: tuple[str, ..
 def systems_table(systems: Mapping[str, Mapping[str, Figure]]) -> Table:
     keys = dict.fromkeys(key for figures in systems.values() for key in figures)
     rows = tuple({"system": name, **figures} for name, figures in systems.items())
-    return Table(
-        "systems", "Systems side by side", {"system": "system", **{key: heading_of(key) for key in keys}}, rows
-    )
+    columns = {"system": "system", **{key: heading_of(key) for key in keys}}
+    return Table("systems", "Figures of each system", columns, rows, (), frozenset(keys))
 
 
 def system_differences(differences: Sequence[Mapping[str, Any]]) -> Table:

@@ -32,7 +32,7 @@ NAMES = ("valdo", "overlap40")
 SPREAD = {"valdo": 0.8, "overlap40": 0.65}
 """Chance that a lesion is found."""
 THRESHOLD = 0.5
-SETTINGS = Resampling(n_resamples=60, seed=1)
+SETTINGS = Resampling(n_resamples=20, seed=1)
 
 
 def lesions(rng, n, confidence=None):
@@ -93,7 +93,7 @@ def made_case(rng, number, skill=0.0):
     )
 
 
-def made_cases(n=24, seed=0, skill=0.0):
+def made_cases(n=16, seed=0, skill=0.0):
     rng = np.random.default_rng(seed)
     return [made_case(rng, number, skill) for number in range(n)]
 
@@ -185,7 +185,7 @@ def study(cases):
 
 @pytest.fixture(scope="session")
 def curves(cases):
-    weights = subject_weights([case.subject for case in cases], 60, np.random.default_rng(1)).astype(float)
+    weights = subject_weights([case.subject for case in cases], 20, np.random.default_rng(1)).astype(float)
     other = made_cases(len(cases), skill=-0.3)
     return Curves(
         froc(cases, "valdo", weights),
@@ -228,10 +228,10 @@ def page(study, tables, pictures):
         data="simulated",
         facts={"predictions": "predictions", "reference": "cohort/labels <masks>", "lesions": "26-connected"},
         flow=(
-            FlowStep("reference cases found", 28, (("without a prediction", 2),)),
-            FlowStep("paired", 26, (("another grid", 1), ("values that are no probabilities", 1))),
-            FlowStep("scored", 24),
-            FlowStep("with reference lesions", 16),
+            FlowStep("reference cases found", 20, (("without a prediction", 2),)),
+            FlowStep("paired", 18, (("another grid", 1), ("values that are no probabilities", 1))),
+            FlowStep("scored", 16),
+            FlowStep("with reference lesions", 10),
         ),
         headline={name: lesion[key] for name, key in shown.items()},
         tables=tables,
@@ -241,6 +241,6 @@ def page(study, tables, pictures):
         warnings=("sub-31: predicted, but without reference; not scored",),
         definitions={"lesion": "A 26-connected component of a mask."},
         statistics=("1,000 draws of subjects with all their scans; seed 0.",),
-        checklists=fill_checklists({"n_cases": "24", "protocol": "valdo"}),
+        checklists=fill_checklists({"n_cases": "16", "protocol": "valdo"}),
         versions={"cmb_autoseg": "0.1", "numpy": np.__version__},
     )
