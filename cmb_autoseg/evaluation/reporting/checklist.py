@@ -14,6 +14,7 @@ __all__ = ["CHECKLISTS", "FACTS", "MARKER", "Checklist", "ChecklistLine", "as_ma
 CHECKLISTS = ("tripod_ai", "mi_claim")
 MARKER = "to be written by a person"
 FACTS = {
+    "title": "of the report",
     "predictions": "where they come from",
     "reference": "where it comes from, and its kind",
     "protocol": "name of the rule of matching",
@@ -45,6 +46,7 @@ FACTS = {
     "sequences": "roles of the images that the model takes",
     "preparation": "steps before the network",
     "seeds": "of training",
+    "seconds": "that a prediction takes",
     "explanation": "what Grad-CAM maps there are",
     "licence": "of the software",
 }

@@ -40,7 +40,7 @@ class PageContent:
 
     title: str
     protocol: str
-    """Name of the rule that the figures are worked out under."""
+    """Name of the rule that the figures are worked out under; empty where there is none."""
     definition: str
     """That rule in words."""
     data: str = ""
@@ -60,7 +60,7 @@ class PageContent:
     definitions: Mapping[str, str] = field(default_factory=dict)
     """Term and meaning."""
     undefined: Mapping[str, str] = field(default_factory=dict)
-    """Figures without value, and why; those of the tables are added."""
+    """Figures without value, and why; those of the tables are added where the row's name is not among them."""
     statistics: Sequence[str] = ()
     """How intervals and tests were made, in sentences."""
     checklists: Sequence[Checklist] = ()
@@ -137,12 +137,13 @@ def _undefined(page: PageContent) -> dict[str, str]:
     """Of the whole page: figure, and why it has no value."""
     found = dict(page.undefined)
     for table in page.tables:
+        first = next(iter(table.columns))
         for row in table.rows:
-            first = next(iter(table.columns))
+            name = shown(row.get(first))
             for key, heading in table.columns.items():
                 value = row.get(key)
-                if isinstance(value, Figure) and value.value is None:
-                    found.setdefault(f"{table.title}: {shown(row.get(first))}, {heading}", value.why or "undefined")
+                if isinstance(value, Figure) and value.value is None and name not in page.undefined:
+                    found.setdefault(f"{table.title}: {name}, {heading}", value.why or "undefined")
     return found
 
 
