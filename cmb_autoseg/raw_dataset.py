@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -22,6 +22,7 @@ __all__ = [
     "folds_digest",
     "folds_file",
     "kind_of_data",
+    "looks_simulated",
     "parse_folds",
     "read_raw_dataset",
 ]
@@ -140,11 +141,12 @@ def _simulated(record: dict[str, Any], rows: Sequence[dict[str, str]]) -> frozen
     told = record.get("simulated")
     if isinstance(told, list):
         return frozenset(map(str, told))
-    return frozenset(
-        row["cohort"]
-        for row in rows
-        if any(sign.fullmatch(row.get(column, "")) for column, sign in SIGNS_OF_SIMULATION.items())
-    )
+    return frozenset(row["cohort"] for row in rows if looks_simulated(row))
+
+
+def looks_simulated(columns: Mapping[str, str]) -> bool:
+    """Whether the columns of a case are those that `cmb_simulate` writes."""
+    return any(sign.fullmatch(columns.get(column, "")) for column, sign in SIGNS_OF_SIMULATION.items())
 
 
 def _roles(folders: DatasetFolders) -> tuple[Role, ...]:

@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 def _references(folder: Path, out: Path) -> dict[str, Path]:
     from cmb_autoseg.cli._command import existing_path
     from cmb_autoseg.errors import InputError
-    from cmb_autoseg.evaluation.evaluate import find_masks
+    from cmb_autoseg.evaluation.inputs.naming import find_masks
 
     if not existing_path(folder, "--reference").is_dir():
         raise InputError(f"--reference {folder}: is a file; give the folder that holds the masks")

@@ -1,150 +1,203 @@
-"""Score a folder of predictions, or cases in memory, against their references."""
+"""Score predictions against their references: cases of any source, or folders and lists of any tool."""
 
-import re
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cmb_autoseg.errors import CMBError, InputError
-from cmb_autoseg.evaluation.protocols import Protocol
-from cmb_autoseg.evaluation.report import EvaluationReport, Failure
-from cmb_autoseg.evaluation.scores import CaseScore, score_case
-from cmb_autoseg.geometry import Volume, is_nifti, nifti_stem, read_volume, to_canonical
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["MASK_PATTERNS", "evaluate_cases", "evaluate_folder", "find_masks", "pair_masks"]
+from cmb_autoseg.errors import CASE_FAULTS, fault_reason
+from cmb_autoseg.evaluation.case_score import CaseScore
+from cmb_autoseg.evaluation.evaluation_report import EvaluationReport, Failure
+from cmb_autoseg.evaluation.inputs.case_table import CaseTable, described_cases, header_columns
+from cmb_autoseg.evaluation.inputs.loading import ListSettings, LoadedCase, load_case, refuse_swapped_values
+from cmb_autoseg.evaluation.inputs.pairing import FoundCases, find_cases
+from cmb_autoseg.evaluation.inputs.run_times import read_seconds, seconds_of_run
+from cmb_autoseg.evaluation.inputs.sides import CaseFiles, LoadedSide
+from cmb_autoseg.evaluation.lesion_set import Kind
+from cmb_autoseg.evaluation.metrics.voxel_auc import LesionValues, count_wins
+from cmb_autoseg.evaluation.scoring import CaseFacts, ScoringSettings, probability_of, score_case
+from cmb_autoseg.evaluation.statistics.intervals import Resampling
+from cmb_autoseg.geometry import Volume, check_same_grid
 
-MASK_PATTERNS = ("<case>.nii.gz", "<case>_mask.nii.gz", "<case>_dseg.nii.gz")
-MASK_ENDINGS = ("_mask", "_dseg")
-PROBABILITY_ENDINGS = ("_prob", "_label-CMB_probseg")
-CHANNEL = re.compile(r".*_0\d{3}")
-NO_MASK = re.compile(r".*(_prob|_probseg|_desc-lesions_dseg|_0\d{3})")
-"""Probability maps, numbered lesions, and images in nnU-Net's naming, that lie beside masks; `_2019` ends a name."""
+__all__ = [
+    "CaseSource",
+    "InputSettings",
+    "Predictions",
+    "Track",
+    "evaluate_cases",
+    "evaluate_folder",
+    "evaluate_predictions",
+    "find_predictions",
+]
+
+Track = Callable[[Sequence["CaseSource"], str], Iterable["CaseSource"]]
+"""Passes on cases and may show progress meanwhile; the text says what is being done."""
 
 
-def evaluate_cases(cases: Iterable[tuple[str, Volume, Volume]], protocol: Protocol) -> EvaluationReport:
-    """Score cases in memory, one at a time.
+@dataclass(frozen=True)
+class CaseSource:
+    """One case that is read when it is its turn, and again for figures over all voxels."""
 
-    Args:
-        cases: name, prediction (mask or probability map) and reference mask of each case; a case
-            that cannot be scored becomes a failure of the report, the others go on.
-        protocol: one of `PROTOCOLS`.
-    """
-    return _collect(
-        ((name, partial(score_case, name, predicted, reference, protocol)) for name, predicted, reference in cases),
-        protocol,
+    name: str
+    load: Callable[[], LoadedCase]
+    facts: CaseFacts
+
+    @classmethod
+    def of_volumes(
+        cls, name: str, subject: str, load: Callable[[], tuple[Volume, Volume, Volume | None]]
+    ) -> "CaseSource":
+        """A case whose mask, reference mask and probability map are at hand, on one grid."""
+
+        def loaded() -> LoadedCase:
+            predicted, reference, probability = load()
+            check_same_grid(predicted, reference, "evaluate the prediction on the grid of its reference")
+            return LoadedCase(
+                name, LoadedSide("mask", volume=predicted), LoadedSide("mask", volume=reference), probability, None
+            )
+
+        return cls(name, loaded, CaseFacts(subject))
+
+
+@dataclass(frozen=True)
+class InputSettings:
+    """How files are to be understood."""
+
+    predicted_kind: Kind | None = None
+    reference_kind: Kind | None = None
+    lists: ListSettings = field(default_factory=ListSettings)
+    regions: Path | None = None
+    """Folder of maps of brain regions."""
+    table: CaseTable | None = None
+    seconds: Path | None = None
+    """Table of the seconds that each prediction took."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One system's predictions beside their references, not yet read."""
+
+    sources: tuple[CaseSource, ...]
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+    files: tuple[CaseFiles, ...]
+
+
+def _silently(cases: Sequence[CaseSource], _doing: str) -> Iterable[CaseSource]:
+    return cases
+
+
+def evaluate_cases(
+    sources: Sequence[CaseSource],
+    settings: ScoringSettings,
+    resampling: Resampling | None = None,
+    track: Track = _silently,
+) -> EvaluationReport:
+    """Score cases, one in memory at a time; one that cannot be scored becomes a failure, the others go on."""
+    scores: dict[str, CaseScore] = {}
+    values: dict[str, LesionValues] = {}
+    failures: list[Failure] = []
+    for source in track(sources, "Scoring"):
+        try:
+            case = source.load()
+            score = score_case(case, source.facts, settings)
+            with_voxels = probability_of(case)
+            if with_voxels is not None:
+                values[source.name] = LesionValues.of(*with_voxels)
+            scores[source.name] = score
+        except CASE_FAULTS as error:
+            failures.append(Failure(case=source.name, reason=" ".join(fault_reason(error).split())))
+    scored = [source for source in sources if source.name in scores]
+    return EvaluationReport(
+        settings=settings,
+        cases=tuple(scores[source.name] for source in scored),
+        failures=tuple(failures),
+        voxel_wins=_voxel_wins(scored, values, track),
+        resampling=resampling or Resampling(),
     )
+
+
+def _voxel_wins(
+    sources: Sequence[CaseSource], values: dict[str, LesionValues], track: Track
+) -> NDArray[np.float64] | None:
+    """Second pass over the images, for the ROC curve of all voxels; see `metrics.voxel_auc`."""
+    known = [index for index, source in enumerate(sources) if source.name in values]
+    if not known or not any(own.n_voxels for own in values.values()):
+        return None
+    wins = np.full((len(sources), len(sources)), np.nan)
+    lesions = [values[sources[index].name] for index in known]
+    position = {sources[index].name: index for index in known}
+    for source in track([sources[index] for index in known], "Comparing voxels of all cases"):
+        with_voxels = probability_of(source.load())
+        assert with_voxels is not None
+        wins[known, position[source.name]] = count_wins(lesions, *with_voxels)
+    return wins
 
 
 def evaluate_folder(
     predicted: Path,
     reference: Path,
-    protocol: Protocol,
-    on_cases: Callable[[list[str]], Iterable[str]] = iter,
+    settings: ScoringSettings,
+    inputs: InputSettings | None = None,
+    resampling: Resampling | None = None,
+    track: Track = _silently,
 ) -> EvaluationReport:
-    """Score every reference mask of one folder that has, or should have, a prediction in the other.
-
-    Args:
-        predicted: folder with masks in any of `MASK_PATTERNS`; `<case>_prob.nii.gz` beside a mask
-            gives its lesions their probabilities.
-        reference: folder with masks in any of `MASK_PATTERNS`.
-        protocol: one of `PROTOCOLS`.
-        on_cases: passes on the names of the cases and may show progress while doing so.
+    """Score every reference of one folder or list that has, or should have, a prediction in the other.
 
     Returns:
         The report; a reference without prediction and a case that cannot be scored are its failures.
 
     Raises:
-        InputError: a folder holds no mask, no case is in both, or a case has two masks in one folder.
+        InputError: see `find_predictions`.
     """
-    predictions, references = pair_masks(predicted, reference)
-
-    def score(name: str) -> CaseScore:
-        if name not in predictions:
-            raise InputError(f"{name}: no prediction in {predicted}; predict this case or remove its reference")
-        # Both are turned to canonical axes, which is lossless, so that a stored flip is no mismatch.
-        found, marked = (to_canonical(read_volume(masks[name])) for masks in (predictions, references))
-        return score_case(name, found, marked, protocol, _read_probability(predictions[name].parent, name))
-
-    names = on_cases(sorted(references))
-    report = _collect(((name, partial(score, name)) for name in names), protocol)
-    alone = sorted(predictions.keys() - references.keys())
-    warnings = (
-        *(f"{name}: predicted, but without reference in {reference}; not scored" for name in alone),
-        *(
-            f"{path}: taken for an image by its name, not scored; if it is a mask, name it as one of "
-            f"{', '.join(MASK_PATTERNS)}"
-            for folder in (predicted, reference)
-            for path in sorted(folder.iterdir())
-            if is_nifti(path) and CHANNEL.fullmatch(nifti_stem(path))
-        ),
-    )
-    return report.model_copy(update={"warnings": warnings})
+    predictions = find_predictions(predicted, reference, inputs or InputSettings())
+    return evaluate_predictions(predictions, settings, resampling, track)
 
 
-def pair_masks(predicted: Path, reference: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The masks of both folders by case name; reads no scan.
+def evaluate_predictions(
+    predictions: Predictions, settings: ScoringSettings, resampling: Resampling | None = None, track: Track = _silently
+) -> EvaluationReport:
+    """Score what `find_predictions` found."""
+    report = evaluate_cases(predictions.sources, settings, resampling, track)
+    failures = sorted((*predictions.failures, *report.failures), key=lambda failure: failure.case)
+    return replace(report, failures=tuple(failures), warnings=predictions.warnings)
+
+
+def find_predictions(predicted: Path, reference: Path, inputs: InputSettings) -> Predictions:
+    """Pair predictions and references, and put together what is known of each case; reads no image but one pair.
 
     Raises:
-        InputError: as `evaluate_folder`.
+        InputError: a folder or list holds nothing to score, no case is on both sides, the sides look swapped, a case
+            has two masks in one folder, or a table speaks of none of the cases.
     """
-    predictions, references = find_masks(predicted), find_masks(reference)
-    if not predictions.keys() & references.keys():
-        raise InputError(
-            f"no case is in both folders: {predicted} has {_listed(predictions)}, {reference} has "
-            f"{_listed(references)}; name the masks alike, as one of {', '.join(MASK_PATTERNS)}"
+    found = find_cases(predicted, reference, inputs.predicted_kind, inputs.reference_kind, inputs.regions)
+    if found.cases and inputs.reference_kind is None:
+        refuse_swapped_values(found.cases[0])
+    sources, told = _sources(found, predicted, inputs)
+    failures = tuple(Failure(case=case, reason=reason) for case, reason in found.failures.items())
+    return Predictions(sources, failures, (*found.warnings, *told), found.cases)
+
+
+def _sources(
+    found: FoundCases, predicted: Path, inputs: InputSettings
+) -> tuple[tuple[CaseSource, ...], tuple[str, ...]]:
+    names = [files.name for files in found.cases]
+    headers = {
+        files.name: header_columns(files.reference.path) for files in found.cases if files.reference.kind == "mask"
+    }
+    described, warnings = described_cases(names, inputs.table, headers)
+    seconds = seconds_of_run(predicted) if inputs.seconds is None else read_seconds(inputs.seconds)
+    sources = tuple(
+        CaseSource(
+            files.name,
+            _loader(files, inputs.lists),
+            CaseFacts(case.subject, case.columns, seconds.get(files.name)),
         )
-    return predictions, references
+        for files, case in zip(found.cases, described, strict=True)
+    )
+    return sources, warnings
 
 
-def find_masks(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by case name, sorted; see `MASK_PATTERNS`.
-
-    In BIDS derivatives they are looked for below `sub-*/`; lesions with numbers of their own are no mask.
-
-    Raises:
-        InputError: there is none, or two of one case.
-    """
-    masks: dict[str, Path] = {}
-    others: list[str] = []
-    for path in (*sorted(folder.iterdir()), *sorted(folder.glob("sub-*/**/*_dseg.nii.gz"))):
-        stem = nifti_stem(path)
-        if not is_nifti(path) or path.name.startswith(".") or NO_MASK.fullmatch(stem):
-            others.append(path.name)
-            continue
-        case = _case_of(stem)
-        if case in masks:
-            raise InputError(f"{folder}: {masks[case].name} and {path.name} are both masks of {case}; keep one")
-        masks[case] = path
-    if not masks:
-        found = f" (there: {', '.join(others[:3])}{', ...' if len(others) > 3 else ''})" if others else ""
-        raise InputError(f"{folder}: found no mask{found}; expected files named {', '.join(MASK_PATTERNS)}")
-    return dict(sorted(masks.items()))
-
-
-def _case_of(stem: str) -> str:
-    for ending in MASK_ENDINGS:
-        if stem.endswith(ending):
-            return stem.removesuffix(ending)
-    return stem
-
-
-def _read_probability(folder: Path, case: str) -> Volume | None:
-    paths = (folder / f"{case}{ending}.nii.gz" for ending in PROBABILITY_ENDINGS)
-    there = next((path for path in paths if path.is_file()), None)
-    return None if there is None else to_canonical(read_volume(there))
-
-
-def _listed(masks: dict[str, Path]) -> str:
-    names = list(masks)
-    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
-
-
-def _collect(cases: Iterable[tuple[str, Callable[[], CaseScore]]], protocol: Protocol) -> EvaluationReport:
-    scores: list[CaseScore] = []
-    failures: list[Failure] = []
-    for name, score in cases:
-        try:
-            scores.append(score())
-        except CMBError as error:
-            failures.append(Failure(case=name, reason=" ".join(str(error).split())))
-    return EvaluationReport(protocol=protocol.name, cases=tuple(scores), failures=tuple(failures))
+def _loader(files: CaseFiles, lists: ListSettings) -> Callable[[], LoadedCase]:
+    return lambda: load_case(files, lists)

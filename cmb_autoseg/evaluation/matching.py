@@ -1,148 +1,133 @@
 """Which predicted lesion belongs to which reference lesion."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from cmb_autoseg.evaluation.protocols import PROTOCOLS, Protocol
-from cmb_autoseg.geometry import Volume, check_same_grid
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.case_score import Matching, Pair
+from cmb_autoseg.evaluation.extents import Shared, shared_extents
+from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.protocols import Protocol, Rule
+from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import Components
-from cmb_autoseg.lesions.table import describe, lesion_components
-from cmb_autoseg.records import LesionTable, OperatingPoint, Record
 
-__all__ = ["PROTOCOLS", "Matches", "Pair", "Protocol", "match", "match_components"]
+__all__ = ["fits", "match", "match_components"]
 
 DISTANCE_DECIMALS = 6
 """Distances are rounded to a nanometre, so that an oblique affine's rounding decides no tie and no limit."""
+Distances = NDArray[np.float64]
+"""(predicted, reference), millimetres."""
+Chosen = tuple[list[tuple[int, int]], list[int]]
+"""Indices (predicted, reference) that belong together, and indices of predictions that are neither right nor wrong."""
 
 
-class Pair(Record):
-    """A reference lesion and a predicted lesion that belong together."""
-
-    reference: int
-    predicted: int
-    distance_mm: float
-    """Between the centres of mass."""
-    overlap: float
-    """Share of the reference lesion's voxels that the predicted lesion covers."""
-    dice: float
-    """Of the two lesions."""
-
-
-class Matches(Record):
-    """The lesions of one case on both sides, and which belong together."""
-
-    case: str
-    predicted: LesionTable
-    reference: LesionTable
-    pairs: tuple[Pair, ...]
-    """By reference lesion, the best one first."""
-
-    @property
-    def hits(self) -> int:
-        """Reference lesions that were found."""
-        return len({pair.reference for pair in self.pairs})
-
-    @property
-    def misses(self) -> int:
-        """Reference lesions that were not found."""
-        return len(self.reference.lesions) - self.hits
-
-    @property
-    def matched_predictions(self) -> int:
-        """Predicted lesions that belong to a reference lesion; equals `hits` where the rule is one-to-one."""
-        return len({pair.predicted for pair in self.pairs})
-
-    @property
-    def false_positives(self) -> int:
-        """Predicted lesions that belong to no reference lesion."""
-        return len(self.predicted.lesions) - self.matched_predictions
-
-
-def match(
-    predicted: Volume,
-    reference: Volume,
-    protocol: Protocol,
-    case: str = "case",
-    probability: Volume | None = None,
-) -> Matches:
-    """Match the lesions of one case.
-
-    Args:
-        predicted: mask of 0 and 1, or a probability map, which is cut at the protocol's threshold.
-        reference: mask of 0 and 1 on the same grid.
-        protocol: one of `PROTOCOLS`.
-        case: name of the case.
-        probability: gives the predicted lesions their probabilities; None: `predicted` does.
+def match(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> Matching:
+    """Match the lesions of one case; masks of both sides lie on one grid, and boxes in its voxel indices.
 
     Raises:
-        GeometryError: the volumes are not on one grid.
+        InputError: the protocol compares extents, and a side has none.
     """
-    cure = "evaluate the prediction on the grid of its reference"
-    check_same_grid(predicted, reference, cure)
-    if probability is not None:
-        check_same_grid(probability, reference, cure)
-    point = OperatingPoint(name=protocol.name, threshold=protocol.threshold, rule="the evaluation protocol's threshold")
-    found, marked = lesion_components(predicted, point), lesion_components(reference, point)
-    return Matches(
-        case=case,
-        predicted=describe(case, found, predicted if probability is None else probability),
-        reference=describe(case, marked, reference),
-        pairs=match_components(found, marked, reference, protocol),
-    )
+    if not fits(predicted, reference, protocol):
+        side = "prediction" if predicted.kind == "points" else "reference"
+        raise InputError(
+            f"protocol {protocol.name}: the {side} is a list of points, which have no extent; take valdo, points or "
+            "overlap (a point inside a lesion finds it)"
+        )
+    if not len(predicted) or not len(reference):
+        return Matching()
+    distances_mm = np.round(cdist(predicted.centres_mm, reference.centres_mm), DISTANCE_DECIMALS)
+    shared = shared_extents(predicted, reference)
+    chosen, ignored = RULES[protocol.rule](distances_mm, shared, protocol)
+    pairs = (_pair(p, r, distances_mm, shared) for p, r in chosen)
+    return Matching(pairs=tuple(sorted(pairs, key=_best_first)), ignored=tuple(sorted(p + 1 for p in ignored)))
 
 
 def match_components(
     predicted: Components, reference: Components, grid: Volume, protocol: Protocol
 ) -> tuple[Pair, ...]:
     """Pair components that lie on the grid of `grid`; pairs come by reference lesion, the best one first."""
-    if not len(predicted) or not len(reference):
-        return ()
-    # (predicted, reference)
-    distances_mm = np.round(
-        cdist(grid.to_ras_mm(predicted.centres), grid.to_ras_mm(reference.centres)), DISTANCE_DECIMALS
+    found, marked = (LesionSet.of_components(components, grid) for components in (predicted, reference))
+    return match(found, marked, protocol).pairs
+
+
+def fits(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> bool:
+    """Whether a protocol can be applied: shares of an extent need one on both sides, and `overlap` on one."""
+    kinds = (predicted.kind, reference.kind)
+    if protocol.rule in ("nearest", "radius") or "points" not in kinds:
+        return True
+    return protocol.rule == "overlap" and protocol.limit == 0 and kinds != ("points", "points")
+
+
+def _pair(p: int, r: int, distances_mm: Distances, shared: Shared) -> Pair:
+    both = shared.common.get((p, r), 0.0)
+    sizes = None if shared.sizes is None else (float(shared.sizes[0][p]), float(shared.sizes[1][r]))
+    return Pair(
+        reference=r + 1,
+        predicted=p + 1,
+        distance_mm=float(distances_mm[p, r]),
+        overlap=None if sizes is None else both / sizes[1],
+        iou=None if sizes is None else both / (sum(sizes) - both),
+        dice=None if sizes is None else 2 * both / sum(sizes),
     )
-    shared = _shared_voxels(predicted, reference)
-    if protocol.rule == "centre":
-        chosen = _nearest_claims(distances_mm, protocol.max_distance_mm)
-    else:
-        chosen = [pair for pair, n in shared.items() if n > protocol.min_overlap * reference.sizes[pair[1]]]
-    pairs = [
-        Pair(
-            reference=r + 1,
-            predicted=p + 1,
-            distance_mm=float(distances_mm[p, r]),
-            overlap=float(shared.get((p, r), 0) / reference.sizes[r]),
-            dice=float(2 * shared.get((p, r), 0) / (predicted.sizes[p] + reference.sizes[r])),
-        )
-        for p, r in chosen
-    ]
-    return tuple(sorted(pairs, key=lambda pair: (pair.reference, -pair.overlap, pair.distance_mm, pair.predicted)))
 
 
-def _nearest_claims(distances_mm: NDArray[np.float64], max_distance_mm: float) -> list[tuple[int, int]]:
+def _best_first(pair: Pair) -> tuple[float, ...]:
+    return (pair.reference, -(pair.overlap or 0.0), pair.distance_mm, pair.predicted)
+
+
+def _nearest(distances_mm: Distances, _shared: Shared, protocol: Protocol) -> Chosen:
     """Every prediction claims its nearest reference; every reference keeps its nearest claimant.
 
     Ties go to the lower number, that is, to the larger lesion. A prediction whose claim fails is
     not offered the next reference: it is a duplicate (`assign_tp_fp_distance` of the challenge's code).
-
-    Args:
-        distances_mm: (predicted, reference).
-        max_distance_mm: claims farther than this are void.
     """
     claimed = distances_mm.argmin(axis=1)
     claim_mm = distances_mm[np.arange(len(claimed)), claimed]
     keeper: dict[int, int] = {}
     for p in np.argsort(claim_mm, kind="stable"):
-        if claim_mm[p] <= max_distance_mm:
+        if claim_mm[p] <= protocol.limit:
             keeper.setdefault(int(claimed[p]), int(p))
-    return [(p, r) for r, p in keeper.items()]
+    return [(p, r) for r, p in keeper.items()], []
 
 
-def _shared_voxels(predicted: Components, reference: Components) -> dict[tuple[int, int], int]:
-    """Number of voxels in common, by (predicted, reference) index, where there are any."""
-    both = (predicted.labels > 0) & (reference.labels > 0)
-    codes, counts = np.unique(
-        (predicted.labels[both].astype(np.int64) - 1) * len(reference) + reference.labels[both] - 1, return_counts=True
-    )
-    return {divmod(int(code), len(reference)): int(n) for code, n in zip(codes, counts, strict=True)}
+def _radius(distances_mm: Distances, _shared: Shared, protocol: Protocol) -> Chosen:
+    """Pairs from the nearest on, one to one; what else lies within reach of a reference is set aside."""
+    near = np.argwhere(distances_mm <= protocol.limit)
+    order = np.argsort(distances_mm[tuple(near.T)], kind="stable")
+    of_prediction: dict[int, int] = {}
+    taken: set[int] = set()
+    for p, r in near[order]:
+        if int(p) not in of_prediction and int(r) not in taken:
+            of_prediction[int(p)] = int(r)
+            taken.add(int(r))
+    return list(of_prediction.items()), [int(p) for p in np.unique(near[:, 0]) if int(p) not in of_prediction]
+
+
+def _overlap(_distances_mm: Distances, shared: Shared, protocol: Protocol) -> Chosen:
+    if shared.sizes is None:  # a point that lies inside, whatever the size
+        return list(shared.common), []
+    sizes = shared.sizes[1]
+    return [pair for pair, common in shared.common.items() if common > protocol.limit * sizes[pair[1]]], []
+
+
+def _iou(distances_mm: Distances, shared: Shared, protocol: Protocol) -> Chosen:
+    """As many pairs as there can be, and of these the greatest sum of intersection over union."""
+    assert shared.sizes is not None
+    worth = np.zeros(distances_mm.shape)
+    for (p, r), common in shared.common.items():
+        iou = common / (shared.sizes[0][p] + shared.sizes[1][r] - common)
+        worth[p, r] = 1 + iou if iou >= protocol.limit else 0
+    assigned = zip(*linear_sum_assignment(worth, maximize=True), strict=True)
+    return [(int(p), int(r)) for p, r in assigned if worth[p, r] > 0], []
+
+
+RULES: Mapping[Rule, Callable[[Distances, Shared, Protocol], Chosen]] = {
+    "nearest": _nearest,
+    "radius": _radius,
+    "overlap": _overlap,
+    "iou": _iou,
+}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic, share
+from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic, proportion
 from cmb_autoseg.evaluation.statistics.agreement import cohen_statistic, fleiss_statistic
 from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling
 from cmb_autoseg.records import Record
@@ -158,7 +158,7 @@ def _counted(rater: str, judged: NDArray[np.int64], case_of: NDArray[np.int64], 
         name: np.bincount(case_of, (judged == index).sum(axis=1), minlength=n_cases)
         for index, name in enumerate(VERDICTS)
     }
-    shares = {f"{name}_share": share(counts, given, "no verdict") for name, counts in of_case.items()}
+    shares = {f"{name}_share": proportion(counts, given, "no verdict") for name, counts in of_case.items()}
     numbers = {name: int(counts.sum()) for name, counts in of_case.items()}
     return {"rater": rater, "n": int(given.sum()), **numbers, **resampler.figures(shares)}
 
@@ -172,7 +172,7 @@ def _compared(
     np.add.at(tables, (case_of[both], *judged[both].T), 1)
     agreed, n_both = np.trace(tables, axis1=1, axis2=2), tables.sum(axis=(1, 2))
     statistics = {
-        "agreement": share(agreed, n_both, "no item was judged by both raters"),
+        "agreement": proportion(agreed, n_both, "no item was judged by both raters"),
         "kappa": cohen_statistic(tables),
     }
     return {"rater": rater, "other": other, "n": int(n_both.sum()), **resampler.figures(statistics)}
@@ -181,12 +181,12 @@ def _compared(
 def _agreement_of_all(judged: NDArray[np.int64], case_of: NDArray[np.int64], n_cases: int) -> dict[str, Statistic]:
     """Of findings that all raters judged: (n_findings, n_raters)."""
     if judged.shape[1] < 2:
-        alone = share(np.zeros(n_cases), np.zeros(n_cases), "there is one rater")
+        alone = proportion(np.zeros(n_cases), np.zeros(n_cases), "there is one rater")
         return {"fleiss_kappa": alone, "unanimous": alone}
     counts = np.stack([(judged == index).sum(axis=1) for index in range(len(VERDICTS))], axis=1)
     n_findings = np.bincount(case_of, minlength=n_cases)
     agreed = np.bincount(case_of, counts.max(axis=1) == judged.shape[1], minlength=n_cases)
     return {
         "fleiss_kappa": fleiss_statistic(counts, case_of, n_cases),
-        "unanimous": share(agreed, n_findings, "no item was judged by all raters"),
+        "unanimous": proportion(agreed, n_findings, "no item was judged by all raters"),
     }

@@ -1,14 +1,18 @@
 """Which voxels are one lesion: the 26-connected components of a mask."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["Components", "find_components", "label_components"]
+__all__ = ["Components", "Connectivity", "components_of_labels", "find_components", "label_components"]
 
-CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
+Connectivity = Literal[6, 18, 26]
+"""Neighbours of a voxel that belong to the same lesion: those that share a face; an edge, too; a corner, too."""
+NEIGHBOURS = {6: 1, 18: 2, 26: 3}
+"""How many axes a neighbour may differ in."""
 
 
 def label_components(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -35,22 +39,40 @@ class Components:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def take(self, indices: NDArray[np.intp]) -> "Components":
+        """Some of the components (rising indices), numbered anew; the voxels of the others become background."""
+        number = np.zeros(len(self) + 1, dtype=np.int32)
+        number[indices + 1] = np.arange(1, len(indices) + 1)
+        return Components(number[self.labels], self.sizes[indices], self.centres[indices])
 
-def find_components(mask: NDArray[np.bool_], min_voxels: float = 0.0) -> Components:
+
+def find_components(mask: NDArray[np.bool_], min_voxels: float = 0.0, connectivity: Connectivity = 26) -> Components:
     """Find the components of a mask (i, j, k) that have at least `min_voxels` voxels."""
     labels = np.empty(mask.shape, dtype=np.int32)
-    count = int(ndimage.label(mask, structure=CONNECTED_26, output=labels))
+    structure = ndimage.generate_binary_structure(3, NEIGHBOURS[connectivity])
+    count = int(ndimage.label(mask, structure=structure, output=labels))
+    return components_of_labels(labels, count, min_voxels)
+
+
+def components_of_labels(labels: NDArray[np.int32], count: int, min_voxels: float = 0.0) -> Components:
+    """Describe numbered components, which are numbered anew in place, by falling size.
+
+    Args:
+        labels: (i, j, k), 0 outside; taken over.
+        count: the highest number.
+        min_voxels: smaller components become background.
+    """
     # Lesions fill a tiny part of an image: everything after the labelling looks at their voxels only.
-    inside = np.flatnonzero(mask)
     flat = labels.reshape(-1)
+    inside = np.flatnonzero(flat)
     found = flat[inside]
     sizes = np.bincount(found, minlength=count + 1)[1:]
-    # ndimage numbers components in the order of their first voxels, so a stable sort keeps that order in ties.
+    # Components come in the order of their first voxels, so a stable sort keeps that order in ties.
     order = np.argsort(-sizes, kind="stable")
     order = order[sizes[order] >= min_voxels]
     number = np.zeros(count + 1, dtype=np.int32)
     number[order + 1] = np.arange(1, len(order) + 1)
     flat[inside] = number[found]
-    axes = np.unravel_index(inside, mask.shape)
+    axes = np.unravel_index(inside, labels.shape)
     sums = [np.bincount(found, weights=axis, minlength=count + 1)[1:] for axis in axes]
     return Components(labels, sizes[order], np.stack(sums, axis=1)[order] / sizes[order, None])

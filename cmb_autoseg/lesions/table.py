@@ -10,7 +10,7 @@ from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import Components, find_components
 from cmb_autoseg.records import Lesion, LesionTable, OperatingPoint
 
-__all__ = ["LESION_COLUMNS", "describe", "lesion_components", "lesion_mask", "tabulate"]
+__all__ = ["LESION_COLUMNS", "describe", "lesion_components", "lesion_mask", "probabilities_of", "tabulate"]
 
 LESION_COLUMNS = tuple(Lesion.model_fields)
 """Columns of `<case>_lesions.tsv`; tables of several cases have `case` before them."""
@@ -52,7 +52,7 @@ def describe(case: str, components: Components, probability: Volume) -> LesionTa
     centres_mm = probability.to_ras_mm(components.centres)
     nearest = np.rint(components.centres).astype(int)
     volumes_mm3 = components.sizes * probability.voxel_volume_mm3
-    highest, mean = _probabilities(components, probability.data)
+    highest, mean = probabilities_of(components, probability.data)
     return LesionTable(
         case=case,
         lesions=tuple(
@@ -74,9 +74,12 @@ def describe(case: str, components: Components, probability: Volume) -> LesionTa
     )
 
 
-def _probabilities(
+def probabilities_of(
     components: Components, probability: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Highest and mean probability of the voxels of each component, (n,) each."""
+    if not len(components):
+        return np.zeros(0), np.zeros(0)
     inside = components.labels > 0
     numbers = components.labels[inside]
     # Averages over folds overshoot 1 by a rounding error now and then.

@@ -1,13 +1,17 @@
 """Out-of-fold predictions, operating points and the model card."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError, LeakageError
-from cmb_autoseg.evaluation.evaluate import evaluate_cases
+from cmb_autoseg.evaluation.evaluate import CaseSource, evaluate_cases
+from cmb_autoseg.evaluation.metrics_file import summary
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.report_files import Provenance, write_report
+from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.files import write_json, write_tsv
-from cmb_autoseg.geometry import read_volume, write_volume
+from cmb_autoseg.geometry import Volume, read_volume, write_volume
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.model_folder import trained_channels, trained_plan, trained_settings
 from cmb_autoseg.inference.operating_points import (
@@ -18,18 +22,24 @@ from cmb_autoseg.inference.operating_points import (
     sweep_thresholds,
     weakness,
 )
+from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.lesions import lesion_mask
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pipeline.stored import brain_of, images_of, made_by, refuse_stale_plan
 from cmb_autoseg.planners import N_FOLDS
-from cmb_autoseg.progress import Meter, log
-from cmb_autoseg.raw_dataset import RawDataset, folds_digest, folds_file, parse_folds, read_raw_dataset
-from cmb_autoseg.records import Encoder, FoldModel, Model, Plan, Role
+from cmb_autoseg.progress import Meter, log, track
+from cmb_autoseg.raw_dataset import RawDataset, folds_digest, folds_file, kind_of_data, parse_folds, read_raw_dataset
+from cmb_autoseg.records import Encoder, FoldModel, Model, OperatingPoint, Plan, Role
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.encoder_choice import encoder_identity
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["finalize"]
+
+SAME_CASES = (
+    "the threshold was chosen on these very cases, so figures at it flatter a little; curves do not hang on it, and "
+    "test cases of other subjects judge it fairly"
+)
 
 
 def finalize(folders: DatasetFolders, model: Path, device: str) -> str:
@@ -62,16 +72,15 @@ def _finalize(raw: RawDataset, model: Path, plan: Plan, records: Sequence[FoldMo
     write_tsv(folder / "thresholds.tsv", SWEEP_COLUMNS, sweep.rows())
     write_json(model / "operating_points.json", [point.model_dump(mode="json") for point in points])
     counting = resolve_operating_point(points, "counting")
-    scored = _out_of_fold(raw, records, model, device, "Scoring at the point counting")
-    masks = ((c.name, c.probability.with_data(lesion_mask(c.probability, counting)), c.reference) for c in scored)
-    report = evaluate_cases(masks, PROTOCOLS["valdo"])
-    report.write(folder)
+    report = evaluate_cases(_judged(raw, records, model, counting), ScoringSettings(), track=track)
+    report = replace(report, point=counting, warnings=(SAME_CASES,))
+    write_report(report, folder, Provenance(kind_of_data((raw, case) for case in raw.cases if case.labelled)))
     _model_card(records, plan, trained_channels(model)).write(model / "model.json")
     warning = weakness(counting)
     if warning is not None:
         log(f"warning: {model.name}: {warning}")
     lines = [f"{point.name}: threshold {point.threshold:.2f} ({point.rule})" for point in points]
-    return "\n".join(("cross-validation at the operating point counting", report.table(), *lines, f"model: {model}"))
+    return "\n".join(("cross-validation at the operating point counting", summary(report), *lines, f"model: {model}"))
 
 
 def _fold_records(folders: DatasetFolders, model: Path, plan: Plan) -> list[FoldModel]:
@@ -146,6 +155,21 @@ def _out_of_fold(
                 reference = read_volume(cases[name].label, dtype="uint8")
                 yield ScoredCase(name, read_volume(path), reference, brain_of(cases[name], raw))
                 meter.advance()
+
+
+def _judged(raw: RawDataset, records: Sequence[FoldModel], model: Path, point: OperatingPoint) -> list[CaseSource]:
+    """Every case that a fold has not seen, cut at the operating point; read from what `_out_of_fold` has stored."""
+    cases = {case.name: case for case in raw.cases}
+
+    def source(name: str) -> CaseSource:
+        def load() -> tuple[Volume, Volume, Volume]:
+            probability = read_volume(model / "crossvalidation" / f"{name}_prob.nii.gz")
+            reference = read_volume(cases[name].label, dtype="uint8")
+            return probability.with_data(lesion_mask(probability, point)), reference, probability
+
+        return CaseSource.of_volumes(name, subject_of(cases[name]), load)
+
+    return [source(name) for record in records for name in record.validation_cases]
 
 
 def _model_card(records: Sequence[FoldModel], plan: Plan, channels: tuple[Role, ...]) -> Model:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.metrics.division import divided
-from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, share
+from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, proportion
 from cmb_autoseg.evaluation.metrics.patient import lesion_counts
 
 __all__ = ["CLASSES", "Confusion", "severity_confusion", "severity_statistics"]
@@ -45,7 +45,7 @@ def severity_statistics(cases: Sequence[CaseScore]) -> dict[str, Statistic]:
     apart = np.abs(np.subtract.outer(np.arange(len(CLASSES)), np.arange(len(CLASSES)))).astype(np.float64)
     penalties = {"kappa": np.minimum(apart, 1.0), "kappa_linear": apart, "kappa_quadratic": apart**2}
     return {
-        "class_accuracy": share(np.trace(tables, axis1=1, axis2=2), np.ones(len(cases)), "no scored case"),
+        "class_accuracy": proportion(np.trace(tables, axis1=1, axis2=2), np.ones(len(cases)), "no scored case"),
         **{name: _kappa(tables, penalty, why_none) for name, penalty in penalties.items()},
     }
 

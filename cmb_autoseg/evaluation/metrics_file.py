@@ -1,0 +1,118 @@
+"""An evaluation as the content of `metrics.json`, and as the text that the terminal shows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
+from cmb_autoseg.evaluation.metrics.calibration import reliability
+from cmb_autoseg.evaluation.metrics.count import bland_altman
+from cmb_autoseg.evaluation.metrics.curves import froc, lesion_roc, patient_roc, precision_recall
+from cmb_autoseg.evaluation.metrics.figure import Figure
+from cmb_autoseg.evaluation.metrics.patient import RULES, patient_counts
+from cmb_autoseg.evaluation.metrics.severity import severity_confusion
+from cmb_autoseg.evaluation.reporting.study import Group
+
+__all__ = ["metrics_json", "summary"]
+
+SHOWN = {
+    "lesion sensitivity": ("lesion", "sensitivity"),
+    "lesion precision": ("lesion", "precision"),
+    "lesion F1": ("lesion", "f1"),
+    "lesion F1, median of cases": ("lesion", "f1_per_subject_median"),
+    "false positives per scan": ("lesion", "fp_per_scan"),
+    "false positives per lesion-free scan": ("lesion", "fp_per_negative_scan"),
+    "average precision": ("lesion", "average_precision"),
+    "voxel Dice": ("voxel", "dice"),
+    "voxel Dice, mean of cases": ("voxel", "dice_per_case_mean"),
+    "count, mean absolute error": ("count", "mean_absolute_error"),
+    "count, bias": ("count", "bias"),
+    "patient sensitivity (any lesion)": ("patient", "sensitivity"),
+    "patient specificity (any lesion)": ("patient", "specificity"),
+}
+"""Rows of the text; the JSON has them all."""
+
+
+def metrics_json(report: EvaluationReport) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    cases, protocol = report.cases, report.settings.protocol
+    groups: dict[str, Any] = {group: _plain(figures) for group, figures in report.figures.items()}
+    curve = froc(cases, protocol).as_json()
+    groups["lesion"]["froc"] = {key: curve[key] for key in ("fp_per_scan", "sensitivity", "thresholds", "why")}
+    groups["patient"]["counts"] = {rule: patient_counts(cases, rule) for rule in RULES}
+    groups["severity"]["confusion"] = severity_confusion(cases).as_json()
+    return {
+        "protocol": protocol,
+        "definition": report.protocol.defined,
+        "lesion_rule": report.settings.rule.told,
+        "operating_point": None if report.point is None else report.point.model_dump(mode="json"),
+        "n_cases": len(cases),
+        "n_subjects": len({case.subject for case in cases}),
+        "n_negative_cases": sum(not len(case.reference) for case in cases),
+        "n_lesions": sum(len(case.reference) for case in cases),
+        "n_predicted_lesions": sum(len(case.predicted) for case in cases),
+        "n_failed_cases": len(report.failures),
+        "intervals": {
+            "ci": "BCa, percentile where BCa is undefined",
+            "ci_percentile": "percentile",
+            "level": report.resampling.level,
+            "resamples": report.resampling.n_resamples,
+            "seed": report.resampling.seed,
+            "drawn": "subjects, with all their cases",
+        },
+        **groups,
+        "curves": {
+            "precision_recall": precision_recall(cases, protocol).as_json(),
+            "lesion_roc": lesion_roc(cases, protocol).as_json(),
+            "patient_roc": patient_roc(cases).as_json(),
+            "reliability": reliability(cases, protocol).as_json(),
+            "bland_altman": bland_altman(cases).as_json(),
+        },
+        "strata": [_group(group) for group in report.strata],
+        "subgroups": [_group(group) for group in report.of_subgroups],
+        "protocols": {
+            name: {"definition": report.settings.protocols[name].defined, **_plain(figures)}
+            for name, figures in report.by_protocol.items()
+        },
+        "systems": {name: _plain(figures) for name, figures in report.of_systems.items()},
+        "differences": [_plain(row) for row in report.differences],
+        "warnings": list(report.warnings),
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for key, value in values.items()
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    about = {"by": group.by, "name": group.name, **group.counts}
+    return {**about, **_plain(group.figures), **({"warning": group.warning} if group.warning else {})}
+
+
+def summary(report: EvaluationReport) -> str:
+    """The main figures as aligned plain text."""
+    negative = sum(not len(case.reference) for case in report.cases)
+    subjects = len({case.subject for case in report.cases})
+    of_subjects = f" of {subjects} subjects" if subjects < len(report.cases) else ""
+    rows: list[tuple[str, str]] = [
+        ("protocol", report.settings.protocol),
+        ("cases", f"{len(report.cases)}{of_subjects} ({negative} without lesions)"),
+        ("reference lesions", str(sum(len(case.reference) for case in report.cases))),
+        *((title, as_text(report.figures[group][key])) for title, (group, key) in SHOWN.items()),
+    ]
+    if report.failures:
+        rows.append(("failed cases", f"{len(report.failures)} (not in the figures; see failures.tsv)"))
+    return "\n".join(_aligned(rows))
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(len(title) for title, _ in rows)
+    return [f"{title:<{width}}  {value}" for title, value in rows]
+
+
+def as_text(figure: Figure) -> str:
+    if figure.value is None:
+        return f"n/a ({figure.why})"
+    interval = "" if figure.ci is None else f" ({figure.ci[0]:.3f} to {figure.ci[1]:.3f})"
+    return f"{figure.value:.3f}{interval}"
