@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.metrics.division import divided
-from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, share
+from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, proportion, share
 from cmb_autoseg.evaluation.metrics.patient import lesion_counts
 
 __all__ = ["BlandAltman", "bland_altman", "count_statistics", "icc_agreement", "spearman"]
@@ -32,7 +32,7 @@ def count_statistics(cases: Sequence[CaseScore]) -> dict[str, Statistic]:
         "error_sd": _spread_figure(errors, lambda _, sd: sd),
         "limit_of_agreement_low": _spread_figure(errors, lambda mean, sd: mean - NORMAL_95 * sd),
         "limit_of_agreement_high": _spread_figure(errors, lambda mean, sd: mean + NORMAL_95 * sd),
-        "exact_count_share": share(errors == 0, one, NO_CASE),
+        "exact_count_share": proportion(errors == 0, one, NO_CASE),
         "spearman": spearman(counts),
         "icc": icc_agreement(counts),
     }

@@ -13,7 +13,7 @@ from cmb_autoseg.evaluation.metrics.confidences import (
     ranked_candidates,
 )
 from cmb_autoseg.evaluation.metrics.division import divided
-from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, mean_of_defined, share
+from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, mean_of_defined, proportion, share
 from cmb_autoseg.evaluation.metrics.joint import in_blocks, never, together
 from cmb_autoseg.evaluation.metrics.ranking import area_under_roc, at_most, average_precision, rank
 
@@ -89,8 +89,8 @@ def lesion_statistics(cases: Sequence[CaseScore], protocol: str) -> dict[str, St
         return f1_of(weights @ found, weights @ n_reference, weights @ right, weights @ false)
 
     return {
-        "sensitivity": share(found, n_reference, NO_LESION),
-        "precision": share(right, right + false, NO_PREDICTION),
+        "sensitivity": proportion(found, n_reference, NO_LESION),
+        "precision": proportion(right, right + false, NO_PREDICTION),
         "f1": Statistic(f1, NO_LESION, len(cases)),
         "f1_per_subject_median": median_of_defined(own_f1, NO_LESION),
         "f1_per_subject_mean": mean_of_defined(own_f1, NO_LESION),

@@ -6,7 +6,7 @@ import numpy as np
 
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.metrics.confidences import NO_CONFIDENCE
-from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, share
+from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, proportion
 from cmb_autoseg.evaluation.metrics.joint import in_blocks, never
 from cmb_autoseg.evaluation.metrics.ranking import Ranking, area_under_roc, rank
 
@@ -68,8 +68,8 @@ def _rule_statistics(cases: Sequence[CaseScore], least: int) -> dict[str, Statis
     predicted, reference = (lesion_counts(cases) >= least).T
     lesions = "a lesion" if least == 1 else f"{least} or more lesions"
     no_positive, no_negative = f"no case with {lesions} in the reference", f"all cases have {lesions} in the reference"
-    sensitivity = share(predicted & reference, reference, no_positive)
-    specificity = share(~predicted & ~reference, ~reference, no_negative)
+    sensitivity = proportion(predicted & reference, reference, no_positive)
+    specificity = proportion(~predicted & ~reference, ~reference, no_negative)
 
     def balanced_accuracy(weights: Weights) -> Values:
         return (sensitivity.of(weights) + specificity.of(weights)) / 2
@@ -79,9 +79,9 @@ def _rule_statistics(cases: Sequence[CaseScore], least: int) -> dict[str, Statis
         "sensitivity": sensitivity,
         "specificity": specificity,
         "balanced_accuracy": Statistic(balanced_accuracy, one_side, len(cases)),
-        "precision": share(predicted & reference, predicted, f"no case predicted to have {lesions}"),
-        "false_positive_rate": share(predicted & ~reference, ~reference, no_negative),
-        "false_negative_rate": share(~predicted & reference, reference, no_positive),
+        "precision": proportion(predicted & reference, predicted, f"no case predicted to have {lesions}"),
+        "false_positive_rate": proportion(predicted & ~reference, ~reference, no_negative),
+        "false_negative_rate": proportion(~predicted & reference, reference, no_positive),
         "auc": _area(patient_ranking(cases, least), one_side, len(cases)),
     }
 

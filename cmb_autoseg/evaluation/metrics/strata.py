@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.metrics.figure import Statistic, share
+from cmb_autoseg.evaluation.metrics.figure import Statistic, proportion, share
 
 __all__ = ["REGIONS", "SIZES", "Stratum", "region_strata", "size_strata"]
 
@@ -70,8 +70,8 @@ def _stratum(cases: Sequence[CaseScore], protocol: str, name: str, meaning: str,
         n_reference=int(n_reference.sum()),
         n_predicted=int(right.sum() + false.sum()),
         statistics={
-            "sensitivity": share(found, n_reference, _why_none("reference", [case.reference for case in cases])),
-            "precision": share(right, right + false, _why_none("predicted", [case.predicted for case in cases])),
+            "sensitivity": proportion(found, n_reference, _why_none("reference", [case.reference for case in cases])),
+            "precision": proportion(right, right + false, _why_none("predicted", [case.predicted for case in cases])),
             "fp_per_scan": share(false, np.ones(len(cases)), "no scored case"),
         },
     )

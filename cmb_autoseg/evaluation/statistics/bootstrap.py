@@ -19,6 +19,7 @@ __all__ = [
     "N_RESAMPLES",
     "acceleration",
     "bca_interval",
+    "interval_of_all",
     "leave_out_weights",
     "percentile_interval",
     "single_subject_weights",
@@ -124,6 +125,15 @@ def bca_interval(
         return None
     low, high = ndtr(bias + shifted / (1 - skewness * shifted))
     return _between(defined, float(low), float(high))
+
+
+def interval_of_all(n_subjects: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share that is 1 in every subject, where draws are all alike; 1 less its ends for a share of 0.
+
+    That of Clopper and Pearson 1934, Biometrika 26:404, with one trial a subject: cautious where a subject has several
+    items, since all of them count at most as often as one does.
+    """
+    return float(((1 - level) / 2) ** (1 / n_subjects)), 1.0
 
 
 def _between(values: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:

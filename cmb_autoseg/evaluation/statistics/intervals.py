@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic, Values, undefined
 from cmb_autoseg.evaluation.statistics.bootstrap import (
+    MIN_SUBJECTS,
     N_RESAMPLES,
     bca_interval,
+    interval_of_all,
     leave_out_weights,
     percentile_interval,
     single_subject_weights,
@@ -118,13 +120,27 @@ class Resampler:
         return self._of_weights(statistics, self._alone, list(statistics))
 
     def figures(self, statistics: Mapping[str, Statistic]) -> dict[str, Figure]:
-        """Every figure with its BCa and percentile interval."""
+        """Every figure with its BCa and percentile interval; a share of 0 or 1 has an exact one in place of BCa."""
         return {
             name: undefined(statistics[name].why_none)
             if np.isnan(found.value)
-            else Figure(value=found.value, ci=found.bca, ci_percentile=found.percentile)
+            else Figure(
+                value=found.value,
+                ci=found.bca or self._interval_of_none_or_all(statistics[name], found.value),
+                ci_percentile=found.percentile,
+            )
             for name, found in self.resample(statistics).items()
         }
+
+    def _interval_of_none_or_all(self, statistic: Statistic, value: float) -> tuple[float, float] | None:
+        """Of a share of items that is 0 or 1, where draws say nothing."""
+        if statistic.trials is None or value not in (0.0, 1.0) or not self.settings.n_resamples:
+            return None
+        n_subjects = len({name for name, n in zip(self.subjects, statistic.trials, strict=True) if n > 0})
+        if n_subjects < MIN_SUBJECTS:
+            return None
+        low, high = interval_of_all(n_subjects, self.settings.level)
+        return (low, high) if value else (1 - high, 1 - low)
 
     def _of_weights(
         self, statistics: Mapping[str, Statistic], weights: NDArray[np.int64] | NDArray[np.bool_], names: list[str]

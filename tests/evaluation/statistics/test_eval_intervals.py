@@ -5,9 +5,10 @@ import time
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
+from statsmodels.stats.proportion import proportion_confint
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.metrics.figure import Statistic, mean_of_defined, share
+from cmb_autoseg.evaluation.metrics.figure import Statistic, mean_of_defined, proportion, share
 from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling, figures
 
 
@@ -74,8 +75,24 @@ def test_no_interval_where_one_subject_decides():
 
 
 def test_no_interval_where_all_draws_are_alike():
-    found = figures({"sensitivity": share([3, 2, 4], [3, 2, 4], "no lesion")}, people(3))["sensitivity"]
+    """That every scan has one false positive does not bound their mean."""
+    found = figures({"fp_per_scan": share([1, 1, 1], [1, 1, 1], "no scan")}, people(3))["fp_per_scan"]
     assert (found.value, found.ci, found.ci_percentile) == (1.0, None, None)
+
+
+def test_the_interval_of_a_share_of_all_or_none_is_that_of_clopper_and_pearson():
+    theirs = proportion_confint(20, 20, method="beta")
+    shares = {"all": proportion([1] * 20 + [0], [1] * 20 + [0], "no"), "none": proportion([0] * 20, [1] * 20, "no")}
+    every = figures({"all": shares["all"]}, people(21))["all"]
+    assert every.ci == pytest.approx(theirs)
+    assert every.ci_percentile is None
+    assert figures({"none": shares["none"]}, people(20))["none"].ci == pytest.approx((0, 1 - theirs[0]))
+    # Ten people with two scans each are ten trials.
+    twice = [name for name in people(10) for _ in range(2)]
+    grouped = figures({"none": shares["none"]}, twice)["none"].ci
+    assert grouped == pytest.approx(proportion_confint(0, 10, method="beta"))
+    assert figures({"all": shares["all"]}, people(21), Resampling(0))["all"].ci is None
+    assert figures({"all": proportion([3, 0], [3, 0], "no")}, people(2))["all"].ci is None
 
 
 def test_an_undefined_figure_says_why():
