@@ -1,11 +1,11 @@
 """How often 95 % intervals of an evaluation hold the true value, in studies simulated one after the other.
 
-    python benchmarks/bootstrap_coverage.py [--studies 500] [--subjects 90 250] [--seed 2026] [--quick]
+    python benchmarks/bootstrap_coverage.py [--studies 500] [--subjects 90 200] [--seed 2026] [--quick]
 
 A study is a cohort of people of whom a third have no microbleed and few have dozens (negative binomial numbers). How
 well a detector finds lesions, how sure it is, and how many false positives it has differ from person to person. Every
 figure comes from the same code as in `cmb_evaluate`, BCa and percentile intervals from 1,000 draws of subjects. True
-values are those of one study of 50,000 people. Then the same with two to four scans of each person, drawn by person
+values are those of one study of 30,000 people. Then the same with two to four scans of each person, drawn by person
 and, wrongly, scan by scan.
 
 Prints Markdown tables: coverage in percent, where 500 studies have a standard error of 1.0, and shares of studies whose
@@ -40,6 +40,10 @@ FIGURES = {
     "patient_sensitivity": "patient sensitivity",
     "count_bias": "count bias",
 }
+SLOW = ("average_precision",)
+"""Left out where scans are repeated."""
+BY_PERSON: dict[str, Callable[[CaseScore], str]] = {"by person": lambda case: case.subject}
+BY_SCAN: dict[str, Callable[[CaseScore], str]] = {"by scan": lambda case: case.case}
 METHODS: Mapping[str, Callable[[Figure], tuple[float, float] | None]] = {
     "BCa": lambda figure: figure.ci,
     "percentile": lambda figure: figure.ci_percentile,
@@ -167,19 +171,37 @@ def coverage(intervals: Sequence[tuple[float, float] | None], true: float) -> Co
 
 
 def measured(
-    cohort: Cohort, true: Mapping[str, float], n_studies: int, n_resamples: int, seed: int, grouped: bool = True
-) -> dict[tuple[str, str], Coverage]:
-    """By figure and method; the same seed gives the same studies, grouped or not."""
-    intervals: dict[tuple[str, str], list[tuple[float, float] | None]] = {
-        (name, method): [] for name in FIGURES for method in METHODS
+    cohort: Cohort,
+    true: Mapping[str, float],
+    n_studies: int,
+    n_resamples: int,
+    seed: int,
+    draw_by: Mapping[str, Callable[[CaseScore], str]] = BY_PERSON,
+) -> dict[str, dict[tuple[str, str], Coverage]]:
+    """By way of drawing, then by figure and method; every way sees the same studies.
+
+    Args:
+        cohort: of each study.
+        true: values, of the figures to be measured.
+        n_studies: number of studies.
+        n_resamples: draws in each.
+        seed: of studies and draws.
+        draw_by: what is drawn together.
+    """
+    intervals: dict[str, dict[tuple[str, str], list[tuple[float, float] | None]]] = {
+        way: {(name, method): [] for name in true for method in METHODS} for way in draw_by
     }
     for number in range(n_studies):
         cases = study(cohort, np.random.default_rng([seed, number]))
-        subjects = [case.subject if grouped else case.case for case in cases]
-        found = figures(statistics(cases), subjects, Resampling(n_resamples, seed=number))
-        for (name, method), collected in intervals.items():
-            collected.append(METHODS[method](found[name]))
-    return {key: coverage(collected, true[key[0]]) for key, collected in intervals.items()}
+        of_study = {name: statistic for name, statistic in statistics(cases).items() if name in true}
+        for way, unit in draw_by.items():
+            found = figures(of_study, [unit(case) for case in cases], Resampling(n_resamples, seed=number))
+            for (name, method), collected in intervals[way].items():
+                collected.append(METHODS[method](found[name]))
+    return {
+        way: {key: coverage(collected, true[key[0]]) for key, collected in of_way.items()}
+        for way, of_way in intervals.items()
+    }
 
 
 def table(columns: Mapping[str, Mapping[tuple[str, str], Coverage]], true: Mapping[str, float]) -> str:
@@ -188,10 +210,10 @@ def table(columns: Mapping[str, Mapping[tuple[str, str], Coverage]], true: Mappi
         f"| figure | true value | interval | {' | '.join(columns)} |",
         "| --- | --- | --- |" + " --- |" * len(columns),
     ]
-    for name, title in FIGURES.items():
+    for name, value in true.items():
         for method in METHODS:
             cells = [told(found[name, method]) for found in columns.values()]
-            lines.append(f"| {title} | {true[name]:.3f} | {method} | {' | '.join(cells)} |")
+            lines.append(f"| {FIGURES[name]} | {value:.3f} | {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -204,9 +226,9 @@ def told(found: Coverage) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=500)
-    parser.add_argument("--subjects", type=int, nargs="+", default=[90, 250], help="people of a study")
+    parser.add_argument("--subjects", type=int, nargs="+", default=[90, 200], help="people of a study")
     parser.add_argument("--resamples", type=int, default=1000)
-    parser.add_argument("--true-subjects", type=int, default=50_000, help="people whose figures are taken as true")
+    parser.add_argument("--true-subjects", type=int, default=30_000, help="people whose figures are taken as true")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument(
         "--quick", action="store_true", help="20 studies of 40 people, 200 draws: tries the script only"
@@ -216,15 +238,13 @@ def main() -> None:
         args.studies, args.subjects, args.resamples, args.true_subjects = 20, [40], 200, 2000
     true = true_values(Cohort(1), args.true_subjects, np.random.default_rng(args.seed))
     print(f"{args.studies} studies, {args.resamples} draws each. One scan a person, by number of people:\n")
-    single = {f"{n} people": measured(Cohort(n), true, args.studies, args.resamples, args.seed) for n in args.subjects}
-    print(table(single, true))
-    n = args.subjects[0]
+    by_size = [measured(Cohort(n), true, args.studies, args.resamples, args.seed) for n in args.subjects]
+    columns = {f"{n} people": found["by person"] for n, found in zip(args.subjects, by_size, strict=True)}
+    print(table(columns, true))
+    n, shown = args.subjects[0], {name: value for name, value in true.items() if name not in SLOW}
     print(f"\n{n} people with two to four scans each:\n")
-    repeated = {
-        name: measured(Cohort(n, (2, 4)), true, args.studies, args.resamples, args.seed, grouped)
-        for name, grouped in (("drawn by person", True), ("drawn by scan", False))
-    }
-    print(table(repeated, true))
+    repeated = measured(Cohort(n, (2, 4)), shown, args.studies, args.resamples, args.seed, BY_PERSON | BY_SCAN)
+    print(table({f"drawn {way}": found for way, found in repeated.items()}, shown))
 
 
 if __name__ == "__main__":

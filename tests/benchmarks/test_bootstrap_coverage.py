@@ -42,7 +42,8 @@ def test_small_studies(script):
     assert 30 <= len(script.study(cohort, np.random.default_rng(2))) <= 45
     true = script.true_values(script.Cohort(1), 300, np.random.default_rng(3))
     assert set(true) == set(script.FIGURES)
-    found = script.measured(cohort, true, 2, 50, 4)
-    text = script.table({"15 people": found}, true)
+    found = script.measured(cohort, true, 2, 50, 4, script.BY_PERSON | script.BY_SCAN)
+    assert list(found) == ["by person", "by scan"]
+    text = script.table(found, true)
     assert text.count("\n") == 1 + 2 * len(script.FIGURES)
-    assert found == script.measured(cohort, true, 2, 50, 4)
+    assert script.measured(cohort, true, 2, 50, 4)["by person"] == found["by person"]
