@@ -47,17 +47,17 @@ def subject_weights(subjects: Sequence[Hashable], n_resamples: int, rng: np.rand
     Returns:
         (n_resamples, n_cases); cases of one subject have one weight.
     """
-    number = _numbers(subjects)
-    n_subjects = number.max() + 1
+    n_subjects = len(set(subjects))
+    if not n_subjects:
+        return np.zeros((n_resamples, 0), dtype=np.int64)
     drawn = rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), size=n_resamples)
-    weights: NDArray[np.int64] = drawn[:, number]
+    weights: NDArray[np.int64] = drawn[:, _numbers(subjects)]
     return weights
 
 
 def single_subject_weights(subjects: Sequence[Hashable]) -> NDArray[np.bool_]:
     """(n_subjects, n_cases): each subject taken alone, in the order of their first cases."""
-    number = _numbers(subjects)
-    alone: NDArray[np.bool_] = np.arange(number.max() + 1)[:, None] == number
+    alone: NDArray[np.bool_] = np.arange(len(set(subjects)))[:, None] == _numbers(subjects)
     return alone
 
 

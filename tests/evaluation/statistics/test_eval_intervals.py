@@ -100,6 +100,15 @@ def test_an_undefined_figure_says_why():
     assert (found.value, found.ci, found.why) == (None, None, "no reference lesion")
 
 
+def test_figures_of_no_case():
+    nothing = {"sensitivity": share([], [], "no reference lesion"), "mean": mean_of_defined([], "no case")}
+    found = figures(nothing, [])
+    assert {name: figure.why for name, figure in found.items()} == {
+        "sensitivity": "no reference lesion",
+        "mean": "no case",
+    }
+
+
 def test_figures_without_draws():
     found = figures({"mean": mean_of_defined([1.0, np.nan, 2.0], "no case")}, people(3), Resampling(0))["mean"]
     assert (found.value, found.ci) == (1.5, None)
