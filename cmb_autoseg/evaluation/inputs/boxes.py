@@ -63,8 +63,8 @@ def read_boxes(listed: Rows, space: Space | None = None, grid: ListGrid | None =
     if per_slice and not in_voxels:
         raise InputError(f"{listed.path}: boxes of slices count in voxels; give --space voxel0 or voxel1, not {chosen}")
     own = grid or ALONE
-    if grid is None and in_voxels and not per_slice:
-        to_ras_mm(chosen, None, str(listed.path))
+    if in_voxels and not per_slice:
+        to_ras_mm(chosen, grid, str(listed.path))  # refuses voxels of an unknown size
     faces = _faces(rows, names, per_slice)
     origin = 1.0 if chosen == "voxel1" else 0.0
     boxes = faces - origin + FIRST_FACE if in_voxels else _mm_faces(faces, chosen, own)

@@ -14,6 +14,7 @@ from cmb_autoseg.evaluation.inputs.naming import (
     TABLE_OF_RUN,
     Inventory,
     case_of_list,
+    case_of_map,
     case_of_mask,
     shown,
     take_stock,
@@ -79,13 +80,20 @@ def read_side(place: Path, flag: str, kind: Kind | None, picture_names: Mapping[
     if is_nifti(place):
         if kind not in (None, "mask"):
             raise InputError(f"{KIND_FLAGS[flag]} {kind}: {place} is a mask; give a list of {kind}, or leave it out")
-        return Side(place, flag, {case_of_mask(nifti_stem(place)): SideFile(place, "mask")}, alone=True)
+        return _volume(place, flag)
     if place.suffix.lower() not in LIST_SUFFIXES or kind == "mask":
         raise InputError(f"{flag} {place}: neither a mask (.nii.gz) nor a list (.tsv, .csv, .json); give one of these")
     if names_the_case(place):
         return _of_all_cases(place, flag, kind, picture_names)
     case, side = case_of_list(place)
     return Side(place, flag, {case: _as_kind(side, kind)}, alone=True)
+
+
+def _volume(path: Path, flag: str) -> Side:
+    """A mask or probability map that was given by itself."""
+    mapped = case_of_map(nifti_stem(path))
+    files = {mapped or case_of_mask(nifti_stem(path)): SideFile(path, "mask")}
+    return Side(path, flag, files, dict(files) if mapped else {}, alone=True)
 
 
 def listed(cases: Mapping[str, object] | list[str]) -> str:

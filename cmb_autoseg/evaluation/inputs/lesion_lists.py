@@ -96,6 +96,8 @@ def to_ras_mm(space: Space, grid: ListGrid | None, where: str) -> NDArray[np.flo
             f"{where}: counts in voxels ({space}), but neither side of the case has a mask whose voxels are known; "
             "give the voxel size with --spacing, or coordinates in millimetres"
         )
+    if grid.planar:
+        raise InputError(f"{where}: counts in voxels of three axes, so --spacing needs three sizes, such as 0.5 0.5 2")
     from_zero = np.eye(4)
     if space == "voxel1":
         from_zero[:3, 3] = -1

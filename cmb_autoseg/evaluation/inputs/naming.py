@@ -18,6 +18,7 @@ __all__ = [
     "TABLE_OF_RUN",
     "Inventory",
     "case_of_list",
+    "case_of_map",
     "case_of_mask",
     "find_masks",
     "shown",
@@ -138,6 +139,11 @@ def case_of_mask(stem: str) -> str:
     return _without(stem, MASK_ENDINGS)
 
 
+def case_of_map(stem: str) -> str | None:
+    """The case that a probability map is of, by its name without suffix; None of other volumes."""
+    return _without(stem, PROBABILITY_ENDINGS) if stem.endswith(PROBABILITY_ENDINGS) else None
+
+
 def case_of_list(path: Path) -> tuple[str, SideFile]:
     """The case that a list is of, and what its name says of its kind."""
     for ending, kind in LIST_ENDINGS.items():
@@ -156,8 +162,8 @@ def _add_volume(stock: Inventory, path: Path) -> None:
         stock.images.append(path)
     elif stem.endswith(NUMBERED):
         stock.others.append(path.name)
-    elif stem.endswith(PROBABILITY_ENDINGS):
-        stock.probabilities.setdefault(_without(stem, PROBABILITY_ENDINGS), path)
+    elif (mapped := case_of_map(stem)) is not None:
+        stock.probabilities.setdefault(mapped, path)
     else:
         case = case_of_mask(stem)
         if case in stock.masks:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.inputs.rows import Row
 from cmb_autoseg.evaluation.lesion_set import Kind, LesionSet
 from cmb_autoseg.geometry import Grid, Volume, canonical_grid
@@ -58,6 +59,8 @@ class ListGrid:
     """Of the stored axes; None where only the spacing is known."""
     name: str
     """For messages: the file."""
+    planar: bool = False
+    """Whether the distance of slices is not known."""
 
     @property
     def canonical_affine(self) -> NDArray[np.float64]:
@@ -74,9 +77,18 @@ class ListGrid:
 
     @classmethod
     def of_spacing(cls, spacing_mm: tuple[float, ...]) -> "ListGrid":
-        """Axes along the body's, the first voxel's centre at the origin; a missing third size is 1 mm."""
+        """Axes along the body's, the first voxel's centre at the origin; slices of unknown distance are 1 mm apart.
+
+        Raises:
+            InputError: neither two sizes nor three.
+        """
+        if len(spacing_mm) not in (2, 3):
+            raise InputError(
+                f"--spacing: found {len(spacing_mm)} sizes, expected x, y and z of a voxel in mm, or x and y of a pixel"
+            )
         sizes = (*spacing_mm, 1.0)[:3]
-        return cls(np.diag([*sizes, 1.0]), None, f"a grid of {' x '.join(f'{size:g}' for size in sizes)} mm")
+        name = f"a grid of {' x '.join(f'{size:g}' for size in spacing_mm)} mm"
+        return cls(np.diag([*sizes, 1.0]), None, name, planar=len(spacing_mm) == 2)
 
 
 @dataclass(frozen=True)

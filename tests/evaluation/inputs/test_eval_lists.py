@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.inputs.boxes import read_boxes
+from cmb_autoseg.evaluation.inputs.boxes import BOX_COLUMNS, read_boxes
 from cmb_autoseg.evaluation.inputs.points import read_points
 from cmb_autoseg.evaluation.inputs.rows import read_rows
 from cmb_autoseg.evaluation.inputs.sides import ListGrid
@@ -160,6 +160,15 @@ def test_boxes_of_a_picture_lie_on_a_grid_of_pixels(listed):
         np.testing.assert_array_equal(in_pixels.centres_mm, [[11.5, 20.5, 0]])
         np.testing.assert_array_equal(in_mm.centres_mm, [[5.75, 10.25, 0]])
         np.testing.assert_array_equal(in_mm.volumes_mm3, [2.0])
+
+
+def test_spacing_must_suit_the_list(listed):
+    with pytest.raises(InputError, match=r"--spacing: found 1 sizes, expected x, y and z of a voxel in mm, or x and y"):
+        ListGrid.of_spacing((0.5,))
+    pixels = ListGrid.of_spacing((0.5, 0.5))
+    for read, text in ((read_points, "x,y,z\n1,1,1\n"), (read_boxes, ",".join(BOX_COLUMNS) + "\n1,1,1,2,2,2\n")):
+        with pytest.raises(InputError, match=r"list\.csv: counts in voxels of three axes, so --spacing needs three"):
+            read(listed(text, "list.csv"), "voxel0", pixels)
 
 
 def test_boxes_in_millimetres_need_no_grid(listed):

@@ -148,6 +148,8 @@ def test_two_files_are_one_case_however_they_are_called(place):
     (case,) = find_cases(predicted / "detector_output.nii.gz", reference / "truth.nii.gz").cases
 
     assert (case.name, case.predicted.path.name) == ("truth", "detector_output.nii.gz")
+    (mapped,) = find_cases(place("p", "a_prob.nii.gz") / "a_prob.nii.gz", reference / "truth.nii.gz").cases
+    assert (mapped.name, mapped.probability) == ("truth", mapped.predicted)
 
 
 def test_regions_are_found_by_case(place):
