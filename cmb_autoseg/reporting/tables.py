@@ -54,9 +54,10 @@ def _plain(value: float) -> str:
 
 def fine(value: float) -> str:
     """Three decimals, or enough for two digits that tell the value from 0 or 1: a rate of 0.000021 is not 0."""
-    away = min(abs(value), abs(1 - abs(value)))
-    decimals = min(9, 1 - math.floor(math.log10(away))) if away else 0
-    return f"{value:.{max(3, decimals)}f}"
+    away = min(abs(value), 1 - abs(value)) if abs(value) < 1 else 0.0
+    decimals = min(9, 1 - math.floor(math.log10(away))) if 1e-9 < away < 0.001 else 3
+    text = f"{value:.{decimals}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 def shown_rows(table: Table) -> list[list[str]]:

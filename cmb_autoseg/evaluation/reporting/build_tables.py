@@ -12,6 +12,7 @@ from cmb_autoseg.evaluation.metrics.patient import RULES, patient_counts
 from cmb_autoseg.evaluation.metrics.severity import Confusion
 from cmb_autoseg.evaluation.reporting.case_tables import best_worst, seconds_table
 from cmb_autoseg.evaluation.reporting.figure_names import NAMES, definition_of, heading_of
+from cmb_autoseg.evaluation.reporting.free_tables import FREE_TITLES, free_table
 from cmb_autoseg.evaluation.reporting.group_tables import (
     protocol_definitions,
     protocols_table,
@@ -23,7 +24,7 @@ from cmb_autoseg.evaluation.reporting.group_tables import (
 from cmb_autoseg.evaluation.reporting.study import Study
 from cmb_autoseg.reporting.tables import Row, Table, fine
 
-__all__ = ["build_tables", "calibration_bins", "definitions_table", "free_table", "precision_at", "severity_table"]
+__all__ = ["build_tables", "calibration_bins", "definitions_table", "precision_at", "severity_table"]
 
 MAIN = (
     *("sensitivity", "precision", "f1", "f1_per_subject_median", "fp_per_scan", "fp_per_lesion"),
@@ -40,13 +41,6 @@ PATIENT = (
     *("false_positive_rate", "false_negative_rate", "auc"),
 )
 SENSITIVITIES = (0.7, 0.8, 0.85, 0.9, 0.95)
-FREE_TITLES = {
-    "delong": "Areas under ROC curves, compared by DeLong's test",
-    "power": "Power of the comparison of areas",
-    "reader_verdicts": "Verdicts of readers",
-    "reader_agreement": "Agreement of readers",
-    "reader_pairs": "Agreement of readers, pair by pair",
-}
 
 
 def build_tables(
@@ -231,15 +225,6 @@ def calibration_bins(found: Reliability) -> Table:
 
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def free_table(name: str, title: str, rows: Sequence[Row]) -> Table:
-    """A table whose columns are the keys of its rows, spelt out."""
-    keys = dict.fromkeys(key for row in rows for key in row)
-    p_values = frozenset(key for key in keys if key == "p" or key.startswith("p_"))
-    return Table(
-        name, title, {key: key.replace("_", " ") for key in keys}, tuple(dict(row) for row in rows), (), p_values
-    )
 
 
 def definitions_table(study: Study) -> Table:

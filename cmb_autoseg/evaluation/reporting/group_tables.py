@@ -57,13 +57,22 @@ def _groups(name: str, title: str, groups: Sequence[Group], notes: tuple[str, ..
     counted = {key: text for key, text in COUNTS.items() if any(key in group.counts for group in groups)}
     keys = dict.fromkeys(key for group in groups for key in group.figures)
     rows = tuple(
-        {"by": group.by, "group": group.name, **group.counts, **group.figures, "warning": group.warning or None}
+        {
+            "by": group.by,
+            "group": group.name,
+            "small": "yes" if group.warning else None,
+            **group.counts,
+            **group.figures,
+            "warning": group.warning or None,
+        }
         for group in groups
     )
-    columns = {"by": "by", "group": "group", **counted, **{key: heading_of(key) for key in keys}}
-    if any(group.warning for group in groups):
-        columns["warning"] = "warning"
-    return Table(name, title, columns, rows, notes, frozenset(keys))
+    warned = [f"{group.by} {group.name}: {group.warning}" for group in groups if group.warning]
+    small = {"small": "small"} if warned else {}
+    columns = {"by": "by", "group": "group", **small, **counted, **{key: heading_of(key) for key in keys}}
+    told = ("Small groups, whose figures are not to be relied on: " + "; ".join(warned) + ".",) if warned else ()
+    for_programs = ("warning",) if warned else ()
+    return Table(name, title, columns, rows, (*notes, *told), frozenset(keys), for_programs)
 
 
 def systems_table(systems: Mapping[str, Mapping[str, Figure]]) -> Table:
