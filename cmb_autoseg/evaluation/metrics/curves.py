@@ -94,17 +94,17 @@ def froc(cases: Sequence[CaseScore], protocol: str, weights: Weights | None = No
     if not ranked.n_reference.any():
         return Froc(_NONE, ranked.n_left_out, NO_LESION, None, _NONE, _NONE)
     right, false = (counts[0] for counts in ranked.ranking.counts(np.ones((1, len(cases)))))
+    short = ranked.ranking.shortened
 
     def in_draws(draws: Weights) -> NDArray[np.float64]:
-        found, wrong = ranked.ranking.counts(draws)
-        n_scans, n_reference = draws @ ranked.has_confidence, draws @ ranked.n_reference
-        return np.stack([divided(at_most(found, wrong, x * n_scans), n_reference) for x in FROC_GRID], axis=1)
+        found = at_most(*short.counts(draws), np.outer(draws @ ranked.has_confidence, FROC_GRID))
+        return divided(found, (draws @ ranked.n_reference)[:, None])
 
     return Froc(
         thresholds=ranked.ranking.thresholds,
         n_left_out=ranked.n_left_out,
         why=None,
-        band=_band(FROC_GRID, in_draws, weights, ranked.ranking),
+        band=_band(FROC_GRID, in_draws, weights, short),
         fp_per_scan=false / ranked.has_confidence.sum(),
         sensitivity=right / ranked.n_reference.sum(),
     )
@@ -118,21 +118,23 @@ def precision_recall(cases: Sequence[CaseScore], protocol: str, weights: Weights
     if not ranked.n_reference.any():
         return PrecisionRecall(_NONE, ranked.n_left_out, NO_LESION, None, _NONE, _NONE)
     right, false = (counts[0] for counts in ranked.ranking.counts(np.ones((1, len(cases)))))
+    short = ranked.ranking.shortened
 
     def in_draws(draws: Weights) -> NDArray[np.float64]:
-        found, wrong = ranked.ranking.counts(draws)
+        found, wrong = short.counts(draws)
         recall = divided(found, (draws @ ranked.n_reference)[:, None])
         best = np.maximum.accumulate(divided(found, found + wrong, 0.0)[:, ::-1], axis=1)[:, ::-1]
         padded = np.concatenate([best, np.zeros((len(draws), 1))], axis=1)  # where no threshold reaches the recall
-        first = [np.count_nonzero(recall < x - 1e-12, axis=1) for x in RATE_GRID]
-        reached = np.stack([padded[np.arange(len(draws)), index] for index in first], axis=1)
+        reached = np.stack(
+            [own[np.searchsorted(at, RATE_GRID - 1e-12)] for own, at in zip(padded, recall, strict=True)]
+        )
         return np.where((draws @ ranked.n_reference > 0)[:, None], reached, np.nan)
 
     return PrecisionRecall(
         thresholds=ranked.ranking.thresholds,
         n_left_out=ranked.n_left_out,
         why=None,
-        band=_band(RATE_GRID, in_draws, weights, ranked.ranking),
+        band=_band(RATE_GRID, in_draws, weights, short),
         recall=right / ranked.n_reference.sum(),
         precision=right / (right + false),
     )
@@ -162,9 +164,11 @@ def _roc(ranking: Ranking, n_left_out: int, why_none: str, n_cases: int, weights
     if right[-1] == 0 or false[-1] == 0:
         return _no_roc(why_none, n_left_out)
 
+    short = ranking.shortened
+
     def in_draws(draws: Weights) -> NDArray[np.float64]:
         corner = np.zeros((len(draws), 1))
-        found, wrong = (np.concatenate([corner, counts], axis=1) for counts in ranking.counts(draws))
+        found, wrong = (np.concatenate([corner, counts], axis=1) for counts in short.counts(draws))
         all_right, all_false = found[:, -1:], wrong[:, -1:]
         rates = divided(found, all_right), divided(wrong, all_false)
         # Where the curve rises upright, np.interp takes its top.
@@ -174,7 +178,7 @@ def _roc(ranking: Ranking, n_left_out: int, why_none: str, n_cases: int, weights
         thresholds=np.concatenate([[np.inf], ranking.thresholds]),
         n_left_out=n_left_out,
         why=None,
-        band=_band(RATE_GRID, in_draws, weights, ranking),
+        band=_band(RATE_GRID, in_draws, weights, short),
         false_positive_rate=false / false[-1],
         sensitivity=right / right[-1],
     )

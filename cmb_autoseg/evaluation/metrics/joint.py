@@ -9,8 +9,8 @@ from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights
 
 __all__ = ["in_blocks", "never", "together"]
 
-MAX_CELLS = 2_000_000
-"""Of one array of a block of draws: 16 MB."""
+MAX_CELLS = 500_000
+"""Of one array of a block of draws: 4 MB, as a processor keeps at hand."""
 N_REMEMBERED = 4
 """Sets of weights: the cases as they are, the draws of a bootstrap, the cases without each subject, and one more."""
 

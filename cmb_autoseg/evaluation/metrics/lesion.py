@@ -122,7 +122,7 @@ def _areas(cases: Sequence[CaseScore], protocol: str) -> dict[str, Statistic]:
 
 
 def _area(right: Sequence[ArrayLike], false: Sequence[ArrayLike], why_none: str) -> Statistic:
-    ranking = rank(right, false)
+    ranking = rank(right, false).shortened
 
     def of(weights: Weights) -> Values:
         return area_under_roc(*ranking.counts(weights))
@@ -140,15 +140,16 @@ def _curve_figures(candidates: RankedCandidates | None, n_cases: int) -> dict[st
     if candidates is None:
         return {key: never(NO_CONFIDENCE, n_cases) for key in why_none}
 
-    def of(weights: Weights) -> NDArray[np.float64]:
-        right, false = candidates.ranking.counts(weights)
-        n_reference, n_scans = weights @ candidates.n_reference, weights @ candidates.has_confidence
-        per_lesion = divided(np.ones(len(weights)), n_reference)
-        at_points = [at_most(right, false, x * n_scans) * per_lesion for x in FROC_POINTS]
-        areas = [average_precision(right, false, n_reference), _froc_area(right, false, n_scans) * per_lesion]
-        return np.stack([*areas, *at_points, np.mean(at_points, axis=0)], axis=1)
+    ranking = candidates.ranking.shortened
 
-    return together(lambda w: in_blocks(of, w, len(candidates.ranking.thresholds)), why_none, n_cases)
+    def of(weights: Weights) -> NDArray[np.float64]:
+        right, false = ranking.counts(weights)
+        n_reference, n_scans = weights @ candidates.n_reference, weights @ candidates.has_confidence
+        at_points = divided(at_most(right, false, np.outer(n_scans, FROC_POINTS)), n_reference[:, None])
+        areas = [average_precision(right, false, n_reference), divided(_froc_area(right, false, n_scans), n_reference)]
+        return np.column_stack([*areas, at_points, at_points.mean(axis=1)])
+
+    return together(lambda w: in_blocks(of, w, len(ranking.thresholds)), why_none, n_cases)
 
 
 def _froc_area(right: NDArray[np.float64], false: NDArray[np.float64], n_scans: Values) -> Values:

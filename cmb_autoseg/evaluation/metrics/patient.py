@@ -89,8 +89,9 @@ def _rule_statistics(cases: Sequence[CaseScore], least: int) -> dict[str, Statis
 def _area(ranking: Ranking | None, why_none: str, n_cases: int) -> Statistic:
     if ranking is None:
         return never(NO_CONFIDENCE, n_cases)
+    short = ranking.shortened
 
     def of(weights: Weights) -> Values:
-        return area_under_roc(*ranking.counts(weights))
+        return area_under_roc(*short.counts(weights))
 
-    return Statistic(lambda w: in_blocks(of, w, len(ranking.thresholds)), why_none, n_cases)
+    return Statistic(lambda w: in_blocks(of, w, len(short.thresholds)), why_none, n_cases)

@@ -5,6 +5,7 @@ Items of one score come together, as no threshold tells them apart.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,8 +30,25 @@ class Ranking:
 
     def counts(self, weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Right and false items at or above each threshold, (n_draws, n_thresholds) each."""
-        right, false = weights @ self.positive, weights @ self.negative
-        return np.cumsum(right, axis=1), np.cumsum(false, axis=1)
+        right, false = (np.ascontiguousarray(weights @ side) for side in (self.positive, self.negative))
+        return np.cumsum(right, axis=1, out=right), np.cumsum(false, axis=1, out=false)
+
+    @cached_property
+    def shortened(self) -> "Ranking":
+        """The same with one threshold, the last, for each run of thresholds that only false items have.
+
+        No area, no step of a curve changes, in any draw, and most items are false.
+        """
+        has_right = np.diff(self.positive.tocsc().indptr) > 0
+        kept = np.flatnonzero(has_right | np.append(has_right[1:], True))
+        return Ranking(self.thresholds[kept], _merged(self.positive, kept), _merged(self.negative, kept))
+
+
+def _merged(table: csr_array, kept: NDArray[np.intp]) -> csr_array:
+    """Columns moved to the first kept one that is not before them."""
+    entries = table.tocoo()
+    columns = np.searchsorted(kept, entries.coords[1])
+    return csr_array((entries.data, (entries.coords[0], columns)), shape=(table.shape[0], len(kept)))
 
 
 def rank(positive: Sequence[ArrayLike], negative: Sequence[ArrayLike]) -> Ranking:
@@ -84,9 +102,19 @@ def average_precision(right: NDArray[np.float64], false: NDArray[np.float64], n_
     return divided(np.sum(steps * divided(right, called, 0.0), axis=1), n_positive)
 
 
-def at_most(right: NDArray[np.float64], false: NDArray[np.float64], limit: Values) -> Values:
-    """Most right items at any threshold with no more than `limit` (n_draws,) false ones; 0 where none has so few."""
-    n_allowed = np.count_nonzero(false <= limit[:, None], axis=1)
-    before = np.concatenate([np.zeros((len(right), 1)), right], axis=1)
-    most: Values = before[np.arange(len(right)), n_allowed]
+def at_most(right: NDArray[np.float64], false: NDArray[np.float64], limits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Most right items at any threshold with no more than so many false ones; 0 where none has so few.
+
+    Args:
+        right: (n_draws, n_thresholds), of `Ranking.counts`.
+        false: likewise.
+        limits: (n_draws, n_limits), rising or not.
+
+    Returns:
+        (n_draws, n_limits).
+    """
+    most = np.zeros(limits.shape)
+    for own, found, wrong, allowed in zip(most, right, false, limits, strict=True):
+        n_allowed = np.searchsorted(wrong, allowed, side="right")
+        own[n_allowed > 0] = found[n_allowed[n_allowed > 0] - 1]
     return most

@@ -42,6 +42,13 @@ def test_the_plot_has_the_figures(cohort):
     assert plot.as_json()["cases"] == ["0", "1", "2", "3"]
 
 
+def test_ties_share_their_mean_rank():
+    """By hand: ranks 1.5, 1.5, 3.5, 3.5, 5 against 2, 4, 3, 5, 1."""
+    counts = np.array([[1, 2], [1, 5], [3, 3], [3, 9], [7, 1]])
+    expected = np.corrcoef([1.5, 1.5, 3.5, 3.5, 5], [2, 4, 3, 5, 1])[0, 1]
+    assert spearman(counts).value() == pytest.approx(expected)
+
+
 def test_icc_is_that_of_shrout_and_fleiss():
     assert icc_agreement(SHROUT_FLEISS).value() == pytest.approx(0.29, abs=0.005)
 

@@ -60,6 +60,21 @@ def test_the_curve_of_the_cohort_counted_by_hand(cohort):
     assert found["auc_with_misses"] == pytest.approx(6.5 / 12)
 
 
+def test_the_area_ends_at_8_false_positives_per_scan(scored):
+    """One scan; right at 0.9, nine wrong, right at 0.5: the second lesion is found beyond the limit."""
+    case = scored(reference=2, confidence=[0.9, *[0.8] * 9, 0.5], candidate_pairs=[(1, 1), (2, 11)])
+    found = values([case])
+    assert (found["froc_area"], found["sensitivity_at_fp_8"]) == (0.5, 0.5)
+    short = scored(reference=2, confidence=[0.9, *[0.8] * 8, 0.5], candidate_pairs=[(1, 1), (2, 10)])
+    found = values([short])
+    assert (found["froc_area"], found["sensitivity_at_fp_8"], found["sensitivity_at_fp_4"]) == (0.5, 1, 0.5)
+
+
+def test_false_positives_beside_lesions_are_none_of_negative_scans(scored):
+    found = values([scored(reference=1, predicted=3, pairs=[(1, 1)]), scored(predicted=1), scored()])
+    assert (found["fp_per_scan"], found["fp_per_negative_scan"]) == (1, 0.5)
+
+
 def test_auc_takes_mean_probabilities_and_curves_the_highest(scored):
     case = scored(
         reference=1, confidence=[0.9, 0.5], mean_probability=[0.2, 0.4], candidate_pairs=[(1, 1)], pairs=[(1, 1)]

@@ -93,6 +93,18 @@ def test_kappa_of_a_worked_example(scored):
     assert [found[name].value() for name in ("kappa", "kappa_linear", "kappa_quadratic")] == pytest.approx([0.4] * 3)
 
 
+def test_weights_of_kappa_grow_with_the_distance(scored):
+    """Classes 0, 0, 1, 2 of the references; 0, 2, 1, 2 of the predictions: one case in four is two classes off.
+
+    Each reference with each prediction: 2 x (0 + 2 + 1 + 2) + (1 + 1 + 0 + 1) + (2 + 0 + 1 + 0) = 16 classes off in 16
+    pairs, and 2 x 9 + 3 + 5 = 26 when squared.
+    """
+    pairs = [(0, 0), (0, 3), (1, 1), (3, 3)]
+    found = severity_statistics([scored(reference=r, predicted=p) for r, p in pairs])
+    assert found["kappa_linear"].value() == pytest.approx(1 - (2 / 4) / (16 / 16))
+    assert found["kappa_quadratic"].value() == pytest.approx(1 - (4 / 4) / (26 / 16))
+
+
 def test_one_class_has_no_kappa(scored):
     found = severity_statistics([scored(), scored()])
     assert found["class_accuracy"].value() == 1
