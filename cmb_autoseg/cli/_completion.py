@@ -10,8 +10,8 @@ from cmb_autoseg.cli._help import shown_spellings
 __all__ = ["SHELLS", "completion_script"]
 
 SHELLS = ("bash", "zsh")
-FOLDERS = frozenset({"DIR", "OUT", "MODEL_DIR", "PRED", "REF", "BIDS"})
-FILES = frozenset({"FILE", "CARD", "CARD[=ROOT]", "IN"})
+FOLDERS = frozenset({"DIR", "OUT", "MODEL_DIR", "BIDS"})
+FILES = frozenset({"FILE", "CARD", "CARD[=ROOT]", "IN", "PRED", "REF"})
 """Names of values that are paths; after FILES the shell offers folders too, which lead to files."""
 NEW_LINE = r"\n"
 RECIPES = Path(__file__).parents[1] / "trainers" / "recipes"
@@ -55,7 +55,8 @@ def _mark(parser: argparse.ArgumentParser, words: dict[str, list[str]]) -> None:
 
 
 def _kind(action: argparse.Action, words: dict[str, list[str]]) -> dict[str, str] | None:
-    metavar = str(action.metavar)
+    # Of several values in one option all are of one kind.
+    metavar = action.metavar[0] if isinstance(action.metavar, tuple) else str(action.metavar)
     if metavar in words:
         return {"bash": f"_cmb_{metavar.lower()}", "zsh": f"({' '.join(words[metavar])})"}
     if metavar in FOLDERS:

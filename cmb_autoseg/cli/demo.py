@@ -48,7 +48,7 @@ def steps(out: Path, device: str, seed: int) -> list[tuple[str, Main, list[str]]
     """What the demo types, step by step: the command's name, its function, its arguments."""
     workspace = ["--workspace", str(out / "workspace")]
     cohort, card = out / "cohort", str(out / "cohort" / "card.yaml")
-    reference = out / "workspace" / "raw" / "Dataset501_SIMULATED" / "labelsTs"
+    raw = out / "workspace" / "raw" / "Dataset501_SIMULATED"
     chosen = ["-device", device]
     people = ["-n", str(PEOPLE), "--n-test", str(HELD_OUT), "--protocol", "small", "--seed", str(seed)]
     model = ["-d", DATASET, "-r", "demo"]
@@ -65,7 +65,10 @@ def steps(out: Path, device: str, seed: int) -> list[tuple[str, Main, list[str]]
         (
             "cmb_evaluate",
             evaluate.main,
-            ["-p", str(out / "predictions"), "--reference", str(reference), "-o", str(out / "evaluation")],
+            [
+                *("-p", str(out / "predictions"), "--reference", str(raw / "labelsTs"), "-o", str(out / "evaluation")),
+                *("--cases", str(raw / "cases.tsv"), "--images", str(raw / "imagesTs"), "--seed", str(seed)),
+            ],
         ),
     ]
 

@@ -166,6 +166,7 @@ def run(args: Namespace) -> int:
     from cmb_autoseg.evaluation.report_files import Provenance, write_report
     from cmb_autoseg.evaluation.run import plan
     from cmb_autoseg.evaluation.run import run as run_planned
+    from cmb_autoseg.evaluation.views import views_of
     from cmb_autoseg.locking import own_folder
     from cmb_autoseg.progress import telling, track
     from cmb_autoseg.run_log import open_log
@@ -176,9 +177,14 @@ def run(args: Namespace) -> int:
         open_log(args.o)
         with telling("intervals, tables and figures ..."):
             facts = {"predictions": predicted.name, "reference": reference.name, **facts_of_run(predicted)}
-            provenance = Provenance(kind_of_cases(report.cases, args.cases), facts)
+            views = views_of(report, planned.predictions, args.images, args.explanations or _folder_of(predicted))
+            provenance = Provenance(kind_of_cases(report.cases, args.cases), facts, views)
             write_report(report, args.o, provenance, readers)
     return _tell(report, args.o)
+
+
+def _folder_of(predicted: Path) -> Path:
+    return predicted if predicted.is_dir() else predicted.parent
 
 
 def _tell(report: "EvaluationReport", out: Path) -> int:

@@ -82,6 +82,7 @@ class Predictions:
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
     files: tuple[CaseFiles, ...]
+    lists: ListSettings
 
 
 def _silently(cases: Sequence[CaseSource], _doing: str) -> Iterable[CaseSource]:
@@ -176,7 +177,7 @@ def find_predictions(predicted: Path, reference: Path, inputs: InputSettings) ->
         refuse_swapped_values(found.cases[0])
     sources, told = _sources(found, predicted, inputs)
     failures = tuple(Failure(case=case, reason=reason) for case, reason in found.failures.items())
-    return Predictions(sources, failures, (*found.warnings, *told), found.cases)
+    return Predictions(sources, failures, (*found.warnings, *told), found.cases, inputs.lists)
 
 
 def _sources(

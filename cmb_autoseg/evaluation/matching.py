@@ -46,12 +46,10 @@ def match(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> Mat
     return Matching(pairs=tuple(sorted(pairs, key=_best_first)), ignored=tuple(sorted(p + 1 for p in ignored)))
 
 
-def match_components(
-    predicted: Components, reference: Components, grid: Volume, protocol: Protocol
-) -> tuple[Pair, ...]:
-    """Pair components that lie on the grid of `grid`; pairs come by reference lesion, the best one first."""
+def match_components(predicted: Components, reference: Components, grid: Volume, protocol: Protocol) -> Matching:
+    """Match components that lie on the grid of `grid`."""
     found, marked = (LesionSet.of_components(components, grid) for components in (predicted, reference))
-    return match(found, marked, protocol).pairs
+    return match(found, marked, protocol)
 
 
 def fits(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> bool:

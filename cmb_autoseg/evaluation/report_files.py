@@ -182,6 +182,7 @@ def _facts(report: EvaluationReport, provenance: Provenance) -> dict[str, str]:
     results = "; ".join(f"{heading_of(name)} {as_text(_figure(report, name))}" for name in KEY_FIGURES[:5])
     calibration = report.figures["calibration"]["ece"]
     own = {
+        "title": TITLE,
         "protocol": report.settings.protocol,
         "definition": report.protocol.defined,
         "lesion_rule": report.settings.rule.told,
@@ -201,9 +202,15 @@ def _facts(report: EvaluationReport, provenance: Provenance) -> dict[str, str]:
         "systems": ", ".join(system.name for system in report.systems),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "power": "see the table of power" if report.systems else "",
+        "seconds": _seconds(report),
         "licence": "Apache-2.0",
     }
     return {**own, **provenance.facts}
+
+
+def _seconds(report: EvaluationReport) -> str:
+    known = sorted(case.seconds for case in report.cases if case.seconds is not None)
+    return f"median {known[len(known) // 2]:.1f} s of {len(known)} cases" if known else ""
 
 
 def _told(report: EvaluationReport, facts: Mapping[str, str]) -> dict[str, str]:

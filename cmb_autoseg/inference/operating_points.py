@@ -199,9 +199,10 @@ def _add_lesions(counts: NDArray[np.int64], probability: Volume, marked: NDArray
         # Masks of rising thresholds are nested: as many voxels are the same voxels.
         if n_inside != n_before:
             predicted = find_components(mask)
-            pairs = match_components(predicted, reference, grid, protocol)
-            matched = len({pair.predicted for pair in pairs})
-            row = np.array([len({pair.reference for pair in pairs}), matched, len(predicted) - matched])
+            matching = match_components(predicted, reference, grid, protocol)
+            n_right = len(matching.right)
+            n_false = len(predicted) - n_right - len(matching.ignored)
+            row = np.array([len(matching.found), n_right, n_false])
             n_before = n_inside
         counts[n] += row
     return len(reference)

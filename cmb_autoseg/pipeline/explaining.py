@@ -166,7 +166,7 @@ def explain_case(
 
 def valdo_hits(found: Components, marked: Components, grid: Volume) -> dict[int, int]:
     """Which predicted component hits which marked one, as `cmb_evaluate --protocol valdo` decides."""
-    return {pair.predicted: pair.reference for pair in match_components(found, marked, grid, PROTOCOLS["valdo"])}
+    return {pair.predicted: pair.reference for pair in match_components(found, marked, grid, PROTOCOLS["valdo"]).pairs}
 
 
 def _reference(path: Path, scan: Volume) -> Volume:

@@ -66,7 +66,8 @@ def test_every_value_that_is_a_path_is_completed_as_one():
     for command, place in COMMANDS.items():
         for action in import_module(place.partition(":")[0]).build_parser()._actions:
             if action.type is Path and not isinstance(action, _SubParsersAction):
-                assert str(action.metavar) in FILES | FOLDERS, (command, action.option_strings)
+                names = {action.metavar} if isinstance(action.metavar, str) else {*(action.metavar or ())}
+                assert names <= FILES | FOLDERS, (command, action.option_strings)
 
 
 def test_a_command_without_the_option_does_not_import_shtab():

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from cmb_autoseg.errors import GeometryError, InputError
-from cmb_autoseg.evaluation.matching import match
+from cmb_autoseg.evaluation.matching import match_components
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import (
@@ -17,6 +17,7 @@ from cmb_autoseg.inference.operating_points import (
     sweep_thresholds,
     weakness,
 )
+from cmb_autoseg.lesions import find_components
 from cmb_autoseg.records import OperatingPoint
 
 VALDO = PROTOCOLS["valdo"]
@@ -129,11 +130,13 @@ def test_a_sweep_counts_at_every_threshold_what_matching_the_whole_mask_counts(p
 
     for n, threshold in enumerate(SWEEP_THRESHOLDS):
         mask = probability.data >= threshold
-        matches = match(probability.with_data(mask.astype(np.uint8)), reference, protocol)
+        found, marked = find_components(mask), find_components(reference.data > 0)
+        matching = match_components(found, marked, reference, protocol)
+        right = len(matching.right)
         assert (sweep.hits[n], sweep.matched_predictions[n], sweep.false_positives[n]) == (
-            matches.hits,
-            matches.matched_predictions,
-            matches.false_positives,
+            len(matching.found),
+            right,
+            len(found) - right - len(matching.ignored),
         )
         assert sweep.voxels_found[n] == np.count_nonzero(mask & (reference.data > 0))
         assert sweep.voxels_false[n] == np.count_nonzero(mask & (reference.data == 0))
