@@ -15,7 +15,7 @@ from scipy.stats import norm, rankdata
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["AreaDifference", "AreaUnderCurve", "delong_area", "delong_covariance", "delong_test"]
+__all__ = ["AreaDifference", "AreaUnderCurve", "delong_area", "delong_covariance", "delong_test", "stacked"]
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,7 @@ def delong_test(
     Raises:
         InputError: as `delong_covariance`.
     """
-    pair = [np.asarray(scores, np.float64) for scores in (scores_a, scores_b)]
-    if pair[0].shape != pair[1].shape:
-        raise InputError(f"DeLong: scores of {pair[0].size} and {pair[1].size} cases; compare the same cases")
-    areas, covariance = delong_covariance(np.stack(pair), truth, subjects)
+    areas, covariance = delong_covariance(stacked(scores_a, scores_b), truth, subjects)
     difference, contrast = float(areas[0] - areas[1]), np.array([1.0, -1.0])
     error = float(np.sqrt(max(0.0, contrast @ covariance @ contrast)))
     reach = float(norm.ppf((1 + level) / 2)) * error
@@ -136,6 +133,18 @@ def delong_test(
     correlation = float(covariance[0, 1] / spread) if spread > 0 else None
     ci = (difference - reach, difference + reach)
     return AreaDifference(float(areas[0]), float(areas[1]), difference, ci, float(2 * norm.sf(z)), correlation)
+
+
+def stacked(scores_a: ArrayLike, scores_b: ArrayLike) -> NDArray[np.float64]:
+    """(2, n_cases), of two systems.
+
+    Raises:
+        InputError: they have scores of different numbers of cases.
+    """
+    pair = [np.asarray(scores, np.float64) for scores in (scores_a, scores_b)]
+    if pair[0].shape != pair[1].shape:
+        raise InputError(f"DeLong: scores of {pair[0].size} and {pair[1].size} cases; compare the same cases")
+    return np.stack(pair)
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.statistics.area_variance import VarianceModel, covariance_of_areas, variance_of_area
-from cmb_autoseg.evaluation.statistics.delong import delong_covariance
+from cmb_autoseg.evaluation.statistics.delong import delong_covariance, stacked
 from cmb_autoseg.records import Record
 
 __all__ = ["AreaStudy", "RetrospectivePower", "retrospective_power"]
@@ -138,7 +138,7 @@ def retrospective_power(
     """
     if not 0 < alpha < target_power < 1:
         raise InputError(f"alpha {alpha:g}, target power {target_power:g}; give 0 < alpha < power < 1, as 0.05 and 0.8")
-    areas, covariance = delong_covariance(np.stack([np.asarray(scores_a), np.asarray(scores_b)]), truth, subjects)
+    areas, covariance = delong_covariance(stacked(scores_a, scores_b), truth, subjects)
     difference, contrast = float(areas[0] - areas[1]), np.array([1.0, -1.0])
     error = sqrt(max(0.0, float(contrast @ covariance @ contrast)))
     detectable = float(norm.isf(alpha / 2) + norm.ppf(target_power)) * error

@@ -119,3 +119,8 @@ def test_lesions_and_other_findings_of_one_subject():
 def test_cases_that_cannot_be_tested(scores, truth, message):
     with pytest.raises(InputError, match=message):
         delong_area(scores, truth)
+
+
+def test_systems_of_different_cases():
+    with pytest.raises(InputError, match="scores of 3 and 4 cases; compare the same cases"):
+        delong_test([1, 2, 3], [1, 2, 3, 4], [True, True, False, False])

@@ -8,7 +8,7 @@ from scipy.stats import bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.metrics.figure import Statistic, mean_of_defined, proportion, share
+from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic, mean_of_defined, proportion, share
 from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling, figures
 
 
@@ -62,14 +62,14 @@ def test_no_interval_where_one_subject_decides():
     statistics = {
         "one": share([1, 0, 0], [2, 0, 0], "no lesion"),
         "two": share([1, 1, 0], [2, 1, 0], "no lesion"),
-        "auc": rank_area(np.arange(3.0), np.array([False, False, True])),
     }
     found = figures(statistics, people(3))
     assert found["one"].ci is None
     assert found["one"].ci_percentile is None
     assert found["two"].ci is not None
-    assert found["auc"].value == 1
-    assert found["auc"].ci is None
+    # Two thirds of the draws have the one positive case, and the area varies among them.
+    auc = rank_area(np.array([2.5, 0, 1, 2, 3, 4]), np.arange(6) == 0)
+    assert figures({"auc": auc}, people(6))["auc"] == Figure(value=0.6)
     # Two scans of one subject are one subject.
     assert figures({"two": statistics["two"]}, ["a", "a", "b"])["two"].ci is None
 
