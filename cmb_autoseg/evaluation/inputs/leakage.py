@@ -13,7 +13,7 @@ __all__ = ["refuse_training_subjects"]
 SUBJECTS_NAMED = 5
 
 
-def refuse_training_subjects(predicted: Path, subjects: Collection[str]) -> None:
+def refuse_training_subjects(predicted: Path, subjects: Collection[str], flag: str = "-p") -> None:
     """Refuse predictions of subjects that their own model has learned from.
 
     Only what the records know can be refused: the run's record in the folder of the predictions names the model and
@@ -22,6 +22,7 @@ def refuse_training_subjects(predicted: Path, subjects: Collection[str]) -> None
     Args:
         predicted: folder of the predictions.
         subjects: of the scored cases, `cohort/subject`.
+        flag: by which the folder was given: predictions of validation must not be of the training either.
 
     Raises:
         LeakageError: names the subjects, the model and the fold.
@@ -32,7 +33,7 @@ def refuse_training_subjects(predicted: Path, subjects: Collection[str]) -> None
             if seen:
                 more = f" and {len(seen) - SUBJECTS_NAMED} more" if len(seen) > SUBJECTS_NAMED else ""
                 raise LeakageError(
-                    f"-p {predicted}: fold {fold} of {path.parents[1]} predicted, which has learned from "
+                    f"{flag} {predicted}: fold {fold} of {path.parents[1]} predicted, which has learned from "
                     f"{', '.join(seen[:SUBJECTS_NAMED])}{more}; score subjects that it has not seen, or use the "
                     "out-of-fold predictions of cmb_finalize"
                 )

@@ -64,6 +64,8 @@ def test_subjects_of_the_training_are_refused(run):
         LeakageError, match=rf"-p {predicted}: fold 1 of {model} predicted, .* learned from VALDO/03; sc"
     ):
         refuse_training_subjects(predicted, ["VALDO/03", "VALDO/99"])
+    with pytest.raises(LeakageError, match=r"--validation .*: fold 0 of .*VALDO/01, VALDO/02; score subjects"):
+        refuse_training_subjects(predicted, ["VALDO/02", "VALDO/01"], "--validation")
 
 
 def test_folds_that_did_not_predict_other_cohorts_and_lost_models_say_nothing(run):
