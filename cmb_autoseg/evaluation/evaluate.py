@@ -103,7 +103,7 @@ def evaluate_cases(
         try:
             case = source.load()
             score = score_case(case, source.facts, settings)
-            with_voxels = probability_of(case)
+            with_voxels = probability_of(case, settings)
             if with_voxels is not None:
                 values[source.name] = LesionValues.of(*with_voxels)
             scores[source.name] = score
@@ -114,13 +114,13 @@ def evaluate_cases(
         settings=settings,
         cases=tuple(scores[source.name] for source in scored),
         failures=tuple(failures),
-        voxel_wins=_voxel_wins(scored, values, track),
+        voxel_wins=_voxel_wins(scored, values, settings, track),
         resampling=resampling or Resampling(),
     )
 
 
 def _voxel_wins(
-    sources: Sequence[CaseSource], values: dict[str, LesionValues], track: Track
+    sources: Sequence[CaseSource], values: dict[str, LesionValues], settings: ScoringSettings, track: Track
 ) -> NDArray[np.float64] | None:
     """Second pass over the images, for the ROC curve of all voxels; see `metrics.voxel_auc`."""
     known = [index for index, source in enumerate(sources) if source.name in values]
@@ -130,7 +130,7 @@ def _voxel_wins(
     lesions = [values[sources[index].name] for index in known]
     position = {sources[index].name: index for index in known}
     for source in track([sources[index] for index in known], "Comparing voxels of all cases"):
-        with_voxels = probability_of(source.load())
+        with_voxels = probability_of(source.load(), settings)
         assert with_voxels is not None
         wins[known, position[source.name]] = count_wins(lesions, *with_voxels)
     return wins

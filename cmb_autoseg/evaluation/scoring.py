@@ -81,11 +81,19 @@ def score_case(case: LoadedCase, facts: CaseFacts, settings: ScoringSettings) ->
     )
 
 
-def probability_of(case: LoadedCase) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-    """Probabilities and reference voxels (i, j, k) of a case, for figures over all voxels; None without either."""
+def probability_of(case: LoadedCase, settings: ScoringSettings) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    """Probabilities and reference voxels (i, j, k) of a case, for figures over all voxels; None without either.
+
+    The reference voxels are those that `CaseScore.voxels` counts: without lesions that the rule leaves out.
+    """
     if case.probability is None or case.reference.volume is None:
         return None
-    return case.probability.data, case.reference.volume.data > 0
+    marked = case.reference.volume.data > 0
+    if settings.rule.min_volume_mm3 > 0 or settings.rule.diameter_mm is not None:
+        kept = _of_mask(case.reference.volume, marked, settings.rule, None).components
+        assert kept is not None
+        marked = kept.labels > 0
+    return case.probability.data, marked
 
 
 def _reference(case: LoadedCase, settings: ScoringSettings) -> LesionSet:

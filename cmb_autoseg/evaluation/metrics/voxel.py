@@ -91,7 +91,8 @@ def _auc(cases: Sequence[CaseScore], wins: NDArray[np.float64] | None) -> Statis
     counted_voxels = np.array([case.voxels is not None for case in cases], dtype=bool)
     known = counted_voxels if wins is None else counted_voxels & ~np.isnan(np.diagonal(wins))
     if wins is None or not known.any():
-        return never("no case has a probability map", len(cases))
+        marked = any(_voxels(cases)[:, [0, 2]].ravel())
+        return never("no case has a probability map" if marked else NOTHING_MARKED, len(cases))
     tp, fp, fn, tn = _voxels(cases).T * known
     counted = np.where(known[:, None] & known[None, :], wins, 0.0)
 

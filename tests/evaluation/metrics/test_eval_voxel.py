@@ -62,8 +62,10 @@ def test_empty_masks_have_reasons(scored):
         "precision": "no voxel predicted",
         "recall": "no voxel marked",
         "relative_volume_difference": "no voxel marked",
-        "auc": "no case has a probability map",
+        "auc": "no voxel marked",
     }
+    masks = voxel_statistics([scored(voxels=(1, 0, 0, 8))], "valdo")
+    assert masks["auc"].why_none == "no case has a probability map"
     assert (statistics["specificity"].value(), statistics["volume_difference_mean"].value()) == (1, 0)
 
 
