@@ -12,7 +12,7 @@ from cmb_autoseg.evaluation.inputs.sides import FileKind, SideFile
 from cmb_autoseg.files import read_json
 from cmb_autoseg.geometry import NIFTI_SUFFIXES
 
-__all__ = ["CASE_COLUMNS", "CaseLists", "names_the_case", "read_case_lists"]
+__all__ = ["CASE_COLUMNS", "CaseLists", "read_case_lists"]
 
 CASE_COLUMNS = ("case", "image_id")
 """The column that names the case; the second is of COCO results."""
@@ -34,19 +34,8 @@ class CaseLists:
         return SideFile(self.path, kind, self.by_case.get(case, ()), self.columns)
 
 
-def names_the_case(path: Path) -> bool:
-    """Whether a table has a column that names the case of each row.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    if path.suffix.lower() == ".json" and _is_coco(content := read_json(path)):
-        return bool(content)
-    return first_of(read_rows(path).columns, CASE_COLUMNS) is not None
-
-
-def read_case_lists(path: Path, picture_names: Mapping[str, str] | None = None) -> CaseLists:
-    """Read a list of all cases.
+def read_case_lists(path: Path, picture_names: Mapping[str, str] | None = None) -> CaseLists | None:
+    """Read a list of all cases; None of one whose columns do not name the case, so that it is of one case alone.
 
     A row with a case and no place says that the case was read and holds no lesion; so do pictures of a COCO file
     without annotation.
@@ -56,7 +45,7 @@ def read_case_lists(path: Path, picture_names: Mapping[str, str] | None = None) 
         picture_names: of the other side's COCO file, by number, for results that refer to pictures by number.
 
     Raises:
-        InputError: unreadable, no column that names the case, a row without one, several categories in COCO.
+        InputError: unreadable, a row that names no case, several categories in COCO.
     """
     names = dict(picture_names or {})
     pictures: list[str] = []
@@ -66,13 +55,11 @@ def read_case_lists(path: Path, picture_names: Mapping[str, str] | None = None) 
         table = rows_of_json(path, content["annotations"])
     else:
         table = read_rows(path)
-    _refuse_categories(table)
     column = first_of(table.columns, CASE_COLUMNS)
-    if column is None and table.rows:
-        raise InputError(
-            f"{path}: no column case, which a list of all cases needs (there: {', '.join(filter(None, table.columns))})"
-            "; add it, or give a folder with one list a case"
-        )
+    nothing_found = bool(names) and not table.rows
+    if column is None and not pictures and not nothing_found:
+        return None
+    _refuse_categories(table)
     found: dict[str, list[Row]] = {picture: [] for picture in pictures}
     for row in table.rows:
         cell = row.cells.get(column or "")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.inputs.case_lists import CaseLists, names_the_case, read_case_lists
+from cmb_autoseg.evaluation.inputs.case_lists import CaseLists, read_case_lists
 from cmb_autoseg.evaluation.inputs.naming import (
     LIST_PATTERNS,
     MASK_PATTERNS,
@@ -83,8 +83,9 @@ def read_side(place: Path, flag: str, kind: Kind | None, picture_names: Mapping[
         return _volume(place, flag)
     if place.suffix.lower() not in LIST_SUFFIXES or kind == "mask":
         raise InputError(f"{flag} {place}: neither a mask (.nii.gz) nor a list (.tsv, .csv, .json); give one of these")
-    if names_the_case(place):
-        return _of_all_cases(place, flag, kind, picture_names)
+    whole = _of_all_cases(place, flag, kind, picture_names)
+    if whole is not None:
+        return whole
     case, side = case_of_list(place)
     return Side(place, flag, {case: _as_kind(side, kind)}, alone=True)
 
@@ -102,15 +103,19 @@ def listed(cases: Mapping[str, object] | list[str]) -> str:
     return (", ".join(names[:NAMED]) or "none") + (f", ... ({len(names)} in all)" if len(names) > NAMED else "")
 
 
-def _of_all_cases(path: Path, flag: str, kind: Kind | None, picture_names: Mapping[str, str]) -> Side:
+def _of_all_cases(path: Path, flag: str, kind: Kind | None, picture_names: Mapping[str, str]) -> Side | None:
+    """None of a list that is of one case alone."""
     lists = read_case_lists(path, picture_names)
+    if lists is None:
+        return None
     return Side(path, flag, {case: _as_kind(lists.side(case), kind) for case in lists.by_case}, lists=lists)
 
 
 def _folder(stock: Inventory, flag: str, kind: Kind | None, picture_names: Mapping[str, str]) -> Side:
-    table = _table_of_all(stock, kind)
-    if table is not None:
-        return _of_all_cases(table, flag, kind, picture_names)
+    table = _only_table(stock, kind)
+    whole = None if table is None else _of_all_cases(table, flag, kind, picture_names)
+    if whole is not None:
+        return whole
     side = Side(stock.folder, flag, images=tuple(stock.images), there=shown(stock))
     if kind in (None, "mask"):
         _add_volumes(side, stock)
@@ -123,12 +128,12 @@ def _folder(stock: Inventory, flag: str, kind: Kind | None, picture_names: Mappi
     return side
 
 
-def _table_of_all(stock: Inventory, kind: Kind | None) -> Path | None:
-    """The one table of a folder that speaks of all cases, where nothing else does."""
+def _only_table(stock: Inventory, kind: Kind | None) -> Path | None:
+    """The one table of a folder, which may speak of all cases, where nothing else does."""
     if stock.lists or (kind is None and (stock.masks or stock.probabilities)) or kind == "mask":
         return None
     tables = [side.path for sides in stock.plain_lists.values() for side in sides]
-    if len(tables) == 1 and names_the_case(tables[0]):
+    if len(tables) == 1:
         return tables[0]
     return stock.folder / TABLE_OF_RUN if not tables and TABLE_OF_RUN in stock.others else None
 

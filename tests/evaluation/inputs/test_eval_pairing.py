@@ -137,6 +137,11 @@ def test_coco_results_find_their_pictures_by_the_numbers_of_the_reference(tmp_pa
     rows = [(case.name, len(case.predicted.rows), len(case.reference.rows)) for case in found.cases]
     assert rows == [("p1_03", 0, 1), ("p1_04", 1, 0)]
 
+    write_json(tmp_path / "found.json", [])
+    nothing = find_cases(tmp_path / "found.json", tmp_path / "reference.json")
+    assert [len(case.predicted.rows) for case in nothing.cases] == [0, 0]
+    assert "found.json: no row for p1_03, p1_04; since it is the list of all cases" in nothing.warnings[0]
+
     write_json(tmp_path / "found.json", [{"image_id": 8, "bbox": [1, 2, 3, 4], "category_id": n} for n in (1, 2)])
     with pytest.raises(InputError, match=r"found\.json: holds categories 1, 2; keep the boxes of microbleeds alone"):
         find_cases(tmp_path / "found.json", tmp_path / "reference.json")
