@@ -5,11 +5,13 @@ from typing import Any
 
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
 from cmb_autoseg.evaluation.metrics.calibration import reliability
+from cmb_autoseg.evaluation.metrics.confidences import n_without_confidence
 from cmb_autoseg.evaluation.metrics.count import bland_altman
 from cmb_autoseg.evaluation.metrics.curves import froc, lesion_roc, patient_roc, precision_recall
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.evaluation.metrics.patient import RULES, patient_counts
 from cmb_autoseg.evaluation.metrics.severity import severity_confusion
+from cmb_autoseg.evaluation.metrics.voxel import n_without_voxels
 from cmb_autoseg.evaluation.reporting.study import Group
 
 __all__ = ["metrics_json", "summary"]
@@ -51,6 +53,8 @@ def metrics_json(report: EvaluationReport) -> dict[str, Any]:
         "n_lesions": sum(len(case.reference) for case in cases),
         "n_predicted_lesions": sum(len(case.predicted) for case in cases),
         "n_failed_cases": len(report.failures),
+        "n_cases_without_voxels": n_without_voxels(cases),
+        "n_cases_without_confidence": n_without_confidence(cases),
         "intervals": {
             "ci": "BCa, percentile where BCa is undefined",
             "ci_percentile": "percentile",

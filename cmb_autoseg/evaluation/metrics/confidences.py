@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.metrics.ranking import Ranking, rank
 
-__all__ = ["NO_CONFIDENCE", "RankedCandidates", "mean_probabilities", "ranked_candidates"]
+__all__ = ["NO_CONFIDENCE", "RankedCandidates", "mean_probabilities", "n_without_confidence", "ranked_candidates"]
 
 NO_CONFIDENCE = "the predictions have no confidence, so there is nothing to vary a threshold over"
 
@@ -23,10 +23,6 @@ class RankedCandidates:
     """(n_cases,): reference lesions, missed ones included; 0 of cases without confidence, which are left out."""
     has_confidence: NDArray[np.float64]
     """(n_cases,): 1 where the prediction has confidences, else 0."""
-
-    @property
-    def n_left_out(self) -> int:
-        return int(len(self.has_confidence) - self.has_confidence.sum())
 
 
 def ranked_candidates(cases: Sequence[CaseScore], protocol: str) -> RankedCandidates | None:
@@ -43,6 +39,11 @@ def ranked_candidates(cases: Sequence[CaseScore], protocol: str) -> RankedCandid
     n_reference = [0 if pair is None else len(pair[0]) for pair in pairs]
     has_confidence = [pair is not None for pair in pairs]
     return RankedCandidates(rank(found, false), np.array(n_reference, np.float64), np.array(has_confidence, np.float64))
+
+
+def n_without_confidence(cases: Sequence[CaseScore]) -> int:
+    """Cases that are in no curve, as their prediction has no confidence."""
+    return sum(case.candidates is None or case.candidates.confidence is None for case in cases)
 
 
 def mean_probabilities(case: CaseScore, protocol: str) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:

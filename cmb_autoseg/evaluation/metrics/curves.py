@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.evaluation.case_score import CaseScore
-from cmb_autoseg.evaluation.metrics.confidences import NO_CONFIDENCE, mean_probabilities, ranked_candidates
+from cmb_autoseg.evaluation.metrics.confidences import (
+    NO_CONFIDENCE,
+    mean_probabilities,
+    n_without_confidence,
+    ranked_candidates,
+)
 from cmb_autoseg.evaluation.metrics.division import divided
 from cmb_autoseg.evaluation.metrics.figure import Weights
 from cmb_autoseg.evaluation.metrics.joint import in_blocks
@@ -92,7 +97,7 @@ def froc(cases: Sequence[CaseScore], protocol: str, weights: Weights | None = No
     if ranked is None:
         return Froc(_NONE, len(cases), NO_CONFIDENCE, None, _NONE, _NONE)
     if not ranked.n_reference.any():
-        return Froc(_NONE, ranked.n_left_out, NO_LESION, None, _NONE, _NONE)
+        return Froc(_NONE, n_without_confidence(cases), NO_LESION, None, _NONE, _NONE)
     right, false = (counts[0] for counts in ranked.ranking.counts(np.ones((1, len(cases)))))
     short = ranked.ranking.shortened
 
@@ -102,7 +107,7 @@ def froc(cases: Sequence[CaseScore], protocol: str, weights: Weights | None = No
 
     return Froc(
         thresholds=ranked.ranking.thresholds,
-        n_left_out=ranked.n_left_out,
+        n_left_out=n_without_confidence(cases),
         why=None,
         band=_band(FROC_GRID, in_draws, weights, short),
         fp_per_scan=false / ranked.has_confidence.sum(),
@@ -116,7 +121,7 @@ def precision_recall(cases: Sequence[CaseScore], protocol: str, weights: Weights
     if ranked is None:
         return PrecisionRecall(_NONE, len(cases), NO_CONFIDENCE, None, _NONE, _NONE)
     if not ranked.n_reference.any():
-        return PrecisionRecall(_NONE, ranked.n_left_out, NO_LESION, None, _NONE, _NONE)
+        return PrecisionRecall(_NONE, n_without_confidence(cases), NO_LESION, None, _NONE, _NONE)
     right, false = (counts[0] for counts in ranked.ranking.counts(np.ones((1, len(cases)))))
     short = ranked.ranking.shortened
 
@@ -132,7 +137,7 @@ def precision_recall(cases: Sequence[CaseScore], protocol: str, weights: Weights
 
     return PrecisionRecall(
         thresholds=ranked.ranking.thresholds,
-        n_left_out=ranked.n_left_out,
+        n_left_out=n_without_confidence(cases),
         why=None,
         band=_band(RATE_GRID, in_draws, weights, short),
         recall=right / ranked.n_reference.sum(),
@@ -155,8 +160,7 @@ def patient_roc(cases: Sequence[CaseScore], rule: str = "any", weights: Weights 
     ranking = patient_ranking(cases, RULES[rule])
     if ranking is None:
         return _no_roc(NO_CONFIDENCE, len(cases))
-    n_left_out = sum(case.candidates is None or case.candidates.confidence is None for case in cases)
-    return _roc(ranking, n_left_out, "all cases are on one side of the rule", len(cases), weights)
+    return _roc(ranking, n_without_confidence(cases), "all cases are on one side of the rule", len(cases), weights)
 
 
 def _roc(ranking: Ranking, n_left_out: int, why_none: str, n_cases: int, weights: Weights | None) -> Roc:
