@@ -85,10 +85,8 @@ def draw_bland_altman(predicted: ArrayLike, reference: ArrayLike, bias: Figure, 
         "Bland-Altman plot of lesions per case: solid the bias (mean difference), dashed the limits of agreement (bias "
         "plus and minus 1.96 standard deviations). The larger a circle, the more cases it stands for."
     )
-    alt = (
-        f"Bland-Altman plot of {len(ours)} cases: bias {shown(bias)}, limits of agreement {limits[0]:.2f} to "
-        f"{limits[1]:.2f} lesions."
-    )
+    reach = f"{limits[0]:.2f} to {limits[1]:.2f} lesions" if np.isfinite(limits).all() else "undefined"
+    alt = f"Bland-Altman plot of {len(ours)} cases: bias {shown(bias)}, limits of agreement {reach}."
     return Picture("bland_altman", "Agreement of counts", caption, alt, as_png(figure))
 
 

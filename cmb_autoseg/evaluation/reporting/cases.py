@@ -37,7 +37,7 @@ TILE_DPI = 120
 LEAST_RADIUS_MM = 3.0
 MARGIN_MM = 2.0
 NEAR_MM = 2.0
-"""A lesion is marked on slices whose middle is within its radius, or this near its centre."""
+"""A lesion is marked on slices that it reaches into, a point on those this near."""
 GRADCAM_WIDTH = 1000
 """Pixels; wider pictures are scaled down."""
 
@@ -118,7 +118,8 @@ def _planes(marks: Sequence[_Mark], upright: Volume) -> list[int]:
 
 
 def _on_slice(mark: _Mark, k: int, upright: Volume) -> bool:
-    return bool(abs(mark.centre[2] - k) * upright.spacing_mm[2] <= max(mark.radius_mm, NEAR_MM))
+    slice_mm = upright.spacing_mm[2]
+    return bool(abs(mark.centre[2] - k) * slice_mm <= max(mark.radius_mm + slice_mm / 2, NEAR_MM))
 
 
 def _draw_tile(

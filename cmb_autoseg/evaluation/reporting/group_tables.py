@@ -67,10 +67,10 @@ def _groups(name: str, title: str, groups: Sequence[Group], notes: tuple[str, ..
         }
         for group in groups
     )
-    warned = [f"{group.by} {group.name}: {group.warning}" for group in groups if group.warning]
+    warned = [group.warning.rstrip(".") for group in groups if group.warning]
     small = {"small": "small"} if warned else {}
     columns = {"by": "by", "group": "group", **small, **counted, **{key: heading_of(key) for key in keys}}
-    told = ("Small groups, whose figures are not to be relied on: " + "; ".join(warned) + ".",) if warned else ()
+    told = ("; ".join(warned) + ".",) if warned else ()
     for_programs = ("warning",) if warned else ()
     return Table(name, title, columns, rows, (*notes, *told), frozenset(keys), for_programs)
 

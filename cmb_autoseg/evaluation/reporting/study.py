@@ -24,7 +24,7 @@ class Group:
     figures: Mapping[str, Figure]
     """By `<group>.<key>` of `metrics.json`, such as `lesion.sensitivity`."""
     warning: str = ""
-    """Why its figures are not to be relied on, such as too few subjects."""
+    """Why its figures are not to be relied on, such as too few subjects; says which group it is about."""
 
 
 @dataclass(frozen=True)
