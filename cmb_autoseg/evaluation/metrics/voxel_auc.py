@@ -67,21 +67,41 @@ def count_wins(
     """
     values = np.concatenate([own.values for own in lesions]) if lesions else np.empty(0, np.float32)
     # Twice the number of voxels below plus half of those equal, so that whole numbers suffice.
-    doubled, n_zeros = np.zeros(len(values), np.int64), 0
-    for part, inside in _slabs(probability, marked):
-        others = _floats(part[~inside])
-        above_zero = others[others != 0]  # nearly all voxels of a map are 0, which need no sorting
-        n_zeros += len(others) - len(above_zero)
-        above_zero.sort()
-        _check(above_zero)
+    doubled = np.zeros(len(values), np.int64)
+    for n_zeros, above_zero in _sorted_parts(probability, marked):
+        doubled += np.where(values > 0, 2 * n_zeros, n_zeros)
         doubled += np.searchsorted(above_zero, values, side="left")
         doubled += np.searchsorted(above_zero, values, side="right")
-    doubled += np.where(values > 0, 2 * n_zeros, n_zeros)
     wins, start = np.zeros(len(lesions)), 0
     for index, own in enumerate(lesions):
         wins[index] = own.counts @ doubled[start : start + len(own.values)] / 2
         start += len(own.values)
     return wins
+
+
+def _sorted_parts(
+    probability: NDArray[Any], marked: NDArray[np.bool_]
+) -> Iterator[tuple[int, NDArray[np.floating[Any]]]]:
+    """Voxels outside `marked`, part by part: how many are 0, and the others in order.
+
+    Nearly all voxels of a map are 0 and need no sorting, so that most maps are one part.
+    """
+    n_zeros, held = 0, [np.empty(0, np.float32)]
+    for part, inside in _slabs(probability, marked):
+        others = _floats(part[~inside])
+        held.append(others[others != 0])
+        n_zeros += len(others) - len(held[-1])
+        if sum(map(len, held)) >= VOXELS_OF_SLAB:
+            yield n_zeros, _in_order(held)
+            n_zeros, held = 0, held[:1]
+    yield n_zeros, _in_order(held)
+
+
+def _in_order(parts: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.floating[Any]]:
+    whole = np.concatenate(parts)
+    whole.sort()
+    _check(whole)
+    return whole
 
 
 def _slabs(probability: NDArray[Any], marked: NDArray[np.bool_]) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:
