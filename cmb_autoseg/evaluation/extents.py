@@ -11,6 +11,9 @@ from cmb_autoseg.lesions.components import Components
 
 __all__ = ["Shared", "shared_extents"]
 
+EXTENT_DECIMALS = 6
+"""Of voxels: lengths of boxes are rounded, so that an affine's rounding makes no neighbours overlap."""
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -40,7 +43,7 @@ def shared_extents(predicted: LesionSet, reference: LesionSet) -> Shared:
 def _sizes(lesions: LesionSet) -> NDArray[np.float64]:
     if lesions.components is not None:
         return lesions.components.sizes.astype(np.float64)
-    extents: NDArray[np.float64] = np.prod(np.diff(_boxes(lesions), axis=2)[..., 0], axis=1)
+    extents: NDArray[np.float64] = np.prod(_length(*np.moveaxis(_boxes(lesions), 2, 0)), axis=1)
     return extents
 
 
@@ -58,24 +61,34 @@ def _common_voxels(predicted: Components, reference: Components) -> dict[tuple[i
 
 
 def _voxels_in_boxes(components: Components, boxes: NDArray[np.float64]) -> dict[tuple[int, int], float]:
-    """Voxels of each component whose centres lie in each box, by (component, box)."""
+    """What each component shares with each box, by (component, box); parts of voxels count as parts."""
     common: dict[tuple[int, int], float] = {}
     for b, faces in enumerate(boxes):
-        inside = components.labels[tuple(_centres_within(low, high) for low, high in faces)]
-        numbers, counts = np.unique(inside[inside > 0], return_counts=True)
-        common |= {(int(number) - 1, b): float(n) for number, n in zip(numbers, counts, strict=True)}
+        covered = [_covered(low, high, n) for (low, high), n in zip(faces, components.labels.shape, strict=True)]
+        window = tuple(np.flatnonzero(part) for part in covered)
+        labels = components.labels[np.ix_(*window)]
+        i, j, k = (part[inside] for part, inside in zip(covered, window, strict=True))
+        shares = i[:, None, None] * j[:, None] * k
+        for number in np.unique(labels[labels > 0]):
+            common[int(number) - 1, b] = float(shares[labels == number].sum())
     return common
 
 
-def _centres_within(low: float, high: float) -> slice:
-    first = max(0, int(np.ceil(low)))
-    return slice(first, max(first, int(np.ceil(high))))
+def _covered(low: float, high: float, n: int) -> NDArray[np.float64]:
+    """(n,): the share of each voxel of an axis that lies between two faces."""
+    voxels = np.arange(n)
+    return _length(np.maximum(voxels - 0.5, low), np.minimum(voxels + 0.5, high))
+
+
+def _length(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    length: NDArray[np.float64] = np.clip(np.round(high - low, EXTENT_DECIMALS), 0, None)
+    return length
 
 
 def _common_of_boxes(predicted: NDArray[np.float64], reference: NDArray[np.float64]) -> dict[tuple[int, int], float]:
     low = np.maximum(predicted[:, None, :, 0], reference[None, :, :, 0])
     high = np.minimum(predicted[:, None, :, 1], reference[None, :, :, 1])
-    volumes = np.prod(np.clip(high - low, 0, None), axis=2)
+    volumes = np.prod(_length(low, high), axis=2)
     return {(int(p), int(r)): float(volumes[p, r]) for p, r in np.argwhere(volumes > 0)}
 
 
@@ -86,11 +99,12 @@ def _points_inside(predicted: LesionSet, reference: LesionSet) -> dict[tuple[int
     if others.kind == "points" or others.affine is None:
         return {}
     inverse = np.linalg.inv(others.affine)
-    places = points.centres_mm @ inverse[:3, :3].T + inverse[:3, 3]
+    places = np.round(points.centres_mm @ inverse[:3, :3].T + inverse[:3, 3], EXTENT_DECIMALS)
     if others.components is not None:
         inside = _components_at(others.components, places)
     else:
-        within = (places[:, None, :, None] * [1, -1] >= _boxes(others)[None] * [1, -1]).all(axis=(2, 3))
+        faces = np.round(_boxes(others), EXTENT_DECIMALS)
+        within = (places[:, None, :, None] * [1, -1] >= faces[None] * [1, -1]).all(axis=(2, 3))
         inside = [(int(point), int(box)) for point, box in np.argwhere(within)]
     return {(lesion, point) if turned else (point, lesion): 1.0 for point, lesion in inside}
 

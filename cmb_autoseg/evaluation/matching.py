@@ -113,7 +113,7 @@ def _overlap(_distances_mm: Distances, shared: Shared, protocol: Protocol) -> Ch
 
 
 def _iou(distances_mm: Distances, shared: Shared, protocol: Protocol) -> Chosen:
-    """As many pairs as there can be, and of these the greatest sum of intersection over union."""
+    """One to one with the greatest sum of 1 + intersection over union, as picai_eval pairs them."""
     assert shared.sizes is not None
     worth = np.zeros(distances_mm.shape)
     for (p, r), common in shared.common.items():

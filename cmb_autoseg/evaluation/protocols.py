@@ -117,8 +117,9 @@ PROTOCOLS = {
             duplicates="false",
             merges=False,
             definition=(
-                "Predicted and reference lesions are paired one to one so that the sum of intersection over union is "
-                "greatest among pairs with at least {limit}; every other predicted lesion is a false positive."
+                "Predicted and reference lesions whose intersection over union is at least {limit} are paired one to "
+                "one so that the sum of 1 + intersection over union is greatest; every other predicted lesion is a "
+                "false positive."
             ),
         ),
     )
