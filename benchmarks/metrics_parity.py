@@ -130,8 +130,9 @@ def compared(study: Study, weights: np.ndarray, drawn: Study) -> Compared:
     """Figure, what it is compared with, its value, and the value there (None where undefined)."""
     with warnings.catch_warnings(), config_context(skip_parameter_validation=True, assume_finite=True):
         warnings.simplefilter("ignore")
-        yield from _lesion_level(study.cases, weights, drawn.cases)
-        yield from _patient_level(study.cases, weights, drawn.cases)
+        picai = picai_metrics(drawn.cases)
+        yield from _lesion_level(study.cases, weights, drawn.cases, picai)
+        yield from _patient_level(study.cases, weights, drawn.cases, picai)
         yield from _counts(study.cases, weights, drawn.cases)
         yield from _calibration(study.cases, weights, drawn.cases)
         yield from _voxels(study, weights, drawn)
@@ -156,8 +157,8 @@ def _picai_rows(case: CaseScore) -> list[tuple[int, float, float]]:
     return [(1, float(c), 1.0) for c in np.nan_to_num(found)] + [(0, float(c), 0.0) for c in false]
 
 
-def _lesion_level(cases: list[CaseScore], weights: np.ndarray, drawn: list[CaseScore]) -> Compared:
-    ours, picai = lesion_statistics(cases, PROTOCOL), picai_metrics(drawn)
+def _lesion_level(cases: list[CaseScore], weights: np.ndarray, drawn: list[CaseScore], picai: Metrics) -> Compared:
+    ours = lesion_statistics(cases, PROTOCOL)
     has_lesion, flat = picai.num_lesions > 0, picai.lesion_results_flat
     yield (
         "lesion.average_precision",
@@ -213,16 +214,16 @@ def _roc_auc(rows: Sequence[tuple[bool, float]]) -> float | None:
     return float(roc_auc_score(truth, [score for _, score in rows])) if len(set(truth)) == 2 else None
 
 
-def _patient_level(cases: list[CaseScore], weights: np.ndarray, drawn: list[CaseScore]) -> Compared:
-    ours, picai = patient_statistics(cases), picai_metrics(drawn)
+def _patient_level(cases: list[CaseScore], weights: np.ndarray, drawn: list[CaseScore], picai: Metrics) -> Compared:
+    ours = patient_statistics(cases)
     both = len(set(picai.case_target.values())) == 2
     yield "patient.auc", "picai_eval", _value(ours["auc"], weights), float(picai.auroc) if both else None
-    for rule, least in RULES.items():
-        prefix = "" if rule == "any" else f"{rule}_"
+    for rule in ("two_or_more", "more_than_10"):
+        least = RULES[rule]
         truth = [len(case.reference) >= least for case in drawn]
         scores = [([0.0] * least + sorted(case.candidates.confidence))[-least] for case in drawn]
         theirs = _roc_auc(list(zip(truth, scores, strict=True)))
-        yield f"patient.{prefix}auc", "scikit-learn", _value(ours[prefix + "auc"], weights), theirs
+        yield f"patient.{rule}_auc", "scikit-learn", _value(ours[f"{rule}_auc"], weights), theirs
     truth, called = ([len(getattr(case, side)) > 0 for case in drawn] for side in ("reference", "predicted"))
     theirs = float(balanced_accuracy_score(truth, called)) if both else None
     yield "patient.balanced_accuracy", "scikit-learn", _value(ours["balanced_accuracy"], weights), theirs
