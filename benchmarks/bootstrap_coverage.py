@@ -14,7 +14,7 @@ whole interval lies above and below the true value.
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +140,7 @@ def statistics(cases: Sequence[CaseScore]) -> dict[str, Statistic]:
 
 def true_values(cohort: Cohort, n_subjects: int, rng: np.random.Generator) -> dict[str, float]:
     """Of one scan a person: how many scans a person has does not depend on anything else."""
-    cases = study(Cohort(n_subjects, (1, 1), cohort.lesion_free, cohort.mean_lesions, cohort.lesion_shape), rng)
+    cases = study(replace(cohort, n_subjects=n_subjects, scans=(1, 1)), rng)
     return {name: statistic.value() for name, statistic in statistics(cases).items()}
 
 
