@@ -28,8 +28,10 @@ class Protocol:
     @property
     def defined(self) -> str:
         """The definition with the limit in force."""
-        shown = f"{100 * self.limit:g} %" if self.rule == "overlap" else f"{self.limit:g}"
-        return self.definition.format(limit=shown)
+        if self.rule != "overlap":
+            return self.definition.format(limit=f"{self.limit:g}")
+        share = f"more than {100 * self.limit:g} % of its voxels" if self.limit else "a voxel of it or more"
+        return self.definition.format(limit=share)
 
     def with_limit(self, limit: float) -> "Protocol":
         return replace(self, limit=limit)
@@ -81,9 +83,9 @@ PROTOCOLS = {
             duplicates="right",
             merges=True,
             definition=(
-                "A reference lesion is found when a predicted lesion covers more than {limit} of it, be it by a single "
-                "voxel; one predicted lesion may find several, and several on one lesion are all right; a predicted "
-                "lesion that finds none is a false positive."
+                "A reference lesion is found when a predicted lesion covers {limit}; one predicted lesion may find "
+                "several, and several on one lesion are all right; a predicted lesion that finds none is a false "
+                "positive."
             ),
         ),
         Protocol(
@@ -93,9 +95,9 @@ PROTOCOLS = {
             duplicates="right",
             merges=True,
             definition=(
-                "A reference lesion is found when one predicted lesion covers more than {limit} of its voxels; one "
-                "predicted lesion may find several, and several on one lesion are all right; a predicted lesion that "
-                "finds none is a false positive."
+                "A reference lesion is found when one predicted lesion covers {limit}; one predicted lesion may find "
+                "several, and several on one lesion are all right; a predicted lesion that finds none is a false "
+                "positive."
             ),
         ),
         Protocol(

@@ -136,6 +136,11 @@ def _operating_point(report: EvaluationReport) -> dict[str, str]:
     return {"threshold": f"{point.threshold:.4g}", "name": point.name, "chosen by": point.rule, **shown}
 
 
+def _threshold(report: EvaluationReport) -> str:
+    told = _operating_point(report)
+    return "; ".join((told.pop("threshold"), *(f"{name}: {value}" for name, value in told.items())))
+
+
 def _curves(report: EvaluationReport) -> Curves:
     cases, protocol = report.cases, report.settings.protocol
     weights = _draws(report, [case.subject for case in cases])
@@ -195,7 +200,7 @@ def _facts(report: EvaluationReport, provenance: Provenance) -> dict[str, str]:
         "failures": f"{len(report.failures)} cases could not be scored; they are listed and are in no figure",
         "results": results,
         "calibration": "" if calibration.value is None else f"expected calibration error {as_text(calibration)}",
-        "threshold": "; ".join(f"{name}: {value}" for name, value in _operating_point(report).items()),
+        "threshold": _threshold(report),
         "statistics": " ".join(_statistics(report)),
         "subgroups": ", ".join(dict.fromkeys(group.column for group in report.subgroups)),
         "subgroup_results": "see the table of subgroups" if report.subgroups else "",

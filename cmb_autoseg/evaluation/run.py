@@ -58,7 +58,7 @@ def plan(request: EvaluationRequest) -> Planned:
         LeakageError: a scored subject has been learned from by the model that predicted.
     """
     if request.rule is not None and request.validation is None:
-        raise refuse_no_validation(request.rule)
+        refuse_no_validation(request.rule)
     predictions = find_predictions(request.predicted, request.reference, request.inputs)
     refuse_training_subjects(request.predicted, {source.facts.subject for source in predictions.sources})
     columns = [source.facts.columns for source in predictions.sources]
@@ -67,13 +67,16 @@ def plan(request: EvaluationRequest) -> Planned:
     validation = None
     if request.validation is not None:
         validation = find_predictions(*request.validation, replace(request.inputs, seconds=None))
+        refuse_training_subjects(
+            request.validation[0], {source.facts.subject for source in validation.sources}, "--validation"
+        )
         refuse_judged_cases(validation.files, predictions.files, _subjects(validation), _subjects(predictions))
     others = {
         name: find_predictions(folder, request.reference, replace(request.inputs, seconds=None))
         for name, folder in request.against.items()
     }
     for name, folder in request.against.items():
-        refuse_training_subjects(folder, {source.facts.subject for source in others[name].sources})
+        refuse_training_subjects(folder, {source.facts.subject for source in others[name].sources}, "--against")
     return Planned(request, predictions, validation, others)
 
 

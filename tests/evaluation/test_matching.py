@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.lesion_set import LesionSet
 from cmb_autoseg.evaluation.matching import match as match_lesions
 from cmb_autoseg.evaluation.protocols import PROTOCOLS

@@ -1,0 +1,39 @@
+"""Pictures of the best and worst cases of an evaluation, read from the files that were scored."""
+
+from pathlib import Path
+
+from cmb_autoseg.errors import CMBError
+from cmb_autoseg.evaluation.evaluate import Predictions
+from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
+from cmb_autoseg.evaluation.reporting.backgrounds import Background, find_gradcam, read_background
+from cmb_autoseg.evaluation.reporting.cases import view_cases
+from cmb_autoseg.evaluation.reporting.page import CaseView
+from cmb_autoseg.progress import log
+
+__all__ = ["views_of"]
+
+
+def views_of(
+    report: EvaluationReport, predictions: Predictions, images: Path | None, explanations: Path | None
+) -> list[CaseView]:
+    """The best and worst cases in pictures; one case in memory at a time.
+
+    Args:
+        report: of the predictions.
+        predictions: whose files the pictures are drawn on, where no image is known.
+        images: folder of scans; a case whose scan cannot be read has no picture, which is told.
+        explanations: folder with `<case>_gradcam.png`.
+    """
+    files = {case.name: case for case in predictions.files}
+
+    def background(case: str) -> Background | None:
+        try:
+            return read_background(files[case], images, predictions.lists)
+        except CMBError as error:
+            log(f"warning: {case}: no picture, since {' '.join(str(error).split())}")
+            return None
+
+    def gradcam(case: str) -> Path | None:
+        return None if explanations is None else find_gradcam(explanations, case)
+
+    return view_cases(report.cases, report.settings.protocol, background, gradcam)
