@@ -64,7 +64,8 @@ def draw_froc(lines: Sequence[Line], title: str = "FROC", name: str = "froc") ->
 def _to_the_ends(line: Line) -> Line:
     """From no finding on the left to all candidates, beyond which nothing is gained."""
     x = np.concatenate([[LEAST_RATE], np.clip(line.x, LEAST_RATE, None), [GREATEST_RATE]])
-    return replace(line, x=x, y=np.concatenate([[0.0], line.y, line.y[-1:]]))
+    y = np.concatenate([[0.0], line.y])
+    return replace(line, x=x, y=np.append(y, y[-1]))
 
 
 def draw_roc(lines: Sequence[Line], name: str, title: str, of: str, what: str) -> Picture:

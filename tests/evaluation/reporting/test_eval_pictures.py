@@ -12,7 +12,7 @@ from cmb_autoseg.evaluation.metrics.figure import Figure, undefined
 from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.reporting.agreement_figures import draw_bland_altman
 from cmb_autoseg.evaluation.reporting.build_pictures import Curves, build_pictures
-from cmb_autoseg.evaluation.reporting.curve_figures import Line, draw_froc
+from cmb_autoseg.evaluation.reporting.curve_figures import Line, draw_froc, draw_precision_recall
 from cmb_autoseg.evaluation.reporting.forest_figures import ForestLine, draw_forest
 from cmb_autoseg.evaluation.reporting.study import Study
 from cmb_autoseg.reporting.pictures import write_pictures
@@ -59,6 +59,12 @@ def test_froc_says_what_is_reached_and_draws_alike_twice():
     assert first == draw_froc([line])
     few = draw_froc([Line(np.array([4.0]), np.array([0.3]))])
     assert "no point below 2 false positives per scan" in few.alt
+
+
+def test_predictions_without_any_candidate_have_a_flat_curve():
+    nothing = np.empty(0)
+    assert "no point below" in draw_froc([Line(nothing, nothing)]).alt
+    assert draw_precision_recall([Line(nothing, nothing)]).png
 
 
 def test_a_higher_curve_is_drawn_higher():
