@@ -1,16 +1,16 @@
 """Classes of severity: whether prediction and reference put a case into the same one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.evaluation.case_score import CaseScore
-from cmb_autoseg.evaluation.metrics.division import divided
-from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights, proportion
+from cmb_autoseg.evaluation.metrics.figure import Statistic, proportion
 from cmb_autoseg.evaluation.metrics.patient import lesion_counts
+from cmb_autoseg.evaluation.statistics.agreement import KappaWeights, cohen_statistic
 
 __all__ = ["CLASSES", "Confusion", "severity_confusion", "severity_statistics"]
 
@@ -18,6 +18,7 @@ CLASSES = ("0", "1", "2-4", "5-10", "> 10")
 """Numbers of lesions of each class."""
 LEAST = np.array([1, 2, 5, 11])
 """Lesions with which each class but the first begins."""
+KAPPAS: dict[str, KappaWeights] = {"kappa": "none", "kappa_linear": "linear", "kappa_quadratic": "quadratic"}
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,10 @@ def severity_confusion(cases: Sequence[CaseScore]) -> Confusion:
 def severity_statistics(cases: Sequence[CaseScore]) -> dict[str, Statistic]:
     """Share of cases in the right class, and Cohen's kappa with no, linear and quadratic weights."""
     tables = _tables(cases)
-    why_none = "all cases are in one class on both sides"
-    apart = np.abs(np.subtract.outer(np.arange(len(CLASSES)), np.arange(len(CLASSES)))).astype(np.float64)
-    penalties = {"kappa": np.minimum(apart, 1.0), "kappa_linear": apart, "kappa_quadratic": apart**2}
+    kappas = {name: cohen_statistic(tables, kind) for name, kind in KAPPAS.items()}
     return {
         "class_accuracy": proportion(np.trace(tables, axis1=1, axis2=2), np.ones(len(cases)), "no scored case"),
-        **{name: _kappa(tables, penalty, why_none) for name, penalty in penalties.items()},
+        **{name: replace(kappa, why_none="all cases are in one class on both sides") for name, kappa in kappas.items()},
     }
 
 
@@ -56,15 +55,3 @@ def _tables(cases: Sequence[CaseScore]) -> NDArray[np.float64]:
     tables = np.zeros((len(cases), len(CLASSES), len(CLASSES)))
     tables[np.arange(len(cases)), reference, predicted] = 1.0
     return tables
-
-
-def _kappa(tables: NDArray[np.float64], penalty: NDArray[np.float64], why_none: str) -> Statistic:
-    """Cohen 1968, Psychological Bulletin 70:213: 1 - penalty seen / penalty expected by chance."""
-
-    def of(weights: Weights) -> Values:
-        drawn = np.tensordot(weights, tables, axes=1)
-        seen = np.sum(drawn * penalty, axis=(1, 2)) * drawn.sum(axis=(1, 2))
-        by_chance = np.einsum("dr,dc,rc->d", drawn.sum(axis=2), drawn.sum(axis=1), penalty)
-        return 1.0 - divided(seen, by_chance)
-
-    return Statistic(of, why_none, len(tables))

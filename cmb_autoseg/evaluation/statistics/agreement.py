@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
-from sklearn.metrics import confusion_matrix
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.inter_rater import fleiss_kappa as fleiss_kappa_of_table
 
@@ -124,6 +123,6 @@ def _table(first: Sequence[Hashable], second: Sequence[Hashable], classes: Seque
     number = {name: index for index, name in enumerate(classes)}
     if strange := [name for name in (*first, *second) if name not in number]:
         raise InputError(f"kappa: class {strange[0]}; there are {', '.join(map(str, classes))}")
-    numbered = [[number[name] for name in side] for side in (first, second)]
-    table: NDArray[np.int64] = confusion_matrix(*numbered, labels=range(len(number)))
+    table = np.zeros((len(number), len(number)), dtype=np.int64)
+    np.add.at(table, ([number[name] for name in first], [number[name] for name in second]), 1)
     return table
