@@ -20,12 +20,11 @@ from cmb_autoseg.evaluation.reporting.checklist import as_markdown, fill_checkli
 from cmb_autoseg.evaluation.reporting.figure_names import heading_of
 from cmb_autoseg.evaluation.reporting.flow import FlowStep, flow_text
 from cmb_autoseg.evaluation.reporting.page import CaseView, PageContent, render
+from cmb_autoseg.evaluation.reporting.shown_files import write_shown
 from cmb_autoseg.evaluation.reporting.study import Study
 from cmb_autoseg.evaluation.rows import CASE_COLUMNS, FAILURE_COLUMNS, MATCH_COLUMNS, case_rows, match_rows
 from cmb_autoseg.evaluation.statistics.bootstrap import subject_weights
 from cmb_autoseg.files import writable_folder, write_json, write_text, write_tsv
-from cmb_autoseg.reporting.pictures import write_pictures
-from cmb_autoseg.reporting.table_files import write_tables
 from cmb_autoseg.reporting.tables import Table
 from cmb_autoseg.run_log import versions
 
@@ -74,8 +73,7 @@ def write_report(
         reliability=curves.reliability,
     )
     pictures = build_pictures(study, curves)
-    write_tables(tables, folder / "tables", provenance.data)
-    write_pictures(pictures, folder / "figures")
+    write_shown(tables, pictures, provenance.case_views, folder, provenance.data)
     facts = _facts(report, provenance)
     checklists = fill_checklists(facts)
     write_text(folder / "checklists.md", as_markdown(checklists))

@@ -1,5 +1,7 @@
 """A small study that is made up: cases as if they had been scored, figures, tables, pictures and the page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -244,3 +246,39 @@ def page(study, tables, pictures):
         checklists=fill_checklists({"n_cases": "16", "protocol": "valdo"}),
         versions={"cmb_autoseg": "0.1", "numpy": np.__version__},
     )
+
+
+def odd_sets(cases):
+    """Cases that lack something on one side or on both, by what they lack."""
+    none, no_pairs = lesions(np.random.default_rng(0), 0, np.empty(0)), {name: Matching() for name in NAMES}
+    bare = {"matchings": no_pairs, "candidate_matchings": no_pairs, "surfaces": ()}
+    few = cases[:4]
+    return {
+        "nothing on either side": [
+            replace(case, reference=none, predicted=none, candidates=none, seconds=None, **bare) for case in few
+        ],
+        "no reference lesion": [replace(case, reference=none, **bare) for case in few],
+        "no predicted lesion": [replace(case, predicted=none, candidates=none, **bare) for case in few],
+        "no confidence": [replace(case, candidates=None, candidate_matchings={}) for case in few],
+        "no voxels": [replace(case, voxels=None, surfaces=()) for case in few],
+        "one case": cases[:1],
+        "no case": [],
+    }
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        *("nothing on either side", "no reference lesion", "no predicted lesion", "no confidence", "no voxels"),
+        *("one case", "no case"),
+    ],
+)
+def odd_page(request, cases):
+    """The whole report of cases that lack something, as its parts and as text."""
+    own = odd_sets(cases)[request.param]
+    resampler = Resampler([case.subject for case in own], SETTINGS)
+    study = Study(PROTOCOLS["valdo"], own, groups(own, resampler), strata=strata_of(own, resampler))
+    of_curves = (own, "valdo")
+    drawn = Curves(froc(*of_curves), precision_recall(*of_curves), lesion_roc(*of_curves), patient_roc(own))
+    tables = build_tables(study, confusion=severity_confusion(own), precision_recall=drawn.precision_recall)
+    return PageContent("Odd", "valdo", "d", tables=tables, pictures=build_pictures(study, drawn))

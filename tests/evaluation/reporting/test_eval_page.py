@@ -168,3 +168,11 @@ def test_boxes_of_the_flow_do_not_overlap():
         assert y >= ends
         ends = y + height
     assert ends <= int(re.search(r'viewBox="0 0 \d+ (\d+)"', drawn)[1])
+
+
+def test_cases_that_lack_something_have_a_page_without_nan(odd_page):
+    text = render(odd_page)
+    Page(text)
+    words = re.sub(r'src="data:[^"]*"', "", text)
+    assert not re.search(r"\bnan\b", words, re.IGNORECASE)
+    assert not re.search(r">\s*None\s*<", words)
