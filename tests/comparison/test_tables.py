@@ -8,7 +8,7 @@ from cmb_autoseg.comparison.cells import Cell, grid_of_cells, subsets_of, view_n
 from cmb_autoseg.comparison.judging import Group, Judge
 from cmb_autoseg.comparison.table_files import as_markdown, write_page
 from cmb_autoseg.comparison.tables import all_tables
-from cmb_autoseg.evaluation.metrics import Figure
+from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.files import read_json, read_tsv
 from cmb_autoseg.records import Role
 
