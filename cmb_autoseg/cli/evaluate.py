@@ -254,7 +254,7 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
     if args.limit is not None:
         if args.protocol in ("overlap", "overlap40", "iou") and args.limit >= 1:
             raise InputError(
-                f"--limit {args.limit:g}: {args.protocol} takes a share of the lesion's extent, strictly between 0 and 1"
+                f"--limit {args.limit:g}: {args.protocol} takes a share of the extent, strictly between 0 and 1"
             )
         protocols[args.protocol] = protocols[args.protocol].with_limit(args.limit)
     return EvaluationRequest(
