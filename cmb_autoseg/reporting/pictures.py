@@ -39,10 +39,11 @@ def canvas(width_inches: float, height_inches: float) -> Any:
     return figure
 
 
-def as_png(figure: Any, dpi: int = DPI) -> bytes:
+def as_png(figure: Any, dpi: int | None = None) -> bytes:
+    """Of a `canvas`, with `DPI` dots per inch where not told."""
     content = BytesIO()
     # Software would name the matplotlib version, and with it change the bytes.
-    figure.savefig(content, dpi=dpi, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    figure.savefig(content, dpi=dpi or DPI, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
     return content.getvalue()
 
 

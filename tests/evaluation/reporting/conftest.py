@@ -29,6 +29,7 @@ from cmb_autoseg.evaluation.statistics.bootstrap import subject_weights
 from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling
 from cmb_autoseg.evaluation.statistics.paired import System, comparison_rows
 from cmb_autoseg.geometry import Volume
+from cmb_autoseg.reporting import pictures as drawing
 
 NAMES = ("valdo", "overlap40")
 SPREAD = {"valdo": 0.8, "overlap40": 0.65}
@@ -173,6 +174,13 @@ def made_scan():
     i, j, k = np.indices((64, 64, 32))
     inside = (i - 31.5) ** 2 + (j - 31.5) ** 2 + (2 * (k - 15.5)) ** 2 < 31**2
     return Volume((inside * (120 + 30 * np.sin(i / 4) * np.cos(j / 5))).astype(np.float32), affine)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_pictures():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "DPI", 50)
+        yield
 
 
 @pytest.fixture(scope="session")
