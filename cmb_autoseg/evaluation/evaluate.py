@@ -101,12 +101,10 @@ def evaluate_cases(
     failures: list[Failure] = []
     for source in track(sources, "Scoring"):
         try:
-            case = source.load()
-            score = score_case(case, source.facts, settings)
-            with_voxels = probability_of(case, settings)
-            if with_voxels is not None:
-                values[source.name] = LesionValues.of(*with_voxels)
+            score, own_values = _score(source, settings)
             scores[source.name] = score
+            if own_values is not None:
+                values[source.name] = own_values
         except CASE_FAULTS as error:
             failures.append(Failure(case=source.name, reason=" ".join(fault_reason(error).split())))
     scored = [source for source in sources if source.name in scores]
@@ -117,6 +115,14 @@ def evaluate_cases(
         voxel_wins=_voxel_wins(scored, values, settings, track),
         resampling=resampling or Resampling(),
     )
+
+
+def _score(source: CaseSource, settings: ScoringSettings) -> tuple[CaseScore, LesionValues | None]:
+    """A function of its own, so that a case's images are gone before those of the next one are read."""
+    case = source.load()
+    score = score_case(case, source.facts, settings)
+    with_voxels = probability_of(case, settings)
+    return score, None if with_voxels is None else LesionValues.of(*with_voxels)
 
 
 def _voxel_wins(

@@ -15,7 +15,7 @@ from cmb_autoseg.evaluation.protocols import Protocol, Rule
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import Components
 
-__all__ = ["fits", "match", "match_components"]
+__all__ = ["fits", "match", "match_components", "match_under"]
 
 DISTANCE_DECIMALS = 6
 """Distances are rounded to a nanometre, so that an oblique affine's rounding decides no tie and no limit."""
@@ -31,16 +31,30 @@ def match(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> Mat
     Raises:
         InputError: the protocol compares extents, and a side has none.
     """
+    return match_under(predicted, reference, {protocol.name: protocol})[protocol.name]
+
+
+def match_under(predicted: LesionSet, reference: LesionSet, protocols: Mapping[str, Protocol]) -> dict[str, Matching]:
+    """Match the lesions of one case under several protocols, by their names; see `match`."""
+    for protocol in protocols.values():
+        _refuse_points(predicted, reference, protocol)
+    if not len(predicted) or not len(reference):
+        return {name: Matching() for name in protocols}
+    distances_mm = np.round(cdist(predicted.centres_mm, reference.centres_mm), DISTANCE_DECIMALS)
+    shared = shared_extents(predicted, reference)
+    return {name: _matching(distances_mm, shared, protocol) for name, protocol in protocols.items()}
+
+
+def _refuse_points(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> None:
     if not fits(predicted, reference, protocol):
         side = "prediction" if predicted.kind == "points" else "reference"
         raise InputError(
             f"protocol {protocol.name}: the {side} is a list of points, which have no extent; take valdo, points or "
             "overlap (a point inside a lesion finds it)"
         )
-    if not len(predicted) or not len(reference):
-        return Matching()
-    distances_mm = np.round(cdist(predicted.centres_mm, reference.centres_mm), DISTANCE_DECIMALS)
-    shared = shared_extents(predicted, reference)
+
+
+def _matching(distances_mm: Distances, shared: Shared, protocol: Protocol) -> Matching:
     chosen, ignored = RULES[protocol.rule](distances_mm, shared, protocol)
     pairs = (_pair(p, r, distances_mm, shared) for p, r in chosen)
     return Matching(pairs=tuple(sorted(pairs, key=_best_first)), ignored=tuple(sorted(p + 1 for p in ignored)))

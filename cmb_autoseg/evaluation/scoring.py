@@ -12,7 +12,7 @@ from cmb_autoseg.evaluation.case_score import CaseScore, Matching, SurfaceDistan
 from cmb_autoseg.evaluation.inputs.loading import LoadedCase
 from cmb_autoseg.evaluation.inputs.regions import lesion_regions
 from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.matching import fits, match
+from cmb_autoseg.evaluation.matching import fits, match_under
 from cmb_autoseg.evaluation.metrics.surface import MIN_DIAMETER_MM, surface_distances
 from cmb_autoseg.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS, LesionRule, Protocol
 from cmb_autoseg.geometry import Volume
@@ -153,11 +153,12 @@ def _with_regions(lesions: LesionSet, case: LoadedCase) -> LesionSet:
 
 def _matchings(predicted: LesionSet, reference: LesionSet, settings: ScoringSettings) -> dict[str, Matching]:
     """Under every protocol that fits what the sides are, and the one in force in any case."""
-    return {
-        name: match(predicted, reference, protocol)
+    protocols = {
+        name: protocol
         for name, protocol in settings.protocols.items()
         if name == settings.protocol or fits(predicted, reference, protocol)
     }
+    return match_under(predicted, reference, protocols)
 
 
 def _count_voxels(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> VoxelCounts:
