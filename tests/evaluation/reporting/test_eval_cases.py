@@ -53,8 +53,9 @@ def test_worst_have_most_errors_and_best_most_lesions(mixed):
     smaller = case("a", [(1, 1, 1)], [(1, 1, 1)], [(1, 1)])
     empty = case("d", [], [], [])
     same_errors = replace(mixed, case="a2")
-    cases = [mixed, perfect, smaller, empty, same_errors]
-    assert [c.case for c in worst_cases(cases, "valdo")] == ["a2", "b"]
+    one_error = case("a1", [(1, 1, 1)], [], [])
+    cases = [mixed, perfect, smaller, empty, same_errors, one_error]
+    assert [c.case for c in worst_cases(cases, "valdo")] == ["a2", "b", "a1"]
     assert [c.case for c in best_cases(cases, "valdo")] == ["c", "a"]
     assert told(mixed, "valdo") == "1 of 2 reference lesions found, 1 false positive."
     rows = best_worst(cases, "valdo").rows
