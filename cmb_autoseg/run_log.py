@@ -98,12 +98,12 @@ def _readable(fields: dict[str, Any]) -> Iterator[str]:
     yield from fields.get("traceback", "").splitlines()
 
 
-def versions() -> dict[str, str]:
-    """Of this package, Python and the libraries that results hang on."""
+def versions(*more: str) -> dict[str, str]:
+    """Of this package, Python and the libraries that results hang on, and of `more` by their names on PyPI."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"cmb_autoseg": __version__, "python": platform.python_version()}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *more):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -182,7 +182,7 @@ def find_predictions(predicted: Path, reference: Path, inputs: InputSettings) ->
     if found.cases and inputs.reference_kind is None:
         refuse_swapped_values(found.cases[0])
     sources, told = _sources(found, predicted, inputs)
-    failures = tuple(Failure(case=case, reason=reason) for case, reason in found.failures.items())
+    failures = tuple(Failure(case=case, reason=reason, is_missing=True) for case, reason in found.failures.items())
     return Predictions(sources, failures, (*found.warnings, *told), found.cases, inputs.lists)
 
 

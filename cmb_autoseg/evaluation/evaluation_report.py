@@ -43,6 +43,7 @@ KEY_FIGURES = (
     "count.mean_absolute_error",
     "patient.sensitivity",
     "patient.specificity",
+    "patient.balanced_accuracy",
     "patient.auc",
 )
 """Of subgroups and of systems."""
@@ -53,6 +54,12 @@ class Failure(Record):
 
     case: str
     reason: str
+    is_missing: bool = False
+    """There is a reference, but no prediction."""
+
+    def row(self) -> dict[str, str]:
+        """For `failures.tsv`."""
+        return {"case": self.case, "reason": self.reason}
 
 
 @dataclass(frozen=True)

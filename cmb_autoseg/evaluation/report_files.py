@@ -31,12 +31,9 @@ from cmb_autoseg.run_log import versions
 __all__ = ["Provenance", "write_report"]
 
 TITLE = "Evaluation of microbleed predictions"
+LIBRARIES = ("scikit-learn", "statsmodels", "surface-distance-based-measures", "matplotlib")
+"""That figures of an evaluation hang on, beside those of every run."""
 HEADLINE = ("lesion.sensitivity", "lesion.precision", "lesion.f1", "lesion.fp_per_scan", "patient.sensitivity")
-UNDEFINED = (
-    "A figure that is undefined for the cases at hand has no value (n/a, in the JSON null) and a reason. In means over "
-    "cases and in draws of the bootstrap, cases and draws of which it is undefined are left out; a figure that is "
-    "undefined in more than half of the draws has no interval."
-)
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def write_report(
     cases, protocol = report.cases, report.settings.protocol
     write_tsv(folder / "per_case.tsv", CASE_COLUMNS, case_rows(cases, protocol))
     write_tsv(folder / "matches.tsv", MATCH_COLUMNS, match_rows(cases, protocol))
-    write_tsv(folder / "failures.tsv", FAILURE_COLUMNS, [failure.model_dump() for failure in report.failures])
+    write_tsv(folder / "failures.tsv", FAILURE_COLUMNS, [failure.row() for failure in report.failures])
     study, curves = _study(report, readers), _curves(report)
     tables = build_tables(
         study,
@@ -90,11 +87,11 @@ def write_report(
         cases=provenance.case_views,
         failures=[(failure.case, failure.reason) for failure in report.failures],
         warnings=report.warnings,
-        definitions={"lesion": report.settings.rule.told, "undefined": UNDEFINED},
+        definitions={"lesion": report.settings.rule.told},
         undefined=_undefined(report),
         statistics=_statistics(report),
         checklists=checklists,
-        versions=versions(),
+        versions=versions(*LIBRARIES),
     )
     write_text(folder / "report.html", render(page))
     readers_json = {} if readers is None else {"reader_study": readers.model_dump(mode="json")}
@@ -172,8 +169,10 @@ def _figure(report: EvaluationReport, name: str) -> Figure:
 
 def _flow(report: EvaluationReport) -> list[FlowStep]:
     n_scored, n_failed = len(report.cases), len(report.failures)
+    n_missing = sum(failure.is_missing for failure in report.failures)
+    left_out = (("without prediction", n_missing), ("unreadable or unfit", n_failed - n_missing))
     return [
-        FlowStep("Cases with a reference", n_scored + n_failed, (("could not be scored", n_failed),)),
+        FlowStep("Cases with a reference", n_scored + n_failed, left_out),
         FlowStep("Cases scored", n_scored),
         FlowStep("of these with lesions", sum(len(case.reference) > 0 for case in report.cases)),
     ]
@@ -203,7 +202,7 @@ def _facts(report: EvaluationReport, provenance: Provenance) -> dict[str, str]:
         "subgroups": ", ".join(dict.fromkeys(group.column for group in report.subgroups)),
         "subgroup_results": "see the table of subgroups" if report.subgroups else "",
         "systems": ", ".join(system.name for system in report.systems),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions(*LIBRARIES).items()),
         "power": "see the table of power" if report.systems else "",
         "seconds": _seconds(report),
         "licence": "Apache-2.0",
