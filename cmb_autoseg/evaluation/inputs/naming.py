@@ -27,10 +27,12 @@ __all__ = [
 
 MASK_PATTERNS = ("<case>.nii.gz", "<case>_mask.nii.gz", "<case>_dseg.nii.gz")
 MASK_ENDINGS = ("_mask", "_dseg")
+LABELLED = re.compile(r"_label-[A-Za-z0-9]+$")
+"""What a mask in BIDS derivatives is of: `sub-01_label-CMB_mask` is the case sub-01."""
 PROBABILITY_ENDINGS = ("_label-CMB_probseg", "_probseg", "_prob")
 NUMBERED = "_desc-lesions_dseg"
 """Lesions with numbers of their own, and the table beside them, in BIDS derivatives."""
-BELOW_SUBJECTS = ("*_dseg.nii.gz", "*_probseg.nii.gz", f"*{NUMBERED}.tsv")
+BELOW_SUBJECTS = ("*_dseg.nii.gz", "*_label-*_mask.nii.gz", "*_probseg.nii.gz", f"*{NUMBERED}.tsv")
 CHANNEL = re.compile(r".*_0\d{3}")
 """An image in nnU-Net's naming; `_2019` ends a name."""
 LIST_ENDINGS: dict[str, FileKind] = {
@@ -136,7 +138,7 @@ def shown(stock: Inventory) -> str:
 
 def case_of_mask(stem: str) -> str:
     """The case that a mask is of, by its name without suffix."""
-    return _without(stem, MASK_ENDINGS)
+    return LABELLED.sub("", _without(stem, MASK_ENDINGS))
 
 
 def case_of_map(stem: str) -> str | None:

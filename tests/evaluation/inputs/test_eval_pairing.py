@@ -27,7 +27,7 @@ def kinds(found):
 
 
 def test_masks_of_every_spelling_are_paired_and_nothing_is_read(place):
-    reference = place("r", "a.nii.gz", "b_mask.nii.gz", "c_dseg.nii.gz", "sub-01/anat/sub-01_dseg.nii.gz")
+    reference = place("r", "a.nii.gz", "b_mask.nii.gz", "c_dseg.nii.gz", "sub-01/anat/sub-01_label-CMB_mask.nii.gz")
     predicted = place("p", "a_mask.nii.gz", "b.nii.gz", "c.nii", "sub-01_mask.nii.gz", "c_0000.nii.gz", ".d.nii.gz")
 
     found = find_cases(predicted, reference)
