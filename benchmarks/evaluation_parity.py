@@ -106,7 +106,8 @@ def as_markdown(rows: list[Parity], n_cases: int, seed: int) -> str:
         "studies a row, empty references and predictions among them. *Differences* of pairs and candidates are how "
         "many of one case are here and not there, or there and not here. *Without* counts cases in which both sides "
         "say that there is no value, for pairs those with an empty side; a value on one side alone would be an "
-        "infinite difference. FROC points of picai_eval are single precision.",
+        "infinite difference. FROC points of picai_eval are single precision; distances of pairs are rounded to a "
+        "nanometre.",
         "",
         "| figure | against | with a value | without | largest difference |",
         "| --- | --- | --- | --- | --- |",

@@ -146,6 +146,18 @@ PHANTOMS = {
             iou=(2, 0, 2, 0, 0),
         ),
     ),
+    "one good pair or two poor ones": (
+        # Intersection over union: 7/13 in the middle, 2/11 and 2/12 beside it; shares of the lesions 7/10, 2/10, 2/4.
+        [np.s_[5:15, 4, 4], np.s_[16:20, 4, 4]],
+        [np.s_[8:18, 4, 4], np.s_[4:7, 4, 4]],
+        each(
+            valdo=(1, 1, 1, 1, 0),
+            overlap=(2, 0, 2, 0, 0),
+            overlap40=(2, 0, 1, 1, 0),
+            points=(1, 1, 1, 0, 1),
+            iou=(2, 0, 2, 0, 0),
+        ),
+    ),
     "a large prediction around a small lesion": (  # 125 voxels around 1: IoU 0.008
         [np.s_[6, 6, 6]],
         [np.s_[4:9, 4:9, 4:9]],
