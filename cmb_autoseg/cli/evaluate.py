@@ -126,7 +126,13 @@ def build_parser() -> Parser:
     )
     add_option(about, "--regions", type=Path, metavar="DIR", help="maps of regions: 1 lobar, 2 deep, 3 infratentorial")
     add_option(about, "--seconds", type=Path, metavar="FILE", help="table of the seconds of each prediction")
-    add_option(about, "--images", type=Path, metavar="DIR", help="scans to draw the best and worst cases on")
+    add_option(
+        about,
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="scans to draw the best and worst cases on: <case>_0000.nii.gz, or those that cmb_predict was given",
+    )
     add_option(about, "--explanations", type=Path, metavar="DIR", help="folder of cmb_explain, for the same cases")
     lists = parser.add_argument_group("lists of points and boxes")
     add_option(

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from cmb_autoseg.errors import CMBError
+from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.evaluation.evaluate import Predictions
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
+from cmb_autoseg.evaluation.inputs.sides import CaseFiles
 from cmb_autoseg.evaluation.reporting.backgrounds import Background, find_gradcam, read_background
 from cmb_autoseg.evaluation.reporting.cases import view_cases
 from cmb_autoseg.evaluation.reporting.page import CaseView
+from cmb_autoseg.files import read_json
 from cmb_autoseg.progress import log
 
 __all__ = ["views_of"]
@@ -28,7 +30,7 @@ def views_of(
 
     def background(case: str) -> Background | None:
         try:
-            return read_background(files[case], images, predictions.lists)
+            return read_background(files[case], images, predictions.lists, _scans_of(files[case]))
         except CMBError as error:
             log(f"warning: {case}: no picture, since {' '.join(str(error).split())}")
             return None
@@ -37,3 +39,13 @@ def views_of(
         return None if explanations is None else find_gradcam(explanations, case)
 
     return view_cases(report.cases, report.settings.protocol, background, gradcam)
+
+
+def _scans_of(files: CaseFiles) -> list[str]:
+    """Names of the files that a case was predicted from, by the record that `cmb_predict` leaves beside the mask."""
+    record = files.predicted.path.with_name(f"{files.name}.json")
+    try:
+        inputs = read_json(record)["inputs"] if record.is_file() else []
+        return [str(scan["file"]) for scan in inputs if "*" not in str(scan["file"])]
+    except (InputError, KeyError, TypeError):  # of another tool
+        return []

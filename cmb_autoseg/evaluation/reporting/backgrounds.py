@@ -1,5 +1,6 @@
 """What the marks of a case are drawn on: its scan, else its probability map, else a mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,19 +24,22 @@ class Background:
     """`SCAN`, `probability map`, `predicted mask` or `reference mask`."""
 
 
-def read_background(files: CaseFiles, images: Path | None, lists: ListSettings | None = None) -> Background | None:
+def read_background(
+    files: CaseFiles, images: Path | None, lists: ListSettings | None = None, scans: Sequence[str] = ()
+) -> Background | None:
     """Read the best there is to draw one case on; None where both sides are lists and there is no scan.
 
     Args:
         files: of the case.
         images: folder of scans; see `find_image`.
         lists: as for scoring.
+        scans: names of the files that the case was predicted from, where they are known.
 
     Raises:
         InputError: a file is unreadable.
         GeometryError: volumes of the case are not on one grid.
     """
-    scan = find_image(images, files.name) if images is not None else None
+    scan = find_image(images, files.name, scans) if images is not None else None
     if scan is not None:
         return Background(read_volume(scan), SCAN)
     loaded = load_case(files, lists)
@@ -46,9 +50,15 @@ def read_background(files: CaseFiles, images: Path | None, lists: ListSettings |
     return Background(loaded.predicted.volume, "predicted mask") if loaded.predicted.volume is not None else None
 
 
-def find_image(folder: Path, case: str) -> Path | None:
-    """The first image of a case as nnU-Net names it: `<case>_0000.nii.gz`, else `<case>.nii.gz`."""
-    return _first(folder, IMAGE_NAMES, case)
+def find_image(folder: Path, case: str, scans: Sequence[str] = ()) -> Path | None:
+    """The first image of a case as nnU-Net names it: `<case>_0000.nii.gz`, else `<case>.nii.gz`.
+
+    Else the first of `scans` that lies in the folder or below it, as in a BIDS dataset.
+    """
+    named = _first(folder, IMAGE_NAMES, case)
+    if named is not None:
+        return named
+    return next((path for name in scans for path in sorted(folder.rglob(name))), None)
 
 
 def find_gradcam(folder: Path, case: str) -> Path | None:

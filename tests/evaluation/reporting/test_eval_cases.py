@@ -132,3 +132,12 @@ def test_images_are_found_by_the_names_of_nnunet(tmp_path):
     assert find_image(tmp_path, "a") == tmp_path / "a.nii.gz"
     (tmp_path / "a_0000.nii.gz").touch()
     assert find_image(tmp_path, "a") == tmp_path / "a_0000.nii.gz"
+
+
+def test_scans_of_a_bids_dataset_are_found_by_the_names_that_were_predicted(tmp_path):
+    scan = tmp_path / "sub-1" / "anat" / "sub-1_T2starw.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.touch()
+
+    assert find_image(tmp_path, "sub-1", ["sub-1_Chimap.nii.gz", scan.name]) == scan
+    assert find_image(tmp_path, "sub-1") is None
