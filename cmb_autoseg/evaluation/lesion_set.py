@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -64,7 +65,7 @@ class LesionSet:
             affine=grid.affine,
         )
 
-    @property
+    @cached_property
     def diameters_mm(self) -> NDArray[np.float64]:
         """(n,): of the spheres of equal volume; NaN of points."""
         diameters: NDArray[np.float64] = np.cbrt(6 * self.volumes_mm3 / np.pi)
