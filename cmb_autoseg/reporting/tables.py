@@ -7,7 +7,7 @@ from typing import Any
 
 from cmb_autoseg.evaluation.metrics.figure import Figure
 
-__all__ = ["Cell", "Row", "Table", "fine", "is_numeric", "shown", "shown_rows", "undefined_cells"]
+__all__ = ["Cell", "Row", "Table", "interval_text", "is_numeric", "shown", "shown_rows", "undefined_cells"]
 
 Cell = str | int | float | Figure | None
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def shown(value: Cell, significant: bool = False) -> str:
     if isinstance(value, Figure):
         if value.value is None:
             return NO_VALUE
-        digits = fine if significant else _plain
+        digits = _fine if significant else _plain
         interval = f"{digits(value.ci[0])} to {digits(value.ci[1])}" if value.ci else NO_VALUE
         return f"{digits(value.value)} ({interval})"
     if isinstance(value, float):
@@ -52,12 +52,17 @@ def _plain(value: float) -> str:
     return f"{value:.3f}"
 
 
-def fine(value: float) -> str:
+def _fine(value: float) -> str:
     """Three decimals, or enough for two digits that tell the value from 0 or 1: a rate of 0.000021 is not 0."""
     away = min(abs(value), 1 - abs(value)) if abs(value) < 1 else 0.0
     decimals = min(9, 1 - math.floor(math.log10(away))) if 1e-9 < away < 0.001 else 3
     text = f"{value:.{decimals}f}"
     return text.removeprefix("-") if float(text) == 0 else text
+
+
+def interval_text(ends: tuple[float, float] | None) -> str | None:
+    """Both ends of an interval as one cell, with as many decimals as they need; nothing where there is none."""
+    return f"{_fine(ends[0])} to {_fine(ends[1])}" if ends else None
 
 
 def shown_rows(table: Table) -> list[list[str]]:

@@ -22,7 +22,7 @@ from cmb_autoseg.evaluation.reporting.group_tables import (
     systems_table,
 )
 from cmb_autoseg.evaluation.reporting.study import Study
-from cmb_autoseg.reporting.tables import Row, Table, fine
+from cmb_autoseg.reporting.tables import Row, Table, interval_text
 
 __all__ = ["build_tables", "calibration_bins", "definitions_table", "precision_at", "severity_table"]
 
@@ -96,7 +96,7 @@ def _values(name: str, title: str, group: str, study: Study, keys: Sequence[str]
         {
             "figure": heading_of(f"{group}.{key}"),
             "value": figures[key],
-            "percentile": _interval(figures[key].ci_percentile),
+            "percentile": interval_text(figures[key].ci_percentile),
             "definition": definition_of(f"{group}.{key}"),
         }
         for key in (keys or figures)
@@ -112,10 +112,6 @@ def _values(name: str, title: str, group: str, study: Study, keys: Sequence[str]
         del columns["percentile"]
     note = f"Protocol {study.protocol.name}; {len(study.cases)} cases." if group in ("lesion", "calibration") else ""
     return Table(name, title, columns, tuple(rows), (note,) if note else (), frozenset({"value"}))
-
-
-def _interval(ends: tuple[float, float] | None) -> str | None:
-    return f"{fine(ends[0])} to {fine(ends[1])}" if ends else None
 
 
 def _operating_point(told: Mapping[str, str]) -> Table:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmb_autoseg.evaluation.case_score import CaseScore
+from cmb_autoseg.evaluation.metrics.lesion import case_f1
 from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = ["N_SHOWN", "best_cases", "best_worst", "seconds_table", "told", "worst_cases"]
@@ -14,9 +15,14 @@ N_SHOWN = 3
 
 
 def worst_cases(cases: Sequence[CaseScore], protocol: str, n: int = N_SHOWN) -> list[CaseScore]:
-    """Most errors (misses and false positives) first, ties by name; none without an error."""
-    wrong = [case for case in cases if _errors(case, protocol)]
-    return sorted(wrong, key=lambda case: (-_errors(case, protocol), case.case))[:n]
+    """Lowest lesion F1 first, ties by most errors (misses and false positives), then by name; none without an error.
+
+    A case that has no reference lesion but false positives counts as 0.
+    """
+    f1 = np.nan_to_num(case_f1(cases, protocol))
+    wrong = [(own, case) for own, case in zip(f1, cases, strict=True) if _errors(case, protocol)]
+    ranked = sorted(wrong, key=lambda pair: (pair[0], -_errors(pair[1], protocol), pair[1].case))
+    return [case for _, case in ranked[:n]]
 
 
 def best_cases(cases: Sequence[CaseScore], protocol: str, n: int = N_SHOWN) -> list[CaseScore]:
@@ -51,18 +57,21 @@ def best_worst(cases: Sequence[CaseScore], protocol: str) -> Table:
         "found": "found",
         "missed": "missed",
         "false": "false positives",
+        "f1": "lesion F1",
     }
     note = (
-        "Worst: most misses and false positives together; best: everything found and nothing false, most lesions "
-        f"first; ties by name, {N_SHOWN} of each at most."
+        "Worst: lowest lesion F1 of the case (0 for false positives without a reference lesion), ties by most misses "
+        "and false positives together; best: everything found and nothing false, most lesions first; further ties by "
+        f"name, {N_SHOWN} of each at most."
     )
     return Table("best_worst", "Best and worst cases", columns, rows, (note,))
 
 
 def _row(kind: str, case: CaseScore, protocol: str) -> Row:
     found, _, false = case.counts(protocol)
-    n = len(case.reference)
-    return {"kind": kind, "case": case.case, "reference": n, "found": found, "missed": n - found, "false": false}
+    n, f1 = len(case.reference), float(case_f1([case], protocol)[0])
+    counts = {"reference": n, "found": found, "missed": n - found, "false": false}
+    return {"kind": kind, "case": case.case, **counts, "f1": None if np.isnan(f1) else f1}
 
 
 def seconds_table(cases: Sequence[CaseScore]) -> Table:

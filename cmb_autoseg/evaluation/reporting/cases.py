@@ -31,6 +31,8 @@ MARKS: Mapping[Kind, tuple[str, str, str]] = {
 }
 """Marker, color and name; shapes differ for those who do not see the colors."""
 MOST_SLICES = 8
+ENOUGH_ERRORS = 2
+"""Slices with errors from which on those with hits alone are not shown."""
 SIDE_INCHES = 3.4
 LEGEND_INCHES = 0.3
 TILE_DPI = 120
@@ -77,7 +79,8 @@ def view_cases(
 
 
 def draw_case(case: CaseScore, protocol: str, background: Background) -> list[Picture]:
-    """One picture a slice: through missed lesions first, then false positives, then found ones.
+    """One picture a slice: those with missed lesions or false positives, then, where these are fewer than two, those
+    with found lesions alone.
 
     Args:
         case: its lesions in RAS millimetres.
@@ -111,10 +114,14 @@ def _of_kind(kind: Kind, lesions: LesionSet, numbers: Sequence[int], upright: Vo
 
 
 def _planes(marks: Sequence[_Mark], upright: Volume) -> list[int]:
-    """Slices by the order of the marks, then sorted from below."""
+    """Slices with errors by the order of the marks, from below; then, where these are few, those with hits alone."""
     last = upright.shape[2] - 1
-    wanted = dict.fromkeys(int(np.clip(np.rint(mark.centre[2]), 0, last)) for mark in marks)
-    return sorted(list(wanted)[:MOST_SLICES])
+    by_error: dict[bool, dict[int, None]] = {True: {}, False: {}}
+    for mark in marks:
+        by_error[mark.kind != "found"][int(np.clip(np.rint(mark.centre[2]), 0, last))] = None
+    wrong = list(by_error[True])[:MOST_SLICES]
+    right = [k for k in by_error[False] if k not in by_error[True]] if len(wrong) < ENOUGH_ERRORS else []
+    return [*sorted(wrong), *sorted(right[: MOST_SLICES - len(wrong)])]
 
 
 def _on_slice(mark: _Mark, k: int, upright: Volume) -> bool:

@@ -52,7 +52,13 @@ def free_table(name: str, title: str, rows: Sequence[Row]) -> Table:
     """A table whose columns are the keys of its rows, in words; p values come last."""
     present = dict.fromkeys(key for row in rows for key in row)
     p_values = [key for key in present if key == "p" or key.startswith("p_")]
-    keys = [*(key for key in present if key not in p_values), *sorted(p_values)]
+    repeated = {key for key in p_values if key != "p" and _repeats_p(key, rows)}
+    keys = [*(key for key in present if key not in p_values), *sorted(set(p_values) - repeated)]
     columns = {key: HEADINGS.get(key, key.replace("_", " ")) for key in keys}
     notes = (NOTES[name],) if name in NOTES else ()
     return Table(name, title, columns, tuple(dict(row) for row in rows), notes, frozenset(keys))
+
+
+def _repeats_p(key: str, rows: Sequence[Row]) -> bool:
+    """Whether a corrected p is that of a single comparison, which there is nothing to correct for."""
+    return sum(row.get("p") is not None for row in rows) <= 1 and all(row.get(key) == row.get("p") for row in rows)

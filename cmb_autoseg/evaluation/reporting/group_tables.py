@@ -6,7 +6,7 @@ from typing import Any
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.evaluation.reporting.figure_names import heading_of, named
 from cmb_autoseg.evaluation.reporting.study import Group, Study
-from cmb_autoseg.reporting.tables import Row, Table
+from cmb_autoseg.reporting.tables import Row, Table, interval_text
 
 __all__ = [
     "protocol_definitions",
@@ -20,6 +20,15 @@ __all__ = [
 PROTOCOL = ("sensitivity", "precision", "f1", "fp_per_scan", "fp_per_negative_scan", "average_precision", "froc_score")
 COUNTS = {"cases": "cases", "subjects": "subjects", "lesions": "lesions", "predicted": "predicted lesions"}
 P_VALUES = frozenset({"p", "p_holm", "p_bh", "p_wilcoxon", "p_wilcoxon_holm"})
+CORRECTED = ("p_holm", "p_bh", "p_wilcoxon_holm")
+SEVERAL_COMPARISONS = (
+    "Holm: corrected over the systems, figure by figure; BH: false discovery rate by Benjamini and Hochberg, likewise. "
+    "Nothing is corrected over the figures: name one of them beforehand."
+)
+ONE_COMPARISON = (
+    "Each figure is compared once, so there is nothing to correct for figure by figure. Nothing is corrected over the "
+    "figures: name one of them beforehand."
+)
 
 
 def protocols_table(study: Study) -> Table:
@@ -90,6 +99,7 @@ def system_differences(differences: Sequence[Mapping[str, Any]]) -> Table:
         "system": "system",
         "against": "against",
         "difference": "difference (95 % CI)",
+        "percentile": "percentile interval",
         "p": "p",
         "p_holm": "p (Holm)",
         "p_bh": "p (BH)",
@@ -99,14 +109,26 @@ def system_differences(differences: Sequence[Mapping[str, Any]]) -> Table:
         "n_wilcoxon": "subjects (Wilcoxon)",
     }
     notes = (
-        "System less the one it is held against, on the same draws of subjects; p: two-sided, from these draws. Holm: "
-        "corrected over the systems, figure by figure; BH: false discovery rate by Benjamini and Hochberg. Wilcoxon: "
-        "signed ranks of the subjects' own figures, of those subjects for whom both systems have one.",
+        "System less the one it is held against, on the same draws of subjects. The interval beside the difference is "
+        "BCa; p, two-sided and from the same draws, belongs to the percentile interval: it is below 0.05 where that "
+        "one leaves 0 out, and near 0 the BCa interval may say otherwise.",
+        "Wilcoxon: signed ranks of the subjects' own figures, of those subjects for whom both systems have one; it "
+        "tests another question, and no interval here belongs to it.",
     )
-    return Table("system_differences", "Differences between systems", columns, rows, notes, P_VALUES)
+    figures = [row["figure"] for row in differences]
+    if len(set(figures)) == len(figures):
+        # Nothing to correct for: the columns would say p again.
+        columns = {key: heading for key, heading in columns.items() if key not in CORRECTED}
+        told, for_programs = ONE_COMPARISON, CORRECTED
+    else:
+        told, for_programs = SEVERAL_COMPARISONS, ()
+    return Table(
+        "system_differences", "Differences between systems", columns, rows, (*notes, told), P_VALUES, for_programs
+    )
 
 
 def _difference(row: Mapping[str, Any]) -> Row:
     found = row["difference"]
     figure = Figure(value=found.value, ci=found.ci, ci_percentile=found.ci_percentile, why=found.why)
-    return {**row, "figure": heading_of(row["figure"]), "difference": figure}
+    percentile = interval_text(found.ci_percentile)
+    return {**row, "figure": heading_of(row["figure"]), "difference": figure, "percentile": percentile}

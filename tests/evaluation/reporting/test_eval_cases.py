@@ -48,36 +48,49 @@ def mixed():
     return case("b", reference, predicted, [(1, 1)], ignored=(3,))
 
 
-def test_worst_have_most_errors_and_best_most_lesions(mixed):
+def test_worst_have_the_lowest_f1_and_best_most_lesions(mixed):
     perfect = case("c", [(1, 1, 1), (2, 2, 2)], [(1, 1, 1), (2, 2, 2)], [(1, 1), (2, 2)])
     smaller = case("a", [(1, 1, 1)], [(1, 1, 1)], [(1, 1)])
     empty = case("d", [], [], [])
-    same_errors = replace(mixed, case="a2")
+    false_alone = case("e", [], [(1, 1, 1), (9, 9, 9)], [])
     one_error = case("a1", [(1, 1, 1)], [], [])
-    cases = [mixed, perfect, smaller, empty, same_errors, one_error]
-    assert [c.case for c in worst_cases(cases, "valdo")] == ["a2", "b", "a1"]
+    many = [(n, n, n) for n in range(20)]
+    most_errors = case("f", many, many[:17], [(n, n) for n in range(1, 18)])
+    cases = [mixed, perfect, smaller, empty, most_errors, false_alone, one_error, replace(mixed, case="a2")]
+    assert [c.case for c in worst_cases(cases, "valdo")] == ["e", "a1", "a2"], "f has most errors, but finds most"
+    assert [c.case for c in worst_cases(cases, "valdo", 5)] == ["e", "a1", "a2", "b", "f"]
     assert [c.case for c in best_cases(cases, "valdo")] == ["c", "a"]
     assert told(mixed, "valdo") == "1 of 2 reference lesions found, 1 false positive."
     rows = best_worst(cases, "valdo").rows
-    assert [(row["kind"], row["case"], row["missed"], row["false"]) for row in rows[:2]] == [
-        ("worst", "a2", 1, 1),
-        ("worst", "b", 1, 1),
+    assert [(row["kind"], row["case"], row["missed"], row["false"], row["f1"]) for row in rows[:3]] == [
+        ("worst", "e", 0, 2, None),
+        ("worst", "a1", 1, 0, 0.0),
+        ("worst", "a2", 1, 1, 0.5),
     ]
 
 
-def test_a_slice_through_every_lesion_that_counts(mixed, scan):
+def test_slices_with_errors_come_first_and_hits_where_errors_are_few(mixed, scan):
     pictures = draw_case(mixed, "valdo", Background(scan, "scan"))
     assert [picture.caption for picture in pictures] == [
-        "Slice 3 of 12 (scan): 1 found.",
         "Slice 6 of 12 (scan): 1 missed.",
         "Slice 9 of 12 (scan): 1 false.",
     ]
     assert pictures == draw_case(mixed, "valdo", Background(scan, "scan")), "the same bytes"
+    one_error = replace(mixed, matchings={"valdo": replaced(mixed, ignored=(2, 3))})
+    assert [picture.caption for picture in draw_case(one_error, "valdo", Background(scan, "scan"))] == [
+        "Slice 6 of 12 (scan): 1 missed.",
+        "Slice 3 of 12 (scan): 1 found.",
+    ]
 
 
-@pytest.mark.parametrize(("index", "kind"), [(0, "found"), (1, "missed"), (2, "false")])
+def replaced(own, ignored):
+    return own.matchings["valdo"].model_copy(update={"ignored": ignored})
+
+
+@pytest.mark.parametrize(("index", "kind"), [(1, "found"), (0, "missed"), (1, "false")])
 def test_marks_are_where_the_lesions_are(mixed, scan, index, kind):
-    picture = draw_case(mixed, "valdo", Background(scan, "scan"))[index]
+    own = replace(mixed, matchings={"valdo": replaced(mixed, ignored=(2, 3))}) if kind == "found" else mixed
+    picture = draw_case(own, "valdo", Background(scan, "scan"))[index]
     pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB")).astype(int)
     color = np.array([int(MARKS[kind][1][at : at + 2], 16) for at in (1, 3, 5)])
     close = np.abs(pixels - color).sum(axis=2) < 60
@@ -115,7 +128,7 @@ def test_each_case_is_read_when_it_is_drawn(mixed, scan, tmp_path):
         [mixed, lists_only], "valdo", background, lambda name: tmp_path / "b_gradcam.png" if name == "b" else None
     )
     assert read == ["b", "e"]
-    assert [(view.case, len(view.pictures)) for view in views] == [("b", 4), ("e", 0)]
+    assert [(view.case, len(view.pictures)) for view in views] == [("b", 3), ("e", 0)]
     assert Image.open(io.BytesIO(views[0].pictures[-1].png)).size == (1000, 188)
 
 

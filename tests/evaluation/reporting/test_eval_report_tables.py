@@ -109,6 +109,29 @@ def test_a_difference_without_value_says_why():
     assert table.rows[0]["figure"] == "lesion F1"
 
 
+def made_difference(figure, system):
+    found = Difference(value=-0.1, ci=(-0.2, 0.0), ci_percentile=(-0.21, -0.01), p=0.03, n_subjects=30)
+    corrected = {"p_holm": 0.03, "p_bh": 0.03, "p_wilcoxon": 0.2, "p_wilcoxon_holm": 0.2}
+    return {"figure": figure, "system": system, "against": "a", "difference": found, "p": 0.03, **corrected}
+
+
+def test_p_stands_beside_the_interval_that_it_belongs_to():
+    table = system_differences([made_difference("lesion.f1", "b"), made_difference("lesion.f1", "c")])
+    assert table.rows[0]["percentile"] == "-0.210 to -0.010"
+    assert {"percentile", "p", "p_holm", "p_bh", "p_wilcoxon_holm"} <= table.columns.keys()
+    assert "belongs to the percentile interval" in " ".join(table.notes)
+
+
+def test_one_comparison_of_a_figure_has_no_corrected_p():
+    table = system_differences([made_difference("lesion.f1", "b"), made_difference("voxel.dice", "b")])
+    assert not {"p_holm", "p_bh", "p_wilcoxon_holm"} & table.columns.keys()
+    assert set(table.for_programs) == {"p_holm", "p_bh", "p_wilcoxon_holm"}
+    assert "nothing to correct for" in " ".join(table.notes)
+    base, other = {"system": "a", "auc": 0.9, "p_holm": None}, {"system": "b", "p": 0.5, "p_holm": 0.5}
+    assert "p_holm" not in free_table("delong", "t", [base, other]).columns
+    assert "p_holm" in free_table("delong", "t", [base, other, {"system": "c", "p": 0.5, "p_holm": 1.0}]).columns
+
+
 def test_p_values_come_last_and_keep_their_digits():
     table = free_table("delong", "t", [{"p_holm": 0.00012, "system": "a", "auc": 0.9}, {"system": "b", "p": 0.5}])
     assert list(table.columns) == ["system", "auc", "p", "p_holm"]
