@@ -1,6 +1,6 @@
 """`cmb_evaluate`: predictions of any tool against references, every figure from one command."""
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,7 @@ EPILOG = epilog(
     see="cmb_predict; the reference of metrics defines each figure",
 )
 KINDS = ("mask", "points", "boxes")
+MOST_DRAWS = 100_000
 
 
 def build_parser() -> Parser:
@@ -61,7 +62,10 @@ def build_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="NAME=PRED",
-        help="other systems' predictions of the same cases, to be compared with those of -p",
+        help="other systems' predictions of the same cases, scored as they are and compared with those of -p",
+    )
+    add_option(
+        where, "--name", metavar="TEXT", help="what the system of -p is called beside others (default: this system)"
     )
     add_option(
         where, "--verdicts", type=Path, metavar="FILE", help="table of readers' verdicts: case, lesion, rater, verdict"
@@ -147,7 +151,7 @@ def build_parser() -> Parser:
     add_option(
         intervals,
         "--resamples",
-        type=non_negative_int,
+        type=_draws,
         default=1000,
         metavar="N",
         help="draws of subjects for intervals; 0 for none (default: 1000)",
@@ -156,7 +160,17 @@ def build_parser() -> Parser:
     return parser
 
 
+def _draws(text: str) -> int:
+    """An argparse type: a number of draws that a machine can hold."""
+    n_draws = non_negative_int(text)
+    if n_draws > MOST_DRAWS:
+        raise ArgumentTypeError(f"found {text}, expected at most {MOST_DRAWS:,} draws")
+    return n_draws
+
+
 def run(args: Namespace) -> int:
+    from cmb_autoseg.errors import InputError
+
     predicted, reference = _sides(args)
     for flag in ("verdicts", "cases", "seconds", "regions", "images", "explanations"):
         path = getattr(args, flag)
@@ -166,7 +180,11 @@ def run(args: Namespace) -> int:
         return _verdicts_alone(args)
     assert reference is not None
     against = _named_folders(args.against)
-    _refuse_input_folder(args.o, predicted, reference, *against.values(), *(args.validation or ()))
+    optional = (args.cases, args.seconds, args.verdicts, args.regions, args.images, args.explanations)
+    given = (predicted, reference, *against.values(), *(args.validation or ()), *(path for path in optional if path))
+    _refuse_input_folder(args.o, *given)
+    if args.images is not None and not args.images.is_dir():
+        raise InputError(f"--images {args.images}: is a file; give the folder of the scans")
 
     from cmb_autoseg.evaluation.provenance import facts_of_run, kind_of_cases  # numpy and scipy from here on
     from cmb_autoseg.evaluation.report_files import Provenance, write_report
@@ -244,7 +262,7 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
     from cmb_autoseg.evaluation.operating_point import ThresholdRule, read_threshold
     from cmb_autoseg.evaluation.protocols import PROTOCOLS, LesionRule
     from cmb_autoseg.evaluation.reader_study import read_verdicts
-    from cmb_autoseg.evaluation.run import EvaluationRequest
+    from cmb_autoseg.evaluation.run import THIS_SYSTEM, EvaluationRequest
     from cmb_autoseg.evaluation.scoring import ScoringSettings
     from cmb_autoseg.evaluation.statistics.intervals import Resampling
 
@@ -252,10 +270,14 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
     rule = threshold if isinstance(threshold, ThresholdRule) else None
     if args.validation is not None and rule is None:
         raise InputError("--validation: needs --threshold RULE, such as best-f1, sensitivity-0.9 or fp-1")
+    if args.spacing is not None and len(args.spacing) not in (2, 3):
+        raise InputError(f"--spacing: found {len(args.spacing)} sizes, expected two (of pictures) or three")
     if args.diameter is not None and not 0 <= args.diameter[0] < args.diameter[1]:
         raise InputError(
             f"--diameter {args.diameter[0]:g} {args.diameter[1]:g}: expected 0 <= LOW < HIGH, such as 2 10"
         )
+    if args.name in against:
+        raise InputError(f"--name {args.name}: a system of --against has this name, too; give each one of its own")
     protocols = dict(PROTOCOLS)
     if args.limit is not None:
         if args.protocol in ("overlap", "overlap40", "iou") and args.limit >= 1:
@@ -283,6 +305,7 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
         resampling=Resampling(args.resamples, args.seed),
         rule=rule,
         validation=None if args.validation is None else tuple(args.validation),
+        name=args.name or THIS_SYSTEM,
         against=against,
         subgroups=tuple(map(read_subgroup_spec, args.subgroups)),
         verdicts=() if args.verdicts is None else read_verdicts(args.verdicts),
@@ -304,11 +327,14 @@ def _named_folders(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def _refuse_input_folder(output: Path, *inputs: Path) -> None:
-    """Results have names (failures.tsv) that a prediction's folder holds already."""
+    """Results have names (failures.tsv) that folders of predictions and of explanations hold already."""
     from cmb_autoseg.errors import InputError
 
-    if output.resolve() in [path.resolve() for path in inputs]:
-        raise InputError(f"-o {output}: holds files to be scored; choose another folder for the results")
+    for path in inputs:
+        folder = path if path.is_dir() else path.parent
+        if output.resolve() == folder.resolve():
+            held = "files to be read" if path == folder else path.name
+            raise InputError(f"-o {output}: holds {held}; choose another folder for the results")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import CASE_FAULTS, fault_reason
 from cmb_autoseg.evaluation.case_score import CaseScore
+from cmb_autoseg.evaluation.confidence import doubts_of_confidence, without_hollow_confidence
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport, Failure
 from cmb_autoseg.evaluation.inputs.case_table import CaseTable, described_cases, header_columns
 from cmb_autoseg.evaluation.inputs.loading import ListSettings, LoadedCase, load_case, refuse_swapped_values
@@ -108,10 +109,12 @@ def evaluate_cases(
         except CASE_FAULTS as error:
             failures.append(Failure(case=source.name, reason=" ".join(fault_reason(error).split())))
     scored = [source for source in sources if source.name in scores]
+    cases = without_hollow_confidence([scores[source.name] for source in scored])
     return EvaluationReport(
         settings=settings,
-        cases=tuple(scores[source.name] for source in scored),
+        cases=cases,
         failures=tuple(failures),
+        warnings=doubts_of_confidence(cases, settings.threshold),
         voxel_wins=_voxel_wins(scored, values, settings, track),
         resampling=resampling or Resampling(),
     )
@@ -168,7 +171,7 @@ def evaluate_predictions(
     """Score what `find_predictions` found."""
     report = evaluate_cases(predictions.sources, settings, resampling, track)
     failures = sorted((*predictions.failures, *report.failures), key=lambda failure: failure.case)
-    return replace(report, failures=tuple(failures), warnings=predictions.warnings)
+    return replace(report, failures=tuple(failures), warnings=(*predictions.warnings, *report.warnings))
 
 
 def find_predictions(predicted: Path, reference: Path, inputs: InputSettings) -> Predictions:

@@ -1,7 +1,7 @@
 """The result of an evaluation: scored cases, and every figure that follows from them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.case_score import CaseScore
+from cmb_autoseg.evaluation.confidence import confident_everywhere
 from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.inputs.subgroups import Subgroup
 from cmb_autoseg.evaluation.metrics.calibration import calibration_statistics
@@ -198,7 +199,9 @@ def on_common_cases(reports: Mapping[str, "EvaluationReport"]) -> tuple[tuple[Sc
         raise InputError(
             f"--against: no case could be scored for all of {', '.join(reports)}; predict the same cases with each"
         )
-    systems = tuple(_reduced(name, report, common) for name, report in reports.items())
+    reduced = [_reduced(name, report, common) for name, report in reports.items()]
+    confident = confident_everywhere([system.cases for system in reduced])
+    systems = tuple(replace(system, cases=cases) for system, cases in zip(reduced, confident, strict=True))
     left_out = sorted({case for report in reports.values() for case in _numbers(report)} - set(common))
     warnings = (
         (f"systems are compared on the {len(common)} cases that all could be scored on, without {listed(left_out)}",)

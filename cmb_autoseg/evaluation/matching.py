@@ -15,10 +15,12 @@ from cmb_autoseg.evaluation.protocols import Protocol, Rule
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import Components
 
-__all__ = ["fits", "match", "match_components", "match_under"]
+__all__ = ["fits", "match", "match_candidates", "match_components", "match_under"]
 
 DISTANCE_DECIMALS = 6
 """Distances are rounded to a nanometre, so that an oblique affine's rounding decides no tie and no limit."""
+ROUNDING = 1e-9
+"""Share of a lesion by which a common extent may miss a limit that is no binary fraction."""
 Distances = NDArray[np.float64]
 """(predicted, reference), millimetres."""
 Chosen = tuple[list[tuple[int, int]], list[int]]
@@ -36,13 +38,38 @@ def match(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> Mat
 
 def match_under(predicted: LesionSet, reference: LesionSet, protocols: Mapping[str, Protocol]) -> dict[str, Matching]:
     """Match the lesions of one case under several protocols, by their names; see `match`."""
+    return _match_in_order(predicted, reference, protocols, np.zeros(len(predicted)))
+
+
+def match_candidates(
+    candidates: LesionSet, reference: LesionSet, protocols: Mapping[str, Protocol]
+) -> dict[str, Matching]:
+    """Match candidates for curves over all thresholds: where distances decide, the surest one has the first choice.
+
+    So a faint candidate never takes a lesion from a sure one that is there at higher thresholds, too: under `nearest` a
+    lesion is found from its surest claimant on and every other claimant is false, which is just what matching anew at
+    each threshold counts.
+
+    Args:
+        candidates: with their confidence.
+        reference: as for `match`.
+        protocols: by their names.
+    """
+    assert candidates.confidence is not None
+    return _match_in_order(candidates, reference, protocols, -candidates.confidence)
+
+
+def _match_in_order(
+    predicted: LesionSet, reference: LesionSet, protocols: Mapping[str, Protocol], order: NDArray[np.float64]
+) -> dict[str, Matching]:
+    """Of predictions that lay claim to a lesion, the one with the lowest `order` is asked first, then the nearest."""
     for protocol in protocols.values():
         _refuse_points(predicted, reference, protocol)
     if not len(predicted) or not len(reference):
         return {name: Matching() for name in protocols}
     distances_mm = np.round(cdist(predicted.centres_mm, reference.centres_mm), DISTANCE_DECIMALS)
     shared = shared_extents(predicted, reference)
-    return {name: _matching(distances_mm, shared, protocol) for name, protocol in protocols.items()}
+    return {name: _matching(distances_mm, shared, protocol, order) for name, protocol in protocols.items()}
 
 
 def _refuse_points(predicted: LesionSet, reference: LesionSet, protocol: Protocol) -> None:
@@ -54,8 +81,8 @@ def _refuse_points(predicted: LesionSet, reference: LesionSet, protocol: Protoco
         )
 
 
-def _matching(distances_mm: Distances, shared: Shared, protocol: Protocol) -> Matching:
-    chosen, ignored = RULES[protocol.rule](distances_mm, shared, protocol)
+def _matching(distances_mm: Distances, shared: Shared, protocol: Protocol, order: NDArray[np.float64]) -> Matching:
+    chosen, ignored = RULES[protocol.rule](distances_mm, shared, protocol, order)
     pairs = (_pair(p, r, distances_mm, shared) for p, r in chosen)
     return Matching(pairs=tuple(sorted(pairs, key=_best_first)), ignored=tuple(sorted(p + 1 for p in ignored)))
 
@@ -91,7 +118,7 @@ def _best_first(pair: Pair) -> tuple[float, ...]:
     return (pair.reference, -(pair.overlap or 0.0), pair.distance_mm, pair.predicted)
 
 
-def _nearest(distances_mm: Distances, _shared: Shared, protocol: Protocol) -> Chosen:
+def _nearest(distances_mm: Distances, _shared: Shared, protocol: Protocol, order: NDArray[np.float64]) -> Chosen:
     """Every prediction claims its nearest reference; every reference keeps its nearest claimant.
 
     Ties go to the lower number, that is, to the larger lesion. A prediction whose claim fails is
@@ -100,33 +127,33 @@ def _nearest(distances_mm: Distances, _shared: Shared, protocol: Protocol) -> Ch
     claimed = distances_mm.argmin(axis=1)
     claim_mm = distances_mm[np.arange(len(claimed)), claimed]
     keeper: dict[int, int] = {}
-    for p in np.argsort(claim_mm, kind="stable"):
+    for p in np.lexsort((claim_mm, order)):
         if claim_mm[p] <= protocol.limit:
             keeper.setdefault(int(claimed[p]), int(p))
     return [(p, r) for r, p in keeper.items()], []
 
 
-def _radius(distances_mm: Distances, _shared: Shared, protocol: Protocol) -> Chosen:
+def _radius(distances_mm: Distances, _shared: Shared, protocol: Protocol, order: NDArray[np.float64]) -> Chosen:
     """Pairs from the nearest on, one to one; what else lies within reach of a reference is set aside."""
     near = np.argwhere(distances_mm <= protocol.limit)
-    order = np.argsort(distances_mm[tuple(near.T)], kind="stable")
+    in_turn = np.lexsort((distances_mm[tuple(near.T)], order[near[:, 0]]))
     of_prediction: dict[int, int] = {}
     taken: set[int] = set()
-    for p, r in near[order]:
+    for p, r in near[in_turn]:
         if int(p) not in of_prediction and int(r) not in taken:
             of_prediction[int(p)] = int(r)
             taken.add(int(r))
     return list(of_prediction.items()), [int(p) for p in np.unique(near[:, 0]) if int(p) not in of_prediction]
 
 
-def _overlap(_distances_mm: Distances, shared: Shared, protocol: Protocol) -> Chosen:
+def _overlap(_distances_mm: Distances, shared: Shared, protocol: Protocol, _order: NDArray[np.float64]) -> Chosen:
     if shared.sizes is None:  # a point that lies inside, whatever the size
         return list(shared.common), []
-    sizes = shared.sizes[1]
-    return [pair for pair, common in shared.common.items() if common > protocol.limit * sizes[pair[1]]], []
+    shares = {pair: common / shared.sizes[1][pair[1]] for pair, common in shared.common.items()}
+    return [pair for pair, share in shares.items() if share > protocol.limit + ROUNDING * bool(protocol.limit)], []
 
 
-def _iou(distances_mm: Distances, shared: Shared, protocol: Protocol) -> Chosen:
+def _iou(distances_mm: Distances, shared: Shared, protocol: Protocol, _order: NDArray[np.float64]) -> Chosen:
     """One to one with the greatest sum of 1 + intersection over union, as picai_eval pairs them."""
     assert shared.sizes is not None
     worth = np.zeros(distances_mm.shape)
@@ -137,7 +164,7 @@ def _iou(distances_mm: Distances, shared: Shared, protocol: Protocol) -> Chosen:
     return [(int(p), int(r)) for p, r in assigned if worth[p, r] > 0], []
 
 
-RULES: Mapping[Rule, Callable[[Distances, Shared, Protocol], Chosen]] = {
+RULES: Mapping[Rule, Callable[[Distances, Shared, Protocol, NDArray[np.float64]], Chosen]] = {
     "nearest": _nearest,
     "radius": _radius,
     "overlap": _overlap,

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmb_autoseg.evaluation.candidates import find_candidates
+from cmb_autoseg.evaluation.candidates import CANDIDATE_FLOOR, find_candidates
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, SurfaceDistances, VoxelCounts
 from cmb_autoseg.evaluation.inputs.loading import LoadedCase
 from cmb_autoseg.evaluation.inputs.regions import lesion_regions
 from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.matching import fits, match_under
+from cmb_autoseg.evaluation.matching import fits, match_candidates, match_under
 from cmb_autoseg.evaluation.metrics.surface import MIN_DIAMETER_MM, surface_distances
 from cmb_autoseg.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS, LesionRule, Protocol
 from cmb_autoseg.geometry import Volume
@@ -55,10 +55,10 @@ def score_case(case: LoadedCase, facts: CaseFacts, settings: ScoringSettings) ->
     """
     reference = _with_regions(_reference(case, settings), case)
     predicted = _with_regions(_predicted(case, settings), case)
-    candidates = _candidates(case, predicted, settings)
+    candidates = _candidates(case, settings)
     if candidates is not None:
         candidates = _with_regions(candidates, case)
-    matchings = _matchings(predicted, reference, settings)
+    matchings = match_under(predicted, reference, _fitting(predicted, reference, settings))
     score = CaseScore(
         case=case.name,
         subject=facts.subject,
@@ -66,7 +66,9 @@ def score_case(case: LoadedCase, facts: CaseFacts, settings: ScoringSettings) ->
         predicted=predicted.slim(),
         matchings=matchings,
         candidates=None if candidates is None else candidates.slim(),
-        candidate_matchings={} if candidates is None else _matchings(candidates, reference, settings),
+        candidate_matchings={}
+        if candidates is None
+        else match_candidates(candidates, reference, _fitting(candidates, reference, settings)),
         seconds=facts.seconds,
         columns=facts.columns,
     )
@@ -137,28 +139,28 @@ def _of_legal_size(lesions: LesionSet, rule: LesionRule) -> LesionSet:
     return lesions.take(np.flatnonzero(~(too_small | too_large)))
 
 
-def _candidates(case: LoadedCase, predicted: LesionSet, settings: ScoringSettings) -> LesionSet | None:
+def _candidates(case: LoadedCase, settings: ScoringSettings) -> LesionSet | None:
     if case.predicted.lesions is not None:
         known = case.predicted.lesions.confidence is not None
         return _of_legal_size(case.predicted.lesions, settings.rule) if known else None
     if case.probability is None:
-        # A mask without a single voxel is as sure as a map of zeros.
-        return None if len(predicted) else replace(predicted, confidence=np.zeros(0), mean_probability=np.zeros(0))
-    return _of_legal_size(find_candidates(case.probability, settings.rule), settings.rule)
+        return None
+    # Their extent is that of half of their height, not of the lesion at a threshold, so the rule's sizes do not apply.
+    floor = CANDIDATE_FLOOR if settings.threshold is None else min(CANDIDATE_FLOOR, settings.threshold)
+    return find_candidates(case.probability, settings.rule, floor)
 
 
 def _with_regions(lesions: LesionSet, case: LoadedCase) -> LesionSet:
     return lesions if case.regions is None else lesions.with_regions(lesion_regions(lesions, case.regions))
 
 
-def _matchings(predicted: LesionSet, reference: LesionSet, settings: ScoringSettings) -> dict[str, Matching]:
-    """Under every protocol that fits what the sides are, and the one in force in any case."""
-    protocols = {
+def _fitting(predicted: LesionSet, reference: LesionSet, settings: ScoringSettings) -> dict[str, Protocol]:
+    """Every protocol that fits what the sides are, and the one in force in any case."""
+    return {
         name: protocol
         for name, protocol in settings.protocols.items()
         if name == settings.protocol or fits(predicted, reference, protocol)
     }
-    return match_under(predicted, reference, protocols)
 
 
 def _count_voxels(predicted: NDArray[np.bool_], reference: NDArray[np.bool_]) -> VoxelCounts:

@@ -6,10 +6,11 @@ from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.evaluation.evaluate import Predictions
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
 from cmb_autoseg.evaluation.inputs.sides import CaseFiles
-from cmb_autoseg.evaluation.reporting.backgrounds import Background, find_gradcam, read_background
+from cmb_autoseg.evaluation.reporting.backgrounds import Background, find_gradcam, find_image, read_background
 from cmb_autoseg.evaluation.reporting.cases import view_cases
 from cmb_autoseg.evaluation.reporting.page import CaseView
 from cmb_autoseg.files import read_json
+from cmb_autoseg.geometry import grids_agree
 from cmb_autoseg.progress import log
 
 __all__ = ["views_of"]
@@ -30,15 +31,42 @@ def views_of(
 
     def background(case: str) -> Background | None:
         try:
-            return read_background(files[case], images, predictions.lists, _scans_of(files[case]))
+            return read_background(files[case], _scan_of(files[case], images), predictions.lists)
         except CMBError as error:
             log(f"warning: {case}: no picture, since {' '.join(str(error).split())}")
             return None
 
     def gradcam(case: str) -> Path | None:
-        return None if explanations is None else find_gradcam(explanations, case)
+        path = None if explanations is None else find_gradcam(explanations, case)
+        return path if path is None or _is_picture(path) else None
 
     return view_cases(report.cases, report.settings.protocol, background, gradcam)
+
+
+def _scan_of(files: CaseFiles, images: Path | None) -> Path | None:
+    """The case's scan, if it is on the grid of the case's mask; a scan of somebody else would mislead."""
+    scan = None if images is None else find_image(images, files.name, _scans_of(files))
+    if scan is None:
+        if images is not None:
+            log(f"warning: {files.name}: no scan in {images}; drawn on what was scored")
+        return None
+    masks = [side.path for side in (files.reference, files.predicted) if side.kind == "mask"]
+    if masks and not grids_agree(scan, masks[0]):
+        log(f"warning: {scan}: on another grid than {masks[0]}; {files.name} is drawn on what was scored")
+        return None
+    return scan
+
+
+def _is_picture(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            picture.verify()
+    except Exception as error:  # a damaged picture meets each reader with an error of its own
+        log(f"warning: {path}: not readable as a picture ({type(error).__name__}); left out")
+        return False
+    return True
 
 
 def _scans_of(files: CaseFiles) -> list[str]:

@@ -105,9 +105,26 @@ def test_everything_at_once(study, capsys):
     assert "cases                                 12 of 6 subjects (4 without lesions)" in shown
 
 
+def test_other_systems_are_scored_as_they_were_delivered(study):
+    assert evaluate(study, "--threshold", "0.85", "--against", f"theirs={study / 'theirs'}", "--name", "ours") == 0
+
+    systems = json.loads((study / "out" / "metrics.json").read_text())["systems"]
+    # All our probabilities are below the threshold, which is ours alone.
+    assert systems["ours"]["lesion.sensitivity"]["value"] == 0.0
+    assert systems["theirs"]["lesion.sensitivity"]["value"] == 1.0
+
+
+def test_nothing_that_could_be_scored_is_one_line_and_no_report(study, capsys):
+    write_text(study / "points.tsv", "case\tx_mm\ty_mm\tz_mm\n" + "sub-00_ses-1\t3\t3\t3\n")
+
+    line = refused(study, capsys, "--protocol", "iou", pred="points.tsv")
+
+    assert "none of the 12 cases could be scored: protocol iou: the prediction is a list of points" in line
+
+
 def refused(study, capsys, *more, **places):
     assert evaluate(study, *more, **places) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = capsys.readouterr().err.splitlines()[-1]
     assert not (study / places.get("out", "out") / "metrics.json").exists()
     return line
 
@@ -187,3 +204,40 @@ def test_bad_options_are_one_line(study, capsys, monkeypatch, options, expected)
 def test_a_missing_side_is_named(tmp_path, capsys):
     assert main(["-p", str(tmp_path), "-o", str(tmp_path / "out")]) == 2
     assert "--reference REF is missing" in capsys.readouterr().err
+
+
+def test_an_evaluation_that_is_stopped_leaves_no_earlier_report_beside_new_tables(study, monkeypatch):
+    assert evaluate(study, "--resamples", "0") == 0
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cmb_autoseg.evaluation.report_files.render", stop)
+    assert evaluate(study, "--resamples", "0", "--protocol", "iou") not in (0, 1)
+
+    assert not (study / "out" / "metrics.json").exists()
+    assert not (study / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [("--images", "scans"), ("--regions", "regions"), ("--against", "a=theirs"), ("--cases", "tables/c.tsv")],
+)
+def test_results_never_go_where_something_is_read(study, capsys, monkeypatch, flag, name):
+    monkeypatch.chdir(study)
+    write_text(study / "tables" / "c.tsv", "case\n")
+    out = name.removeprefix("a=").partition("/")[0]
+
+    assert "choose another folder" in refused(study, capsys, flag, name, out=out)
+
+
+def test_pictures_that_do_not_fit_are_left_out_with_a_warning(study, phantom, capsys):
+    for path in (study / "scans").iterdir():
+        write_volume(path, phantom(shape=(5, 5, 5)), np.float32)
+    write_text(study / "ours" / "sub-00_ses-1_gradcam.png", "no picture")
+
+    assert evaluate(study, "--images", str(study / "scans"), "--resamples", "0") == 0
+
+    told = capsys.readouterr().err
+    assert "on another grid than" in told
+    assert "sub-00_ses-1_gradcam.png: not readable as a picture" in told

@@ -65,7 +65,7 @@ def read_probability(case: str, path: Path, mask: Volume) -> Volume:
 def is_plain_mask(volume: Volume) -> bool:
     """Whether a prediction's voxels are 0 and 1 alone, which say nothing of confidence."""
     data = volume.data
-    return not bool(np.any((data > MASK_TOLERANCE) & (data < 1 - MASK_TOLERANCE)))
+    return not bool(np.any((data != 0) & (data < 1 - MASK_TOLERANCE)))
 
 
 def _binary(case: str, reference: Volume) -> NDArray[np.uint8]:

@@ -24,22 +24,18 @@ class Background:
     """`SCAN`, `probability map`, `predicted mask` or `reference mask`."""
 
 
-def read_background(
-    files: CaseFiles, images: Path | None, lists: ListSettings | None = None, scans: Sequence[str] = ()
-) -> Background | None:
+def read_background(files: CaseFiles, scan: Path | None, lists: ListSettings | None = None) -> Background | None:
     """Read the best there is to draw one case on; None where both sides are lists and there is no scan.
 
     Args:
         files: of the case.
-        images: folder of scans; see `find_image`.
+        scan: see `find_image`.
         lists: as for scoring.
-        scans: names of the files that the case was predicted from, where they are known.
 
     Raises:
         InputError: a file is unreadable.
         GeometryError: volumes of the case are not on one grid.
     """
-    scan = find_image(images, files.name, scans) if images is not None else None
     if scan is not None:
         return Background(read_volume(scan), SCAN)
     loaded = load_case(files, lists)
