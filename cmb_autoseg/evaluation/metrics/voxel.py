@@ -15,6 +15,7 @@ __all__ = ["NO_EXTENT", "case_dice", "n_without_voxels", "voxel_statistics"]
 
 NO_EXTENT = "no case has voxels on both sides (points and boxes have none)"
 NOTHING_MARKED = "no voxel marked"
+ALL_MARKED = "no voxel outside the marked ones"
 NOTHING_AT_ALL = "no voxel marked or predicted"
 
 
@@ -49,8 +50,8 @@ def voxel_statistics(
         "jaccard": share(tp, tp + fp + fn, NOTHING_AT_ALL),
         "precision": share(tp, tp + fp, "no voxel predicted"),
         "recall": share(tp, tp + fn, NOTHING_MARKED),
-        "specificity": share(tn, tn + fp, "no voxel outside the marked ones"),
-        "false_positive_rate": share(fp, tn + fp, "no voxel outside the marked ones"),
+        "specificity": share(tn, tn + fp, ALL_MARKED),
+        "false_positive_rate": share(fp, tn + fp, ALL_MARKED),
         "accuracy": share(tp + tn, tp + fp + fn + tn, "no voxel"),
         "auc": _auc(cases, wins),
         **_volume_statistics(cases),
@@ -99,4 +100,4 @@ def _auc(cases: Sequence[CaseScore], wins: NDArray[np.float64] | None) -> Statis
     def of(weights: Weights) -> Values:
         return areas_under_curve(counted, tp + fn, fp + tn, weights)
 
-    return Statistic(of, NOTHING_MARKED, len(cases))
+    return Statistic(of, ALL_MARKED if (tp + fn).any() else NOTHING_MARKED, len(cases))

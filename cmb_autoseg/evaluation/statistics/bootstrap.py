@@ -17,7 +17,9 @@ from scipy.special import ndtr, ndtri
 __all__ = [
     "MIN_SUBJECTS",
     "N_RESAMPLES",
+    "ROUNDING",
     "acceleration",
+    "all_alike",
     "bca_interval",
     "interval_of_all",
     "leave_out_weights",
@@ -70,6 +72,13 @@ def _numbers(subjects: Sequence[Hashable]) -> NDArray[np.intp]:
     """(n_cases,): of each case the number of its subject, from 0 in the order of first cases."""
     numbers = {name: index for index, name in enumerate(dict.fromkeys(subjects))}
     return np.array([numbers[name] for name in subjects], dtype=np.intp)
+
+
+def all_alike(draws: ArrayLike) -> bool:
+    """Whether draws differ by rounding alone, if at all; undefined ones (NaN) are left out."""
+    values = np.asarray(draws, np.float64)
+    defined = values[~np.isnan(values)]
+    return bool(len(defined)) and bool(np.ptp(defined) <= ROUNDING * max(1.0, np.abs(defined).max()))
 
 
 def percentile_interval(draws: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
@@ -151,8 +160,9 @@ def _defined(draws: ArrayLike) -> NDArray[np.float64] | None:
 def two_sided_p(differences: ArrayLike) -> float | None:
     """Achieved significance level that a paired difference is 0: twice the smaller share of draws on a side of 0.
 
-    It is below 0.05 just when the percentile interval of 95 % leaves 0 out, and never 0, as one is
-    added to both counts (Davison and Hinkley 1997, Bootstrap Methods and their Application, 4.2.3).
+    It is below 0.05 where the percentile interval of 95 % leaves 0 out, but for cases in which 0 lies between the two
+    draws that an end of the interval is interpolated from; and never 0, as one is added to both counts (Davison and
+    Hinkley 1997, Bootstrap Methods and their Application, 4.2.3).
 
     Args:
         differences: of the figure in every draw; undefined ones are NaN.

@@ -12,6 +12,8 @@ from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic, Values, und
 from cmb_autoseg.evaluation.statistics.bootstrap import (
     MIN_SUBJECTS,
     N_RESAMPLES,
+    ROUNDING,
+    all_alike,
     bca_interval,
     interval_of_all,
     leave_out_weights,
@@ -60,12 +62,13 @@ class Resampled:
     @property
     def percentile(self) -> tuple[float, float] | None:
         """None where all draws are alike, which tell nothing of how far off the figure is."""
-        alike = len(np.unique(self.draws[~np.isnan(self.draws)])) == 1
-        return None if alike else percentile_interval(self.draws, self.level)
+        return None if all_alike(self.draws) else percentile_interval(self.draws, self.level)
 
     @property
     def bca(self) -> tuple[float, float] | None:
-        """The percentile interval where BCa is undefined."""
+        """The percentile interval where BCa is undefined; None where that is, too."""
+        if self.percentile is None:
+            return None
         return bca_interval(self.value, self.draws, self.left_out, self.level) or self.percentile
 
 
@@ -114,6 +117,16 @@ class Resampler:
             name: Resampled(value, draws.get(name, nothing), left_out.get(name, nothing), self.settings.level)
             for name, value in values.items()
         }
+
+    def n_bearing(self, *statistics: Statistic) -> int:
+        """Subjects who have one of these figures by themselves, or without whom it changes."""
+        named = {str(number): statistic for number, statistic in enumerate(statistics)}
+        alone, left_out = self.of_subjects(named), self._of_weights(named, self._left_out, list(named))
+        bearing = [
+            ~np.isnan(alone[name]) | ~np.isclose(left_out[name], statistic.value(), rtol=ROUNDING, atol=ROUNDING)
+            for name, statistic in named.items()
+        ]
+        return int(np.any(bearing, axis=0).sum())
 
     def of_subjects(self, statistics: Mapping[str, Statistic]) -> dict[str, Values]:
         """(n_subjects,) by name: figures of each subject taken alone; NaN where undefined."""

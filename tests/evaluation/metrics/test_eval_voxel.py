@@ -84,6 +84,12 @@ def test_the_auc_pools_cases_that_have_maps(scored):
     np.testing.assert_allclose(drawn, [2.5 / 3, 3 / 4, np.nan])
 
 
+def test_an_auc_of_marked_voxels_alone_says_so(scored):
+    statistic = voxel_statistics([scored(voxels=(5, 0, 3, 0))], "valdo", np.zeros((1, 1)))["auc"]
+    assert np.isnan(statistic.value())
+    assert statistic.why_none == "no voxel outside the marked ones"
+
+
 def test_a_map_beside_a_list_of_points_is_in_no_auc(scored):
     """Its voxels are not counted, so that what its lesions win must not count either."""
     cases = [scored(voxels=(1, 1, 0, 2)), scored(reference=1)]

@@ -80,6 +80,26 @@ def test_no_interval_where_all_draws_are_alike():
     assert (found.value, found.ci, found.ci_percentile) == (1.0, None, None)
 
 
+def test_draws_that_differ_by_rounding_alone_are_alike():
+    """12 cases of 0.7, whose means differ in the last digit with the order of additions; and near 0, and large."""
+    for level in (0.7, 1e-3, 1e5):
+        found = figures({"dice": mean_of_defined([level] * 12, "no case")}, people(12))["dice"]
+        assert (found.value, found.ci, found.ci_percentile) == (pytest.approx(level), None, None)
+    barely = figures({"dice": mean_of_defined([0.7] * 11 + [0.7 + 1e-9], "no case")}, people(12))["dice"]
+    assert barely.ci is not None
+
+
+def test_who_bears_on_a_figure():
+    """Two of four have lesions, one a scan without any; an area has no value of one alone."""
+    resampler = Resampler(tuple(people(4)))
+    sensitivity = share([1, 2, 0, 0], [2, 2, 0, 0], "no lesion")
+    assert resampler.n_bearing(sensitivity) == 2
+    assert resampler.n_bearing(sensitivity, share([0, 0, 0, 1], [0, 0, 0, 1], "no scan")) == 3
+    # Whose own value is the mean bears on it, too.
+    assert resampler.n_bearing(share([1, 1, 1, 1], [1, 1, 1, 1], "no scan")) == 4
+    assert resampler.n_bearing(rank_area(np.array([2.0, 1, 1.5, 0]), np.arange(4) < 2)) == 4
+
+
 def test_the_interval_of_a_share_of_all_or_none_is_that_of_clopper_and_pearson():
     theirs = proportion_confint(20, 20, method="beta")
     shares = {"all": proportion([1] * 20 + [0], [1] * 20 + [0], "no"), "none": proportion([0] * 20, [1] * 20, "no")}

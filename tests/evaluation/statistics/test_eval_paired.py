@@ -38,7 +38,29 @@ def test_p_and_interval_agree_and_swap():
     assert (there.value, there.p) == (pytest.approx(-back.value), back.p)
     assert there.ci_percentile == pytest.approx((-back.ci_percentile[1], -back.ci_percentile[0]))
     same = compare(first, first, SUBJECTS)
-    assert (same.value, same.ci, same.p) == (0, None, 1)
+    assert (same.value, same.ci, same.p) == (0, None, None)
+
+
+def test_few_subjects_or_no_interval_give_no_p():
+    """Each time every subject has one false positive more; draws cannot tell how likely that is by chance."""
+    for n in (3, 10):
+        alike = compare(mean_of_defined([2.0] * n, "no"), mean_of_defined([1.0] * n, "no"), SUBJECTS[:n])
+        assert (alike.value, alike.ci_percentile, alike.p) == (1.0, None, None)
+    gains = np.array([1.0, 1.2, 0.9, 1.1, 0.8, 1.3])
+    for n, is_tested in ((5, False), (6, True)):
+        found = compare(mean_of_defined(gains[:n], "no"), mean_of_defined(np.zeros(n), "no"), SUBJECTS[:n])
+        assert found.ci_percentile is not None
+        assert (found.p is not None) == is_tested
+    # Of 40 people, five or six have lesions.
+    for n, is_tested in ((5, False), (6, True)):
+        lesions = np.where(np.arange(40) < n, 3, 0)
+        found = compare(
+            share(np.minimum(lesions, np.arange(40)), lesions, "no lesion"),
+            share(lesions > 0, lesions, "no lesion"),
+            SUBJECTS,
+        )
+        assert found.ci_percentile is not None
+        assert (found.p is not None) == is_tested
 
 
 def test_an_undefined_difference_says_why():
