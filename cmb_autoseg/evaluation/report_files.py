@@ -11,13 +11,13 @@ from cmb_autoseg.evaluation.metrics.calibration import reliability
 from cmb_autoseg.evaluation.metrics.curves import Froc, froc, lesion_roc, patient_roc, precision_recall
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.evaluation.metrics.severity import severity_confusion
-from cmb_autoseg.evaluation.metrics_file import as_text, metrics_json
+from cmb_autoseg.evaluation.metrics_file import as_text, metrics_json, seconds_per_case
 from cmb_autoseg.evaluation.reader_files import reader_rows
 from cmb_autoseg.evaluation.reader_study import ReaderStudy
 from cmb_autoseg.evaluation.reporting.build_pictures import Curves, build_pictures
 from cmb_autoseg.evaluation.reporting.build_tables import build_tables
 from cmb_autoseg.evaluation.reporting.checklist import as_markdown, fill_checklists
-from cmb_autoseg.evaluation.reporting.figure_names import heading_of
+from cmb_autoseg.evaluation.reporting.figure_names import CANDIDATE, heading_of
 from cmb_autoseg.evaluation.reporting.flow import FlowStep, flow_text
 from cmb_autoseg.evaluation.reporting.page import CaseView, PageContent, render
 from cmb_autoseg.evaluation.reporting.shown_files import write_shown
@@ -31,7 +31,7 @@ from cmb_autoseg.run_log import versions
 __all__ = ["Provenance", "write_report"]
 
 TITLE = "Evaluation of microbleed predictions"
-LIBRARIES = ("scikit-learn", "statsmodels", "surface-distance-based-measures", "matplotlib")
+LIBRARIES = ("statsmodels", "surface-distance-based-measures", "matplotlib")
 """That figures of an evaluation hang on, beside those of every run."""
 HEADLINE = ("lesion.sensitivity", "lesion.precision", "lesion.f1", "lesion.fp_per_scan", "patient.sensitivity")
 
@@ -58,10 +58,13 @@ def write_report(
     """
     provenance = provenance or Provenance()
     writable_folder(folder)
+    # What vouches for an earlier evaluation must not stand beside the files of this one, should it be stopped.
+    for name in ("metrics.json", "report.html"):
+        (folder / name).unlink(missing_ok=True)
     cases, protocol = report.cases, report.settings.protocol
     write_tsv(folder / "per_case.tsv", CASE_COLUMNS, case_rows(cases, protocol))
     write_tsv(folder / "matches.tsv", MATCH_COLUMNS, match_rows(cases, protocol))
-    write_tsv(folder / "failures.tsv", FAILURE_COLUMNS, [failure.row() for failure in report.failures])
+    write_tsv(folder / "failures.tsv", FAILURE_COLUMNS, _failure_rows(report))
     study, curves = _study(report, readers), _curves(report)
     tables = build_tables(
         study,
@@ -71,7 +74,7 @@ def write_report(
     )
     pictures = build_pictures(study, curves)
     write_shown(tables, pictures, provenance.case_views, folder, provenance.data)
-    facts = _facts(report, provenance)
+    facts = _facts(report, provenance, study)
     checklists = fill_checklists(facts)
     write_text(folder / "checklists.md", as_markdown(checklists))
     page = PageContent(
@@ -87,7 +90,7 @@ def write_report(
         cases=provenance.case_views,
         failures=[(failure.case, failure.reason) for failure in report.failures],
         warnings=report.warnings,
-        definitions={"lesion": report.settings.rule.told},
+        definitions={"lesion": report.settings.rule.told, "candidate": CANDIDATE},
         undefined=_undefined(report),
         statistics=_statistics(report),
         checklists=checklists,
@@ -96,6 +99,11 @@ def write_report(
     write_text(folder / "report.html", render(page))
     readers_json = {} if readers is None else {"reader_study": readers.model_dump(mode="json")}
     write_json(folder / "metrics.json", {**metrics_json(report), **readers_json})
+
+
+def _failure_rows(report: EvaluationReport) -> list[dict[str, str]]:
+    """Of this system, then of the others."""
+    return [failure.row() for failure in (*report.failures, *report.other_failures)]
 
 
 def _study(report: EvaluationReport, readers: ReaderStudy | None) -> Study:
@@ -128,7 +136,7 @@ def _operating_point(report: EvaluationReport) -> dict[str, str]:
         "false positives per scan there": point.fp_per_scan,
     }
     shown = {name: f"{value:.3f}" for name, value in measured.items() if value is not None}
-    return {"threshold": f"{point.threshold:.4g}", "name": point.name, "chosen by": point.rule, **shown}
+    return {"threshold": repr(point.threshold), "name": point.name, "chosen by": point.rule, **shown}
 
 
 def _threshold(report: EvaluationReport) -> str:
@@ -178,7 +186,7 @@ def _flow(report: EvaluationReport) -> list[FlowStep]:
     ]
 
 
-def _facts(report: EvaluationReport, provenance: Provenance) -> dict[str, str]:
+def _facts(report: EvaluationReport, provenance: Provenance, study: Study) -> dict[str, str]:
     """For the checklists."""
     cases = report.cases
     results = "; ".join(f"{heading_of(name)} {as_text(_figure(report, name))}" for name in KEY_FIGURES[:5])
@@ -203,7 +211,7 @@ def _facts(report: EvaluationReport, provenance: Provenance) -> dict[str, str]:
         "subgroup_results": "see the table of subgroups" if report.subgroups else "",
         "systems": ", ".join(system.name for system in report.systems),
         "versions": ", ".join(f"{name} {version}" for name, version in versions(*LIBRARIES).items()),
-        "power": "see the table of power" if report.systems else "",
+        "power": "see the table of power" if "power" in study.more_rows else "",
         "seconds": _seconds(report),
         "licence": "Apache-2.0",
     }
@@ -211,8 +219,8 @@ def _facts(report: EvaluationReport, provenance: Provenance) -> dict[str, str]:
 
 
 def _seconds(report: EvaluationReport) -> str:
-    known = sorted(case.seconds for case in report.cases if case.seconds is not None)
-    return f"median {known[len(known) // 2]:.1f} s of {len(known)} cases" if known else ""
+    told = seconds_per_case(report.cases)
+    return f"median {told['median']:.1f} s of {told['n']} cases" if told["n"] else ""
 
 
 def _told(report: EvaluationReport, facts: Mapping[str, str]) -> dict[str, str]:
@@ -240,6 +248,8 @@ def _statistics(report: EvaluationReport) -> list[str]:
         f"Intervals are of {100 * settings.level:g} %, by {settings.n_resamples:,} draws of subjects with replacement, "
         f"each with all its cases (seed {settings.seed}): BCa, the percentile interval where BCa is undefined; tables "
         "and metrics.json have both.",
+        "A share of exactly 0 or 1, whose draws are all alike, has the interval of Clopper and Pearson with one trial a "
+        "subject.",
         "A figure that hangs on a single subject has no interval.",
     ]
 

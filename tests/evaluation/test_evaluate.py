@@ -141,6 +141,7 @@ def test_names_are_escaped_in_the_report(tmp_path, phantom):
     report = evaluate_folder(tmp_path / "p", tmp_path / "r", VALDO, resampling=Resampling(n_resamples=0))
     write_report(report, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
+    assert "<dt>candidate</dt><dd>A peak of the probability map" in page
 
     assert "&lt;i&gt;&amp;" in page
     assert "<i>" not in page

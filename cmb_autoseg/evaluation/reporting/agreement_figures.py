@@ -15,7 +15,6 @@ from cmb_autoseg.reporting.tables import shown
 __all__ = ["draw_bland_altman", "draw_counts", "draw_reliability"]
 
 FIRST, SECOND = COLORS[:2]
-GREY = "#666666"
 
 
 def draw_reliability(found: Reliability, ece: Figure | None = None) -> Picture:

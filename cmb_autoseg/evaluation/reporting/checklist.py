@@ -103,6 +103,14 @@ class Checklist:
         """Items of which the records know something."""
         return sum(bool(line.known) for line in self.lines)
 
+    @property
+    def told(self) -> tuple[str, str]:
+        """How far it is filled: what stands before and after the marker."""
+        n_open = sum(bool(line.person) for line in self.lines)
+        n_both = sum(bool(line.known) and bool(line.person) for line in self.lines)
+        before = f"{self.n_filled} of {len(self.lines)} items have text from the records. {n_open} are marked"
+        return before, f"{n_both} of these beside such text; {len(self.lines) - n_open} need no person."
+
 
 def fill_checklists(facts: Mapping[str, str]) -> tuple[Checklist, ...]:
     """TRIPOD+AI and MI-CLAIM, filled.
@@ -144,7 +152,8 @@ def as_markdown(checklists: tuple[Checklist, ...]) -> str:
             f"| {line.number} | {line.part} | {_cell(line.name)} | {_cell(_filled(line))} |" for line in checklist.lines
         ]
         head = [f"# {checklist.name}", "", checklist.source, ""]
-        counted = f"{checklist.n_filled} of {len(rows)} items have text from the records; **{MARKER}** marks the rest."
+        before, after = checklist.told
+        counted = f"{before} **{checklist.marker}**, {after}"
         table = ["| item | part | asks for | from the records |", "| --- | --- | --- | --- |", *rows]
         parts.append("\n".join([*head, counted, "", *table]))
     return "\n\n".join(parts) + "\n"

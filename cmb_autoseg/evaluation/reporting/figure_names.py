@@ -2,8 +2,16 @@
 
 from collections.abc import Mapping
 
-__all__ = ["NAMES", "definition_of", "heading_of", "named"]
+from cmb_autoseg.evaluation.candidates import CANDIDATE_FLOOR
 
+__all__ = ["CANDIDATE", "NAMES", "definition_of", "heading_of", "named"]
+
+CANDIDATE = (
+    f"A peak of the probability map and what surrounds it down to half of its height, from {CANDIDATE_FLOOR:g} on (or "
+    "the threshold, if that is lower); in a list, every row. Its confidence is the highest probability in it, or the "
+    "score of its row; plain masks and lists without scores have no candidates. Curves, areas under them and "
+    "calibration are of candidates, all other figures of the lesions at the threshold in force."
+)
 NAMES: Mapping[str, tuple[str, str]] = {
     "lesion.sensitivity": ("lesion sensitivity", "found reference lesions / reference lesions"),
     "lesion.precision": ("lesion precision", "right predicted lesions / right and false predicted lesions"),

@@ -20,7 +20,7 @@ __all__ = [
 PROTOCOL = ("sensitivity", "precision", "f1", "fp_per_scan", "fp_per_negative_scan", "average_precision", "froc_score")
 COUNTS = {"cases": "cases", "subjects": "subjects", "lesions": "lesions", "predicted": "predicted lesions"}
 P_VALUES = frozenset({"p", "p_holm", "p_bh", "p_wilcoxon", "p_wilcoxon_holm"})
-CORRECTED = ("p_holm", "p_bh", "p_wilcoxon_holm")
+CORRECTED: tuple[str, ...] = ("p_holm", "p_bh", "p_wilcoxon_holm")
 SEVERAL_COMPARISONS = (
     "Holm: corrected over the systems, figure by figure; BH: false discovery rate by Benjamini and Hochberg, likewise. "
     "Nothing is corrected over the figures: name one of them beforehand."
@@ -116,12 +116,11 @@ def system_differences(differences: Sequence[Mapping[str, Any]]) -> Table:
         "tests another question, and no interval here belongs to it.",
     )
     figures = [row["figure"] for row in differences]
-    if len(set(figures)) == len(figures):
-        # Nothing to correct for: the columns would say p again.
-        columns = {key: heading for key, heading in columns.items() if key not in CORRECTED}
-        told, for_programs = ONE_COMPARISON, CORRECTED
-    else:
-        told, for_programs = SEVERAL_COMPARISONS, ()
+    compared_once = len(set(figures)) == len(figures)
+    told = ONE_COMPARISON if compared_once else SEVERAL_COMPARISONS
+    # With nothing to correct for, corrected columns would say p again.
+    for_programs = CORRECTED if compared_once else ()
+    columns = {key: heading for key, heading in columns.items() if key not in for_programs}
     return Table(
         "system_differences", "Differences between systems", columns, rows, (*notes, told), P_VALUES, for_programs
     )

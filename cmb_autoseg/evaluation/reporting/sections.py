@@ -75,7 +75,11 @@ SECTIONS = (
     Section(
         "systems",
         "Systems",
-        "Several systems on the same cases, paired: the same draws of subjects for all.",
+        "Several systems on the same cases, paired: the same draws of subjects for all. The patient-level area has a "
+        "p of the bootstrap and one of DeLong: name one of them before you look, DeLong's where a single comparison "
+        "of areas is the main one. The curve of a list ends where its rows end and keeps its last sensitivity, so "
+        "average precision and FROC areas of a list that was cut off at some score are lower bounds: compare them "
+        "with care.",
         ("systems", "system_differences", "delong"),
         ("systems", "systems_froc", "system_differences"),
     ),
@@ -85,7 +89,14 @@ SECTIONS = (
         "Verdicts of readers on the findings, and how far they agree.",
         ("reader_verdicts", "reader_agreement", "reader_pairs"),
     ),
-    Section("power", "Power", "", ("power",)),
+    Section(
+        "power",
+        "Power",
+        "Observed power is a function of p and adds nothing to it (Hoenig and Heisey 2001); it is here since "
+        "publications show it. What to report is the detectable difference: the smallest one that a study of this "
+        "size would have found with the target power.",
+        ("power",),
+    ),
     Section("time", "Time", "", ("seconds",)),
     Section("cases", "Cases", "", (), (), ("best_worst", "per_case", "matches")),
 )

@@ -95,4 +95,23 @@ def test_markdown_has_every_item_and_marks_what_is_open():
     assert len(re.findall(r"^\| [\d.]+[a-g]? \|", text, re.MULTILINE)) == 52 + 19
     assert text.count(f"**{MARKER}**:") == sum(bool(line.person) for one in lists for line in one.lines)
     assert "F1 \\| 0.8" in text
+    for one in lists:
+        assert f"{one.told[0]} **{MARKER}**, {one.told[1]}" in text
     assert text == as_markdown(fill_checklists({"n_cases": "16", "results": "F1 | 0.8"}))
+
+
+def test_it_is_told_how_many_items_need_a_person_though_there_is_text():
+    tripod = fill_checklists(dict.fromkeys(FACTS, "x"))[0]
+    n_filled, n_open = sum(bool(line.known) for line in tripod.lines), sum(bool(line.person) for line in tripod.lines)
+    n_both = sum(bool(line.known and line.person) for line in tripod.lines)
+    assert n_both
+    assert " ".join(tripod.told) == (
+        f"{n_filled} of 52 items have text from the records. {n_open} are marked {n_both} of these "
+        f"beside such text; {52 - n_open} need no person."
+    )
+
+
+def test_subgroups_are_reported_and_not_said_to_be_compared():
+    lines = {line.number: line for line in fill_checklists({"subgroups": "sex, age"})[0].lines}
+    assert lines["12d"].known.startswith("Figures are reported by sex, age;")
+    assert lines["12d"].person, "how centers were handled is more than columns"

@@ -176,3 +176,11 @@ def test_cases_that_lack_something_have_a_page_without_nan(odd_page):
     words = re.sub(r'src="data:[^"]*"', "", text)
     assert not re.search(r"\bnan\b", words, re.IGNORECASE)
     assert not re.search(r">\s*None\s*<", words)
+
+
+def test_sections_of_comparisons_say_what_to_report_and_what_to_name_beforehand():
+    said = {section.key: section.intro for section in SECTIONS}
+    assert "Hoenig and Heisey 2001" in said["power"]
+    assert "detectable difference" in said["power"]
+    assert "DeLong" in said["systems"]
+    assert "lower bounds" in said["systems"]
