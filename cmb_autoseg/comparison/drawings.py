@@ -12,13 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from cmb_autoseg.comparison.table import TITLES
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.files import atomic_path
+from cmb_autoseg.reporting.pictures import COLORS, MARKERS
 from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = ["draw"]
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#666666")
-"""Of Okabe and Ito, which people with any color vision tell apart."""
-MARKERS = "osD^vPX*"
 DPI = 130
 POINTS = {"capsize": 3, "markersize": 5, "clip_on": False, "zorder": 3}
 """Drawn over the frame, as an axis may begin where a point is."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.evaluation.lesion_set import LesionSet
 from cmb_autoseg.records import Record
 
-__all__ = ["NO_VOXELS", "CaseScore", "Matching", "Pair", "SurfaceDistances", "VoxelCounts"]
+__all__ = ["CaseScore", "Matching", "Pair", "SurfaceDistances", "VoxelCounts"]
 
 
 class Pair(Record):
@@ -53,17 +53,6 @@ class VoxelCounts(Record):
     false_positive: int
     false_negative: int
     true_negative: int
-
-    def __add__(self, other: "VoxelCounts") -> "VoxelCounts":
-        return VoxelCounts(
-            true_positive=self.true_positive + other.true_positive,
-            false_positive=self.false_positive + other.false_positive,
-            false_negative=self.false_negative + other.false_negative,
-            true_negative=self.true_negative + other.true_negative,
-        )
-
-
-NO_VOXELS = VoxelCounts(true_positive=0, false_positive=0, false_negative=0, true_negative=0)
 
 
 class SurfaceDistances(Record):

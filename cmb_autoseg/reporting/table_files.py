@@ -1,6 +1,7 @@
 """Tables as files: TSV and JSON for programs, Markdown and LaTeX for people."""
 
 from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -71,4 +72,5 @@ def as_markdown(table: Table) -> str:
 
 
 def _one_cell(text: str) -> str:
-    return " ".join(text.splitlines()).replace("|", "\\|")
+    # Names of cases come from files; where Markdown may hold HTML they must not become some.
+    return escape(" ".join(text.splitlines()), quote=False).replace("|", "\\|")

@@ -11,17 +11,13 @@ from cmb_autoseg.evaluation.inputs.rows import Row, Rows, is_missing, number
 from cmb_autoseg.evaluation.inputs.sides import ListGrid, Space
 from cmb_autoseg.evaluation.lesion_set import LesionSet
 
-__all__ = ["POINT_COLUMNS", "has_points", "read_points"]
+__all__ = ["POINT_COLUMNS", "read_points"]
 
 POINT_COLUMNS = (("x_mm", "y_mm", "z_mm"), ("x", "y", "z"))
 """RAS millimetres; in the space that the user names."""
 HALF_VOXEL = 0.5
 ROUNDING = 1e-3
 """Voxels by which a point may leave the grid, since tables are rounded."""
-
-
-def has_points(columns: Sequence[str]) -> bool:
-    return any(set(names) <= set(columns) for names in POINT_COLUMNS)
 
 
 def read_points(listed: Rows, space: Space | None = None, grid: ListGrid | None = None) -> LesionSet:
