@@ -1,7 +1,7 @@
 """Lesions by their size and by their place: how many of each were found, and how many predicted ones are wrong."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.lesion_set import LesionSet
 from cmb_autoseg.evaluation.metrics.figure import Statistic, proportion, share
+from cmb_autoseg.evaluation.metrics.joint import never
 
 __all__ = ["REGIONS", "SIZES", "Stratum", "region_strata", "size_strata"]
 
@@ -19,7 +20,8 @@ SIZES = (
     ("from_10_mm", "10 mm and more", 10.0, np.inf),
 )
 """Name, meaning and limits of the diameter of the sphere of equal volume; a lower limit belongs to its class."""
-UNKNOWN_SIZE = ("unknown_size", "without extent (points)")
+WITHOUT_EXTENT = "without extent"
+UNKNOWN_SIZE = ("unknown_size", f"{WITHOUT_EXTENT} (points)")
 REGIONS = ("lobar", "deep", "infratentorial", "unknown")
 
 Chosen = Callable[[LesionSet], NDArray[np.bool_]]
@@ -40,12 +42,19 @@ class Stratum:
 
 
 def size_strata(cases: Sequence[CaseScore], protocol: str) -> tuple[Stratum, ...]:
-    """By diameter: one stratum for each of `SIZES`, and one for lesions without extent."""
+    """By diameter: one stratum for each of `SIZES`, and one for lesions without extent.
+
+    False positives per scan of a class are undefined where some predicted lesion has no extent.
+    """
 
     def between(low: float, high: float) -> Chosen:
         return lambda lesions: (lesions.diameters_mm >= low) & (lesions.diameters_mm < high)
 
     sized = [_stratum(cases, protocol, name, meaning, between(low, high)) for name, meaning, low, high in SIZES]
+    if any(np.isnan(case.predicted.diameters_mm).any() for case in cases):
+        # A class may hold any number of the false positives whose size is unknown.
+        unknown = {"fp_per_scan": never(f"predicted lesions are {WITHOUT_EXTENT}", len(cases))}
+        sized = [replace(stratum, statistics={**stratum.statistics, **unknown}) for stratum in sized]
     unsized = _stratum(cases, protocol, *UNKNOWN_SIZE, lambda lesions: np.isnan(lesions.diameters_mm))
     return (*sized, unsized)
 

@@ -58,6 +58,10 @@ def test_points_are_in_no_class_of_size_but_do_not_vanish(scored):
     assert told(strata)["unknown_size"] == (2, 2, 0.5, 0.5, 1)
     assert np.isnan(strata[1].statistics["sensitivity"].value())
     assert strata[1].statistics["sensitivity"].why_none == "no such reference lesion; those here have no extent"
+    assert np.isnan(strata[1].statistics["fp_per_scan"].value()), "not 0: the false one may be of any size"
+    assert strata[1].statistics["fp_per_scan"].why_none == "predicted lesions are without extent"
+    sized = size_strata([scored(reference=points, predicted=scored.lesions(1, diameters_mm=[3]))], "valdo")
+    assert [stratum.statistics["fp_per_scan"].value() for stratum in sized] == [0, 1, 0, 0, 0]
 
 
 def test_strata_add_up_to_all_lesions(random_cases):
