@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from cmb_autoseg.evaluation.area_tests import delong_rows, power_rows, with_confidence_in_common
+from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
 from cmb_autoseg.evaluation.metrics.calibration import reliability
 from cmb_autoseg.evaluation.metrics.confidences import n_without_confidence
@@ -14,7 +18,7 @@ from cmb_autoseg.evaluation.metrics.severity import severity_confusion
 from cmb_autoseg.evaluation.metrics.voxel import n_without_voxels
 from cmb_autoseg.evaluation.reporting.study import Group
 
-__all__ = ["metrics_json", "summary"]
+__all__ = ["metrics_json", "seconds_per_case", "summary"]
 
 SHOWN = {
     "lesion sensitivity": ("lesion", "sensitivity"),
@@ -56,7 +60,8 @@ def metrics_json(report: EvaluationReport) -> dict[str, Any]:
         "n_cases_without_voxels": n_without_voxels(cases),
         "n_cases_without_confidence": n_without_confidence(cases),
         "intervals": {
-            "ci": "BCa, percentile where BCa is undefined",
+            "ci": "BCa, percentile where BCa is undefined; of shares of exactly 0 or 1 that of Clopper and Pearson "
+            "with one trial a subject",
             "ci_percentile": "percentile",
             "level": report.resampling.level,
             "resamples": report.resampling.n_resamples,
@@ -64,6 +69,7 @@ def metrics_json(report: EvaluationReport) -> dict[str, Any]:
             "drawn": "subjects, with all their cases",
         },
         **groups,
+        "seconds": seconds_per_case(cases),
         "curves": {
             "precision_recall": precision_recall(cases, protocol).as_json(),
             "lesion_roc": lesion_roc(cases, protocol).as_json(),
@@ -78,8 +84,31 @@ def metrics_json(report: EvaluationReport) -> dict[str, Any]:
             for name, figures in report.by_protocol.items()
         },
         "systems": {name: _plain(figures) for name, figures in report.of_systems.items()},
+        "compared_on": _compared_on(report),
         "differences": [_plain(row) for row in report.differences],
+        "delong": delong_rows(report.systems),
+        "power": power_rows(report.systems),
         "warnings": list(report.warnings),
+    }
+
+
+def seconds_per_case(cases: Sequence[CaseScore]) -> dict[str, float | None]:
+    """Median and mean of what predictions took, and of how many cases it is known; None where of none."""
+    known = [case.seconds for case in cases if case.seconds is not None]
+    if not known:
+        return {"n": 0, "median": None, "mean": None}
+    return {"n": len(known), "median": float(np.median(known)), "mean": float(np.mean(known))}
+
+
+def _compared_on(report: EvaluationReport) -> dict[str, int]:
+    """Sizes of what several systems are compared on."""
+    if not report.systems:
+        return {}
+    common = report.systems[0].cases
+    return {
+        "n_cases": len(common),
+        "n_subjects": len({case.subject for case in common}),
+        "n_cases_with_confidence": len(with_confidence_in_common(report.systems)),
     }
 
 
@@ -101,6 +130,7 @@ def summary(report: EvaluationReport) -> str:
     of_subjects = f" of {subjects} subjects" if subjects < len(report.cases) else ""
     rows: list[tuple[str, str]] = [
         ("protocol", report.settings.protocol),
+        *([("threshold", f"{report.point.threshold:.6g} ({report.point.rule})")] if report.point else []),
         ("cases", f"{len(report.cases)}{of_subjects} ({negative} without lesions)"),
         ("reference lesions", str(sum(len(case.reference) for case in report.cases))),
         *((title, as_text(report.figures[group][key])) for title, (group, key) in SHOWN.items()),

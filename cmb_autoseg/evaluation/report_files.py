@@ -64,7 +64,8 @@ def write_report(
     cases, protocol = report.cases, report.settings.protocol
     write_tsv(folder / "per_case.tsv", CASE_COLUMNS, case_rows(cases, protocol))
     write_tsv(folder / "matches.tsv", MATCH_COLUMNS, match_rows(cases, protocol))
-    write_tsv(folder / "failures.tsv", FAILURE_COLUMNS, _failure_rows(report))
+    failures = (*report.failures, *report.other_failures)
+    write_tsv(folder / "failures.tsv", FAILURE_COLUMNS, [failure.row() for failure in failures])
     study, curves = _study(report, readers), _curves(report)
     tables = build_tables(
         study,
@@ -99,11 +100,6 @@ def write_report(
     write_text(folder / "report.html", render(page))
     readers_json = {} if readers is None else {"reader_study": readers.model_dump(mode="json")}
     write_json(folder / "metrics.json", {**metrics_json(report), **readers_json})
-
-
-def _failure_rows(report: EvaluationReport) -> list[dict[str, str]]:
-    """Of this system, then of the others."""
-    return [failure.row() for failure in (*report.failures, *report.other_failures)]
 
 
 def _study(report: EvaluationReport, readers: ReaderStudy | None) -> Study:
@@ -248,8 +244,8 @@ def _statistics(report: EvaluationReport) -> list[str]:
         f"Intervals are of {100 * settings.level:g} %, by {settings.n_resamples:,} draws of subjects with replacement, "
         f"each with all its cases (seed {settings.seed}): BCa, the percentile interval where BCa is undefined; tables "
         "and metrics.json have both.",
-        "A share of exactly 0 or 1, whose draws are all alike, has the interval of Clopper and Pearson with one trial a "
-        "subject.",
+        "A share of exactly 0 or 1, whose draws are all alike, has the interval of Clopper and Pearson with one trial "
+        "a subject.",
         "A figure that hangs on a single subject has no interval.",
     ]
 

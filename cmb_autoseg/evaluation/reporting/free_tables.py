@@ -36,7 +36,8 @@ HEADINGS = {
 NOTES = {
     "delong": (
         "Cases with a lesion against cases without, by the confidence of the surest finding; cases of one subject are "
-        "taken together. Difference: system less the one it is held against."
+        "taken together. Only cases of which every system with confidences has one, the same "
+        "in all rows. Difference: system less the one it is held against."
     ),
     "power": (
         "Retrospective: the chance that a study of this size finds a difference as large as the one observed, the "
