@@ -222,7 +222,7 @@ def _tell(report: "EvaluationReport", out: Path) -> int:
         log(f"failed: {failure.reason}")
     show(summary(report))
     show(f"\nreport: {out / 'report.html'}")
-    return ExitCode.SOME_FAILED if report.failures else ExitCode.DONE
+    return ExitCode.SOME_FAILED if report.failures or report.other_failures else ExitCode.DONE
 
 
 def _sides(args: Namespace) -> tuple[Path | None, Path | None]:

@@ -197,7 +197,7 @@ def _sources(
         files.name: header_columns(files.reference.path) for files in found.cases if files.reference.kind == "mask"
     }
     described, warnings = described_cases(names, inputs.table, headers)
-    seconds = seconds_of_run(predicted) if inputs.seconds is None else read_seconds(inputs.seconds)
+    seconds = seconds_of_run(predicted) if inputs.seconds is None else read_seconds(inputs.seconds, names)
     sources = tuple(
         CaseSource(
             files.name,

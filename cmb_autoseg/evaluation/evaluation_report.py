@@ -80,6 +80,8 @@ class EvaluationReport:
     settings: ScoringSettings
     cases: tuple[CaseScore, ...]
     failures: tuple[Failure, ...] = ()
+    other_failures: tuple[Failure, ...] = ()
+    """Of the other systems, whose names begin the reasons."""
     warnings: tuple[str, ...] = ()
     voxel_wins: NDArray[np.float64] | None = None
     """(n_cases, n_cases), see `voxel_statistics`; None where no case has probabilities."""

@@ -112,14 +112,19 @@ def test_a_finished_case_is_not_predicted_twice_and_a_bad_one_stops_nobody(train
     assert read_json(tmp_path / "out" / "run.json")["skipped_as_finished"] == []
 
 
-def test_a_card_predicts_and_its_predictions_are_scored(trained, tmp_path):
+def test_a_card_predicts_and_its_predictions_of_unseen_people_are_scored(trained, tmp_path, capsys):
     assert run_predict(trained, tmp_path / "out", trained.cohort / "card.yaml", "-f", "0") == 0
-    reference = trained.raw / "labelsTr"
-    code = evaluate.main(["-p", str(tmp_path / "out"), "--reference", str(reference), "-o", str(tmp_path / "scores")])
-    assert code == 0
+    where = ["-p", str(tmp_path / "out"), "-o", str(tmp_path / "scores"), "--reference"]
+    fold = read_json(trained.model / "fold_0" / "fold.json")
+    assert evaluate.main([*where, str(trained.raw / "labelsTr")]) == 2
+    assert f"has learned from {sorted(fold['training_cases'])[0]}" in capsys.readouterr().err
+    (tmp_path / "masks").mkdir()
+    for case in fold["validation_cases"]:
+        shutil.copy(trained.raw / "labelsTr" / f"{case}.nii.gz", tmp_path / "masks")
+    assert evaluate.main([*where, str(tmp_path / "masks")]) == 0
     metrics = read_json(tmp_path / "scores" / "metrics.json")
-    assert metrics["n_lesions"] == sum(map(len, trained.truth.values()))
-    assert len(metrics["warnings"]) == 1  # p5_2 has no reading
+    assert metrics["n_cases"] == len(fold["validation_cases"])
+    assert metrics["n_lesions"] == sum(len(trained.truth[case]) for case in fold["validation_cases"])
 
 
 def test_the_split_of_a_card_chooses_its_cases(trained, tmp_path, capsys):

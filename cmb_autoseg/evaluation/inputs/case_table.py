@@ -12,7 +12,16 @@ from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.inputs.rows import cell_text, first_of, is_missing, read_rows
 from cmb_autoseg.geometry import canonical_grid, read_grid
 
-__all__ = ["CaseTable", "DescribedCase", "described_cases", "header_columns", "read_case_table", "subject_of"]
+__all__ = [
+    "CaseTable",
+    "DescribedCase",
+    "bids_subject",
+    "described_cases",
+    "header_columns",
+    "number_of",
+    "read_case_table",
+    "subject_of",
+]
 
 KEYS = ("case", "participant_id", "subject")
 SESSION_KEYS = ("session_id", "session")
@@ -84,10 +93,20 @@ def read_case_table(path: Path) -> CaseTable:
     return CaseTable(path, key, tuple(filter(None, table.columns)), rows)
 
 
+def bids_subject(case: str) -> str | None:
+    """The BIDS entity `sub` that a case's name begins with: `sub-01` of `sub-01_ses-2`; None of other names."""
+    name = BIDS_NAME.fullmatch(case)
+    return None if name is None else name["sub"]
+
+
+def number_of(subject: str) -> str:
+    """What all ways of naming one person share: `01` of `sub-01` and of `cohort/sub-01`."""
+    return subject.rpartition("/")[2].removeprefix("sub-")
+
+
 def subject_of(case: str, columns: Mapping[str, str]) -> str:
     """Whose scan it is: `cohort/subject`, the subject, the BIDS entity `sub` of the case's name, or the case itself."""
-    bids = BIDS_NAME.fullmatch(case)
-    own = columns.get("subject") or columns.get("participant_id") or (bids["sub"] if bids else case)
+    own = columns.get("subject") or columns.get("participant_id") or bids_subject(case) or case
     return f"{columns['cohort']}/{own}" if "cohort" in columns and "subject" in columns else own
 
 
@@ -118,6 +137,9 @@ def described_cases(
         table: what the user says of them; its columns come before those of headers of the same name.
         headers: `header_columns` by case, where there is a mask.
 
+    A scan of whom the table says nothing is of the person of the table's other scans with the same BIDS entity `sub`,
+    where these are of one person.
+
     Raises:
         InputError: the table speaks of none of them.
     """
@@ -132,8 +154,24 @@ def described_cases(
                 "name them alike"
             )
         warnings = (f"{table.path}: no row for {listed(missing)}; in subgroups they are counted as not known",)
+    known = {} if table is None else _subjects_by_entity(table)
     described = []
     for case in cases:
         row = rows[case] or {}
-        described.append(DescribedCase(case, subject_of(case, row), {**headers.get(case, {}), **row}))
+        sibling = None if _names_subject(row) else known.get(number_of(bids_subject(case) or ""))
+        described.append(DescribedCase(case, sibling or subject_of(case, row), {**headers.get(case, {}), **row}))
     return described, warnings
+
+
+def _names_subject(row: Mapping[str, str]) -> bool:
+    return "subject" in row or "participant_id" in row
+
+
+def _subjects_by_entity(table: CaseTable) -> dict[str, str]:
+    """Subjects that a table names, by the number in the BIDS entity `sub`; without numbers of several subjects."""
+    subjects: dict[str, set[str]] = {}
+    for (name, _visit), row in table.rows.items():
+        entity = bids_subject(name) if table.key == "case" else f"sub-{number_of(name)}"
+        if entity is not None and _names_subject(row):
+            subjects.setdefault(number_of(entity), set()).add(subject_of(name, row))
+    return {number: found.pop() for number, found in subjects.items() if len(found) == 1}

@@ -1,10 +1,11 @@
 """Seconds that predictions took."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.inputs.naming import RUN_RECORD
 from cmb_autoseg.evaluation.inputs.rows import cell_text, is_missing, number, read_rows
 from cmb_autoseg.files import read_json
@@ -20,7 +21,7 @@ def seconds_of_run(predicted: Path) -> dict[str, float]:
     """Seconds a case by the records that cmb_predict and cmb_bids leave beside predictions; empty where there are none.
 
     Args:
-        predicted: folder of the predictions.
+        predicted: folder of the predictions, or a list or mask in it.
     """
     seconds: dict[str, float] = {}
     for run in run_records(predicted):
@@ -34,11 +35,14 @@ def seconds_of_run(predicted: Path) -> dict[str, float]:
 
 
 def run_records(predicted: Path) -> list[Mapping[str, Any]]:
-    """What runs of this tool say of themselves in a folder of predictions; other files of that name are passed over."""
-    if not predicted.is_dir():
-        return []
+    """What runs of this tool say of themselves in a folder of predictions; other files of that name are passed over.
+
+    Args:
+        predicted: the folder, or a list or mask in it.
+    """
+    folder = predicted if predicted.is_dir() else predicted.parent
     records: list[Mapping[str, Any]] = []
-    for path in (*sorted(predicted.glob(f"logs/*_{RUN_RECORD}")), predicted / RUN_RECORD):
+    for path in (*sorted(folder.glob(f"logs/*_{RUN_RECORD}")), folder / RUN_RECORD):
         try:
             content = read_json(path)
         except InputError:
@@ -48,11 +52,16 @@ def run_records(predicted: Path) -> list[Mapping[str, Any]]:
     return records
 
 
-def read_seconds(path: Path) -> dict[str, float]:
+def read_seconds(path: Path, cases: Collection[str]) -> dict[str, float]:
     """Seconds a case from a table with the columns `case` and `seconds`; empty cells are left out.
 
+    Args:
+        path: of the table.
+        cases: that it should speak of.
+
     Raises:
-        InputError: unreadable, a missing column, a time that is not above 0, two rows of one case.
+        InputError: unreadable, a missing column, a time that is not above 0, two rows of one case, or no row of any of
+            the cases.
     """
     table = read_rows(path)
     for column in COLUMNS:
@@ -69,4 +78,9 @@ def read_seconds(path: Path) -> dict[str, float]:
         if case in seconds:
             raise InputError(f"{row.where}: a second row of {case}; keep one")
         seconds[case] = took
+    if cases and not seconds.keys() & set(cases):
+        raise InputError(
+            f"{path}: has no seconds of any case ({listed(sorted(cases))}); its column case holds "
+            f"{listed(seconds)}; name them alike"
+        )
     return seconds

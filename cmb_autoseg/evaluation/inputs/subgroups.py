@@ -16,7 +16,7 @@ MOST_DISTINCT_NUMBERS = 5
 """More, and numbers are put into bins."""
 MOST_TEXTS = 30
 """More, and a column says who a case is, not what kind of case it is."""
-FEW_CASES = 10
+FEW_SUBJECTS = 10
 FEW_OF_A_KIND = 5
 
 
@@ -63,7 +63,9 @@ def read_subgroup_spec(text: str) -> SubgroupSpec:
     return SubgroupSpec(column, cuts)
 
 
-def split(columns: Sequence[Mapping[str, str]], n_lesions: Sequence[int], spec: SubgroupSpec) -> list[Subgroup]:
+def split(
+    columns: Sequence[Mapping[str, str]], n_lesions: Sequence[int], subjects: Sequence[str], spec: SubgroupSpec
+) -> list[Subgroup]:
     """Split cases by one column; every case is in one group.
 
     Texts make a group each, sorted; so do numbers of which there are at most 5 different ones. More of them are put
@@ -73,6 +75,7 @@ def split(columns: Sequence[Mapping[str, str]], n_lesions: Sequence[int], spec: 
     Args:
         columns: of each case; a value that is not known is not there.
         n_lesions: reference lesions of each case, for warnings.
+        subjects: whose scan each case is, for warnings: ten scans of two people are two people.
         spec: which column.
 
     Raises:
@@ -87,11 +90,15 @@ def split(columns: Sequence[Mapping[str, str]], n_lesions: Sequence[int], spec: 
     members: dict[str, list[int]] = {label: [] for label in (*dict.fromkeys(labels.values()), NOT_KNOWN)}
     for index, value in enumerate(values):
         members[NOT_KNOWN if value is None else labels[value]].append(index)
-    return [
-        Subgroup(spec.column, label, tuple(indices), _warnings(spec.column, label, [n_lesions[i] for i in indices]))
-        for label, indices in members.items()
-        if indices
-    ]
+    groups = []
+    for label, indices in members.items():
+        if indices:
+            lesions: dict[str, int] = {}
+            for index in indices:
+                lesions[subjects[index]] = lesions.get(subjects[index], 0) + n_lesions[index]
+            warnings = _warnings(spec.column, label, list(lesions.values()))
+            groups.append(Subgroup(spec.column, label, tuple(indices), warnings))
+    return groups
 
 
 def _labels(known: Sequence[str], spec: SubgroupSpec) -> dict[str, str]:
@@ -136,10 +143,11 @@ def _number(text: str) -> float:
 
 
 def _warnings(column: str, label: str, n_lesions: Sequence[int]) -> tuple[str, ...]:
+    """That a group is small, by the lesions of each subject in all scans."""
     with_lesions = sum(count > 0 for count in n_lesions)
     few = []
-    if len(n_lesions) < FEW_CASES:
-        few.append(f"{len(n_lesions)} cases (fewer than {FEW_CASES})")
+    if len(n_lesions) < FEW_SUBJECTS:
+        few.append(f"{len(n_lesions)} subjects (fewer than {FEW_SUBJECTS})")
     if with_lesions < FEW_OF_A_KIND:
         few.append(f"{with_lesions} with lesions (fewer than {FEW_OF_A_KIND})")
     if len(n_lesions) - with_lesions < FEW_OF_A_KIND:

@@ -67,6 +67,28 @@ def test_whose_scan_a_case_is(case, columns, subject):
     assert subject_of(case, columns) == subject
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "case\tsubject\tcohort\nsub-01_ses-1\tx\tC\n",
+        "case\tsubject\tcohort\nsub-01_ses-1\tx\tC\nsub-01_ses-2\tn/a\tC\n",
+        "subject\tsession\tcohort\nsub-01\t1\tC\n",
+    ],
+)
+def test_a_scan_without_a_row_is_of_the_person_of_its_siblings(table, text):
+    described, _ = described_cases(["sub-01_ses-1", "sub-01_ses-2"], table(text), {})
+
+    assert len({case.subject for case in described}) == 1
+    assert described[1].subject.startswith("C/")
+
+
+def test_siblings_of_two_people_tell_nothing(table):
+    rows = "sub-01_ses-1\tx\nsub-01_ses-2\ty\nsub-02\tz\n"
+    described, _ = described_cases(["sub-01_ses-1", "sub-01_ses-3"], table("case\tsubject\n" + rows), {})
+
+    assert [case.subject for case in described] == ["x", "sub-01"]
+
+
 def test_cases_without_a_row_are_named(table):
     described, (warning,) = described_cases(["a", "b", "c"], table("case\tage\nb\t70\n"), {})
 

@@ -40,7 +40,7 @@ def test_folders_of_other_tools_have_no_seconds(tmp_path):
 
 def test_seconds_of_a_table(tmp_path):
     write_text(tmp_path / "t.tsv", "case\tseconds\na\t2.5\nb\tn/a\n")
-    assert read_seconds(tmp_path / "t.tsv") == {"a": 2.5}
+    assert read_seconds(tmp_path / "t.tsv", ["a", "c"]) == {"a": 2.5}
 
 
 @pytest.mark.parametrize(
@@ -49,30 +49,84 @@ def test_seconds_of_a_table(tmp_path):
         ("case\tminutes\na\t1\n", r"t\.tsv: no column seconds \(there: case, minutes\)"),
         ("case\tseconds\na\t-1\n", r"t\.tsv line 2: seconds -1 of a is not above 0"),
         ("case\tseconds\na\t1\na\t2\n", r"t\.tsv line 3: a second row of a"),
+        (
+            "case\tseconds\nx\t1\n",
+            r"t\.tsv: has no seconds of any case \(a, c\); its column case holds x; name them al",
+        ),
         ("case\tseconds\na\tfast\n", r"t\.tsv line 2: column seconds holds 'fast', a number is needed"),
     ],
 )
 def test_bad_times_are_one_line(tmp_path, text, message):
     write_text(tmp_path / "t.tsv", text)
     with pytest.raises(InputError, match=message):
-        read_seconds(tmp_path / "t.tsv")
+        read_seconds(tmp_path / "t.tsv", ["a", "c"])
+
+
+def of_people(*subjects):
+    """Subjects of cases that are called otherwise."""
+    return {f"scan_{n}": subject for n, subject in enumerate(subjects)}
 
 
 def test_subjects_of_the_training_are_refused(run):
     predicted, model = run
     with pytest.raises(
-        LeakageError, match=rf"-p {predicted}: fold 1 of {model} predicted, .* learned from VALDO/03; sc"
+        LeakageError, match=rf"-p {predicted}: fold 1 of {model} predicted, .* learned from VALDO/03; sc.*finalize$"
     ):
-        refuse_training_subjects(predicted, ["VALDO/03", "VALDO/99"])
+        refuse_training_subjects(predicted, of_people("VALDO/03", "VALDO/99"))
     with pytest.raises(LeakageError, match=r"--validation .*: fold 0 of .*VALDO/01, VALDO/02; score subjects"):
-        refuse_training_subjects(predicted, ["VALDO/02", "VALDO/01"], "--validation")
+        refuse_training_subjects(predicted, of_people("VALDO/02", "VALDO/01"), "--validation")
 
 
-def test_folds_that_did_not_predict_other_cohorts_and_lost_models_say_nothing(run):
+@pytest.mark.parametrize("subject", ["03", "sub-03"])
+def test_without_a_cohort_the_number_is_compared(run, subject):
+    with pytest.raises(LeakageError, match=rf"learned from {subject}; .*; if these are other people .* with --cases$"):
+        refuse_training_subjects(run[0], of_people(subject))
+
+
+def test_names_of_cases_are_compared_too(run):
     predicted, model = run
-    refuse_training_subjects(predicted, ["VALDO/04", "DOU/01"])
-    (model / "fold_0" / "fold.json").unlink()
-    refuse_training_subjects(predicted, ["VALDO/01"])
+    write_json(
+        model / "fold_1" / "fold.json",
+        {"training_subjects": ["V/7"], "training_cases": ["a", "b"], "unlabelled_cases": ["c"]},
+    )
+    for case in "abc":
+        with pytest.raises(LeakageError, match=rf"fold 1 of .* has learned from {case};"):
+            refuse_training_subjects(predicted, {case: case})
+
+    (warning,) = refuse_training_subjects(predicted, {"a": "OTHER/7"})
+
+    assert f"-p {predicted}: a are called like training cases of {model}, though the table gives other" in warning
+
+
+def test_a_list_in_the_folder_of_a_run_is_of_that_run(run):
+    with pytest.raises(LeakageError, match=r"lesions\.tsv: fold 1 of .* VALDO/03"):
+        refuse_training_subjects(run[0] / "lesions.tsv", of_people("VALDO/03"))
+    assert seconds_of_run(run[0] / "lesions.tsv") == {"a": 10.75}
+
+
+def test_folds_that_did_not_predict_and_other_cohorts_say_nothing(run):
+    assert refuse_training_subjects(run[0], of_people("VALDO/04", "DOU/01", "05", "scan")) == ()
+    assert refuse_training_subjects(run[0] / "nowhere" / "else", of_people("VALDO/03")) == ()
+
+
+def test_what_cannot_be_checked_is_told(run):
+    predicted, model = run
+    record = model / "fold_0" / "fold.json"
+    begin = f"leakage could not be checked: -p {predicted}: "
+    for change, reason in (
+        (record.unlink, "is gone"),
+        (lambda: write_text(record, "no JSON"), "is not readable"),
+        (lambda: write_json(record, ["another tool's"]), "lists neither subjects nor cases"),
+    ):
+        change()
+        (warning,) = refuse_training_subjects(predicted, of_people("VALDO/01"))
+        assert warning.startswith(f"{begin}{record} {reason}, which says whom fold 0 has learned from")
+    # What the other fold says holds all the same.
+    with pytest.raises(LeakageError):
+        refuse_training_subjects(predicted, of_people("VALDO/03"))
+
+    write_json(predicted / "run.json", {"model": {"digest": "x"}})
+    (warning,) = refuse_training_subjects(predicted, of_people("VALDO/03"))
+    assert warning == f"{begin}its run.json names no folder and folds of a model"
     write_json(predicted / "run.json", {"model": None})
-    refuse_training_subjects(predicted, ["VALDO/03"])
-    refuse_training_subjects(predicted / "nowhere", ["VALDO/03"])
+    assert refuse_training_subjects(predicted, of_people("VALDO/03")) == ()

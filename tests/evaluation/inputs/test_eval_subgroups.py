@@ -6,7 +6,8 @@ from cmb_autoseg.evaluation.inputs.subgroups import SubgroupSpec, read_subgroup_
 
 def groups(values, text, n_lesions=None):
     columns = [{} if value is None else {"age": str(value), "other": "1"} for value in values]
-    found = split(columns, n_lesions or [0] * len(values), read_subgroup_spec(text))
+    people = list(map(str, range(len(values))))
+    found = split(columns, n_lesions or [0] * len(values), people, read_subgroup_spec(text))
     return {group.label: group.indices for group in found}
 
 
@@ -40,14 +41,24 @@ def test_small_groups_are_warned_of():
     columns = [{"sex": "F"}] * 10 + [{"sex": "M"}] * 9
     lesions = [1] * 5 + [0] * 5 + [2] * 5 + [0] * 4
 
-    female, male = split(columns, lesions, SubgroupSpec("sex"))
+    people = list(map(str, range(19)))
+    female, male = split(columns, lesions, people, SubgroupSpec("sex"))
 
     assert female.warnings == ()
     assert male.warnings == (
-        "sex M: small group, 9 cases (fewer than 10), 4 without lesions (fewer than 5); its figures are uncertain",
+        "sex M: small group, 9 subjects (fewer than 10), 4 without lesions (fewer than 5); its figures are uncertain",
     )
-    (few,) = split(columns[:10], [1] * 4 + [0] * 6, SubgroupSpec("sex"))
+    (few,) = split(columns[:10], [1] * 4 + [0] * 6, people[:10], SubgroupSpec("sex"))
     assert few.warnings == ("sex F: small group, 4 with lesions (fewer than 5); its figures are uncertain",)
+
+
+def test_many_scans_of_few_people_are_a_small_group():
+    (group,) = split([{"sex": "F"}] * 12, [0, 1] * 6, ["a"] * 6 + ["b"] * 6, SubgroupSpec("sex"))
+
+    assert group.warnings == (
+        "sex F: small group, 2 subjects (fewer than 10), 2 with lesions (fewer than 5), 0 without lesions (fewer than "
+        "5); its figures are uncertain",
+    )
 
 
 def test_every_case_is_in_one_group():
