@@ -80,7 +80,9 @@ def test_markdown_keeps_its_columns(table):
 def test_latex_has_caption_notes_and_as_many_cells_as_columns(table):
     text = as_latex(table, "simulated")
     assert r"\caption{Title \& more (simulated data)}\label{tab:my-table}" in text
-    assert r"\begin{tabular}{p{7cm}rrr}" in text
+    assert re.search(
+        r"\\begin\{tabular\}\{@\{\}>\{\\raggedright\\arraybackslash\}p\{0\.\d\d\\linewidth\}rrr@\{\}\}", text
+    )
     assert "A note: 95 \\%." in text
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
     assert len(body) == 3
@@ -105,19 +107,61 @@ def test_escaping_is_complete():
 def test_a_long_table_goes_over_pages():
     rows = tuple({"a": f"row {n}", "b": n} for n in range(50))
     text = as_latex(Table("long", "Long", {"a": "A", "b": "B"}, rows))
-    assert r"\begin{longtable}{lr}" in text
+    assert r"\begin{longtable}{@{}lr@{}}" in text
     assert r"\resizebox" not in text
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
-def test_latex_compiles(table, tmp_path):
-    long = Table("long", "Long", {"a": "A"}, tuple({"a": NASTY} for _ in range(40)), ("note",))
-    wide = Table("wide", "Wide", {f"c{n}": f"column {n}" for n in range(20)}, ({f"c{n}": 0.5 for n in range(20)},))
-    tables = [table, long, wide]
+def wide_table(n_rows, n_figures):
+    """Of groups with a number and many figures, as those of subgroups."""
+    figures = {f"f{n}": f"name of figure {n}" for n in range(n_figures)}
+    row = {"by": "scanner", "group": "A", "n": 12, **{key: Figure(value=0.5, ci=(0.4, 0.6)) for key in figures}}
+    return Table("wide", "Wide", {"by": "by", "group": "group", "n": "cases", **figures}, (row,) * n_rows)
+
+
+def test_a_wide_table_is_split_into_panels_that_repeat_its_labels():
+    text = as_latex(wide_table(3, 14))
+    assert r"\resizebox" not in text
+    heads = [line for line in text.splitlines() if line.startswith("by & group & ")]
+    assert len(heads) > 1
+    assert [name for head in heads for name in re.findall(r"name of figure \d+", head)] == [
+        f"name of figure {n}" for n in range(14)
+    ]
+    assert "Left out" not in text
+
+
+def test_panels_beyond_a_page_are_left_to_the_other_files_and_named():
+    text = as_latex(wide_table(12, 14))
+    assert text.count(r"\toprule") == 3
+    assert "Left out for want of room, but in wide.tsv: name of figure" in text
+    assert "name of figure 13." in text
+
+
+def overfull(tables, folder):
+    """Points by which boxes stick out of the page, with a document made of tables."""
     body = "\n".join(as_latex(one, "simulated") for one in tables)
-    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx,longtable}"
+    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs,array,graphicx,longtable}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}{body}\end{{document}}"
-    (tmp_path / "all.tex").write_text(document, encoding="utf-8")
+    (folder / "all.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout[-2000:]
+    return [float(points) for points in re.findall(r"Overfull \\hbox \((\d+\.\d+)pt", done.stdout)]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
+def test_latex_compiles_and_stays_on_the_page(table, tmp_path):
+    prose = "mean distance of confidence and share of right candidates, 10 bins of equal width weighed by candidates"
+    long_row = {
+        "figure": "absolute volume difference, mm3",
+        "is": prose,
+        "key": "voxel.absolute_volume_difference_mean",
+    }
+    columns = {"figure": "figure", "is": "definition", "key": "key in metrics.json"}
+    tables = [
+        table,
+        Table("long", "Long", {"a": "A"}, tuple({"a": NASTY} for _ in range(40)), ("note",)),
+        Table("definitions", "Definitions", columns, (long_row,) * 40),
+        wide_table(3, 14),
+        wide_table(40, 14),
+    ]
+    assert all(points < 5 for points in overfull(tables, tmp_path))
