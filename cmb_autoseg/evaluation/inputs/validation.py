@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,11 @@ class _Scan:
     case: str
     subject: str
 
-    @property
+    @cached_property
     def numbers(self) -> frozenset[str]:
         return frozenset(map(number_of, filter(None, (self.subject, bids_subject(self.case)))))
 
-    @property
+    @cached_property
     def is_told(self) -> bool:
         """By the table, not by the name alone."""
         return self.subject not in (self.case, bids_subject(self.case))
