@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cmb_autoseg.evaluation.inputs.subgroups import LEAST
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.evaluation.reporting.figure_names import heading_of, named
 from cmb_autoseg.evaluation.reporting.study import Group, Study
@@ -18,6 +19,12 @@ __all__ = [
 ]
 
 PROTOCOL = ("sensitivity", "precision", "f1", "fp_per_scan", "fp_per_negative_scan", "average_precision", "froc_score")
+FEW = (
+    f"Too few: fewer than {LEAST['subjects']} subjects, {LEAST['with lesions']} with lesions or "
+    f"{LEAST['without lesions']} without. What hangs on them is uncertain: all figures where subjects are few; "
+    "sensitivity, F1 and areas where those with lesions are; specificity, FP per lesion-free scan and the patient-level "
+    "area where those without are."
+)
 COUNTS = {"cases": "cases", "subjects": "subjects", "lesions": "lesions", "predicted": "predicted lesions"}
 P_VALUES = frozenset({"p", "p_holm", "p_bh", "p_wilcoxon", "p_wilcoxon_holm"})
 CORRECTED: tuple[str, ...] = ("p_holm", "p_bh", "p_wilcoxon_holm")
@@ -69,18 +76,18 @@ def _groups(name: str, title: str, groups: Sequence[Group], notes: tuple[str, ..
         {
             "by": group.by,
             "group": group.name,
-            "small": "yes" if group.warning else None,
+            "few": group.few or None,
             **group.counts,
             **group.figures,
             "warning": group.warning or None,
         }
         for group in groups
     )
-    warned = [group.warning.rstrip(".") for group in groups if group.warning]
-    small = {"small": "small"} if warned else {}
-    columns = {"by": "by", "group": "group", **small, **counted, **{key: heading_of(key) for key in keys}}
-    told = ("; ".join(warned) + ".",) if warned else ()
-    for_programs = ("warning",) if warned else ()
+    has_few = any(group.few for group in groups)
+    few = {"few": "too few"} if has_few else {}
+    columns = {"by": "by", "group": "group", **few, **counted, **{key: heading_of(key) for key in keys}}
+    told = (FEW,) if has_few else ()
+    for_programs = ("warning",) if any(group.warning for group in groups) else ()
     return Table(name, title, columns, rows, (*notes, *told), frozenset(keys), for_programs)
 
 
@@ -110,8 +117,9 @@ def system_differences(differences: Sequence[Mapping[str, Any]]) -> Table:
     }
     notes = (
         "System less the one it is held against, on the same draws of subjects. The interval beside the difference is "
-        "BCa; p, two-sided and from the same draws, belongs to the percentile interval: it is below 0.05 where that "
-        "one leaves 0 out, and near 0 the BCa interval may say otherwise.",
+        "BCa; p, two-sided and from the same draws, belongs to the percentile interval: it is below 0.05 about where "
+        "that one leaves 0 out, and near 0 the BCa interval may say otherwise. There is no p without a percentile interval, "
+        "and where fewer than six subjects bear on a figure.",
         "Wilcoxon: signed ranks of the subjects' own figures, of those subjects for whom both systems have one; it "
         "tests another question, and no interval here belongs to it.",
     )
