@@ -180,6 +180,7 @@ class EvaluationReport:
             },
             figures=resampler.figures(statistics),
             warning="; ".join(subgroup.warnings),
+            few=", ".join(f"{number} {kind}" for kind, number in subgroup.few.items()),
         )
 
 

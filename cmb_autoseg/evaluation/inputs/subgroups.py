@@ -2,22 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["NOT_KNOWN", "Subgroup", "SubgroupSpec", "read_subgroup_spec", "split"]
+__all__ = ["LEAST", "NOT_KNOWN", "Subgroup", "SubgroupSpec", "read_subgroup_spec", "split"]
 
 NOT_KNOWN = "not known"
 MOST_DISTINCT_NUMBERS = 5
 """More, and numbers are put into bins."""
 MOST_TEXTS = 30
 """More, and a column says who a case is, not what kind of case it is."""
-FEW_SUBJECTS = 10
-FEW_OF_A_KIND = 5
+LEAST = {"subjects": 10, "with lesions": 5, "without lesions": 5}
+"""A group with fewer is small."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,14 @@ class Subgroup:
     label: str
     indices: tuple[int, ...]
     """Of the cases, rising."""
-    warnings: tuple[str, ...] = ()
-    """That it is too small to be judged by."""
+    few: Mapping[str, int] = field(default_factory=dict)
+    """Of what of `LEAST` there are too few to judge by, and how many there are."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """That it is too small to be judged by."""
+        few = ", ".join(f"{number} {kind} (fewer than {LEAST[kind]})" for kind, number in self.few.items())
+        return (f"{self.column} {self.label}: small group, {few}; its figures are uncertain",) if few else ()
 
 
 def read_subgroup_spec(text: str) -> SubgroupSpec:
@@ -96,8 +102,7 @@ def split(
             lesions: dict[str, int] = {}
             for index in indices:
                 lesions[subjects[index]] = lesions.get(subjects[index], 0) + n_lesions[index]
-            warnings = _warnings(spec.column, label, list(lesions.values()))
-            groups.append(Subgroup(spec.column, label, tuple(indices), warnings))
+            groups.append(Subgroup(spec.column, label, tuple(indices), _few([*lesions.values()])))
     return groups
 
 
@@ -125,7 +130,11 @@ def _labels(known: Sequence[str], spec: SubgroupSpec) -> dict[str, str]:
 
 
 def _tertiles(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple(sorted({float(f"{cut:.6g}") for cut in np.quantile(values, (1 / 3, 2 / 3))}))
+    """Cuts at the thirds; of whole numbers the next whole one, which divides them in the same way and reads better."""
+    thirds = np.quantile(values, (1 / 3, 2 / 3))
+    if all(value.is_integer() for value in values):
+        thirds = np.ceil(np.round(thirds, 6))
+    return tuple(sorted({float(f"{cut:.6g}") for cut in thirds}))
 
 
 def _bin(value: float, cuts: Sequence[float]) -> str:
@@ -142,14 +151,12 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _warnings(column: str, label: str, n_lesions: Sequence[int]) -> tuple[str, ...]:
-    """That a group is small, by the lesions of each subject in all scans."""
+def _few(n_lesions: Sequence[int]) -> dict[str, int]:
+    """What a group has too few of, by the lesions of each subject in all scans."""
     with_lesions = sum(count > 0 for count in n_lesions)
-    few = []
-    if len(n_lesions) < FEW_SUBJECTS:
-        few.append(f"{len(n_lesions)} subjects (fewer than {FEW_SUBJECTS})")
-    if with_lesions < FEW_OF_A_KIND:
-        few.append(f"{with_lesions} with lesions (fewer than {FEW_OF_A_KIND})")
-    if len(n_lesions) - with_lesions < FEW_OF_A_KIND:
-        few.append(f"{len(n_lesions) - with_lesions} without lesions (fewer than {FEW_OF_A_KIND})")
-    return (f"{column} {label}: small group, {', '.join(few)}; its figures are uncertain",) if few else ()
+    numbers = {
+        "subjects": len(n_lesions),
+        "with lesions": with_lesions,
+        "without lesions": len(n_lesions) - with_lesions,
+    }
+    return {kind: number for kind, number in numbers.items() if number < LEAST[kind]}

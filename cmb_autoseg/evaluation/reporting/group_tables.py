@@ -10,6 +10,7 @@ from cmb_autoseg.evaluation.reporting.study import Group, Study
 from cmb_autoseg.reporting.tables import Row, Table, interval_text
 
 __all__ = [
+    "FEW",
     "protocol_definitions",
     "protocols_table",
     "strata_table",
@@ -22,8 +23,8 @@ PROTOCOL = ("sensitivity", "precision", "f1", "fp_per_scan", "fp_per_negative_sc
 FEW = (
     f"Too few: fewer than {LEAST['subjects']} subjects, {LEAST['with lesions']} with lesions or "
     f"{LEAST['without lesions']} without. What hangs on them is uncertain: all figures where subjects are few; "
-    "sensitivity, F1 and areas where those with lesions are; specificity, FP per lesion-free scan and the patient-level "
-    "area where those without are."
+    "sensitivity, F1 and areas where those with lesions are; specificity, FP per lesion-free scan and the "
+    "patient-level area where those without are."
 )
 COUNTS = {"cases": "cases", "subjects": "subjects", "lesions": "lesions", "predicted": "predicted lesions"}
 P_VALUES = frozenset({"p", "p_holm", "p_bh", "p_wilcoxon", "p_wilcoxon_holm"})
@@ -118,8 +119,8 @@ def system_differences(differences: Sequence[Mapping[str, Any]]) -> Table:
     notes = (
         "System less the one it is held against, on the same draws of subjects. The interval beside the difference is "
         "BCa; p, two-sided and from the same draws, belongs to the percentile interval: it is below 0.05 about where "
-        "that one leaves 0 out, and near 0 the BCa interval may say otherwise. There is no p without a percentile interval, "
-        "and where fewer than six subjects bear on a figure.",
+        "that one leaves 0 out, and near 0 the BCa interval may say otherwise. There is no p without a percentile "
+        "interval, and where fewer than six subjects bear on a figure.",
         "Wilcoxon: signed ranks of the subjects' own figures, of those subjects for whom both systems have one; it "
         "tests another question, and no interval here belongs to it.",
     )

@@ -25,6 +25,8 @@ class Group:
     """By `<group>.<key>` of `metrics.json`, such as `lesion.sensitivity`."""
     warning: str = ""
     """Why its figures are not to be relied on, such as too few subjects; says which group it is about."""
+    few: str = ""
+    """What it has too few of, such as `4 without lesions`."""
 
 
 @dataclass(frozen=True)

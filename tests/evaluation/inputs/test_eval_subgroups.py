@@ -21,11 +21,17 @@ def test_few_numbers_make_a_group_each_in_their_order():
 
 def test_many_numbers_are_cut_into_thirds():
     assert groups([70, 10, 20, 30, 40, 50, 60, 80, None], "age") == {
-        "below 33.3333": (1, 2, 3),
-        "33.3333 to below 56.6667": (4, 5),
-        "56.6667 and above": (0, 6, 7),
+        "below 34": (1, 2, 3),
+        "34 to below 57": (4, 5),
+        "57 and above": (0, 6, 7),
         "not known": (8,),
+    }, "the quantiles are 33.3 and 56.7"
+    assert groups([0.5, 1, 2, 3, 4, 5], "age") == {
+        "below 1.66667": (0, 1),
+        "1.66667 to below 3.33333": (2, 3),
+        "3.33333 and above": (4, 5),
     }
+    assert list(groups([1, 2, 3, 4, 5, 6, 7], "age")) == ["below 3", "3 to below 5", "5 and above"], "these are whole"
 
 
 def test_cut_points_are_the_users_and_a_number_on_one_is_above_it():

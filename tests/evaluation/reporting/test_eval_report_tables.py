@@ -11,7 +11,7 @@ from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.reporting.build_tables import build_tables, precision_at, severity_table
 from cmb_autoseg.evaluation.reporting.figure_names import NAMES
 from cmb_autoseg.evaluation.reporting.free_tables import free_table
-from cmb_autoseg.evaluation.reporting.group_tables import subgroups_table, system_differences
+from cmb_autoseg.evaluation.reporting.group_tables import FEW, subgroups_table, system_differences
 from cmb_autoseg.evaluation.reporting.study import Group, Study
 from cmb_autoseg.evaluation.statistics.paired import Difference
 from cmb_autoseg.reporting.table_files import write_tables
@@ -90,14 +90,14 @@ def test_severity_has_references_in_rows():
 def test_small_groups_are_marked_and_told():
     figures = {"lesion.f1": Figure(value=0.5)}
     groups = [
-        Group("age", "old", {"cases": 3}, figures, "age old: 3 cases"),
+        Group("age", "old", {"cases": 3}, figures, "age old: small group, 3 subjects", "3 subjects"),
         Group("age", "young", {"cases": 90}, figures),
     ]
     table = subgroups_table(groups)
-    assert [row["small"] for row in table.rows] == ["yes", None]
-    assert table.notes == ("age old: 3 cases.",)
+    assert [row["few"] for row in table.rows] == ["3 subjects", None]
+    assert table.notes == (FEW,), "once, however many groups are small"
     assert table.for_programs == ("warning",)
-    assert "small" not in subgroups_table(groups[1:]).columns
+    assert "few" not in subgroups_table(groups[1:]).columns
 
 
 def test_a_difference_without_value_says_why():
