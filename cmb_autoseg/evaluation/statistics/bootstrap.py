@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
+from scipy.stats import binomtest
 
 __all__ = [
     "MIN_SUBJECTS",
@@ -21,7 +22,7 @@ __all__ = [
     "acceleration",
     "all_alike",
     "bca_interval",
-    "interval_of_all",
+    "exact_interval",
     "leave_out_weights",
     "percentile_interval",
     "single_subject_weights",
@@ -136,13 +137,10 @@ def bca_interval(
     return _between(defined, float(low), float(high))
 
 
-def interval_of_all(n_subjects: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share that is 1 in every subject, where draws are all alike; 1 less its ends for a share of 0.
-
-    That of Clopper and Pearson 1934, Biometrika 26:404, with one trial a subject: cautious where a subject has several
-    items, since all of them count at most as often as one does.
-    """
-    return float(((1 - level) / 2) ** (1 / n_subjects)), 1.0
+def exact_interval(n_right: int, n_subjects: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share to which every subject contributes one trial: Clopper and Pearson 1934, Biometrika 26:404."""
+    found = binomtest(n_right, n_subjects).proportion_ci(level, method="exact")
+    return float(found.low), float(found.high)
 
 
 def _between(values: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from cmb_autoseg.evaluation.statistics.bootstrap import (
     ROUNDING,
     all_alike,
     bca_interval,
-    interval_of_all,
+    exact_interval,
     leave_out_weights,
     percentile_interval,
     single_subject_weights,
@@ -24,6 +24,8 @@ from cmb_autoseg.evaluation.statistics.bootstrap import (
 
 __all__ = ["Resampled", "Resampler", "Resampling", "figures"]
 
+FEW_SUBJECTS = 30
+"""With fewer, draws of a share of people take few values and intervals from them miss too often."""
 CELLS_IN_BLOCK = 2**20
 """Draws times cases that a statistic gets at a time, so that its own arrays stay small."""
 
@@ -133,27 +135,33 @@ class Resampler:
         return self._of_weights(statistics, self._alone, list(statistics))
 
     def figures(self, statistics: Mapping[str, Statistic]) -> dict[str, Figure]:
-        """Every figure with its BCa and percentile interval; a share of 0 or 1 has an exact one in place of BCa."""
+        """Every figure with its BCa and percentile interval; shares of few people may have an exact one for BCa."""
         return {
             name: undefined(statistics[name].why_none)
             if np.isnan(found.value)
             else Figure(
                 value=found.value,
-                ci=found.bca or self._interval_of_none_or_all(statistics[name], found.value),
+                ci=self._exact(statistics[name], found.value) or found.bca,
                 ci_percentile=found.percentile,
             )
             for name, found in self.resample(statistics).items()
         }
 
-    def _interval_of_none_or_all(self, statistic: Statistic, value: float) -> tuple[float, float] | None:
-        """Of a share of items that is 0 or 1, where draws say nothing."""
-        if statistic.trials is None or value not in (0.0, 1.0) or not self.settings.n_resamples:
+    def _exact(self, statistic: Statistic, value: float) -> tuple[float, float] | None:
+        """Of a share of 0 or 1, where draws say nothing, and of few people with one trial each, where they say little.
+
+        Of several items a subject, all count at most as often as one does, so one trial a subject is cautious there.
+        """
+        if statistic.trials is None or not self.settings.n_resamples:
             return None
-        n_subjects = len({name for name, n in zip(self.subjects, statistic.trials, strict=True) if n > 0})
-        if n_subjects < MIN_SUBJECTS:
+        trials = dict.fromkeys(self.subjects, 0.0)
+        for subject, n in zip(self.subjects, statistic.trials, strict=True):
+            trials[subject] += n
+        n_subjects = sum(n > 0 for n in trials.values())
+        few_with_one_each = n_subjects < FEW_SUBJECTS and max(trials.values()) <= 1
+        if n_subjects < MIN_SUBJECTS or not (few_with_one_each or value in (0.0, 1.0)):
             return None
-        low, high = interval_of_all(n_subjects, self.settings.level)
-        return (low, high) if value else (1 - high, 1 - low)
+        return exact_interval(round(value * n_subjects), n_subjects, self.settings.level)
 
     def _of_weights(
         self, statistics: Mapping[str, Statistic], weights: NDArray[np.int64] | NDArray[np.bool_], names: list[str]

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
 from cmb_autoseg.errors import InputError
@@ -189,3 +189,21 @@ def test_a_report_of_150_figures_takes_seconds():
     started = time.process_time()
     figures(statistics, people(200))
     assert time.process_time() - started < 10
+
+
+def test_shares_of_few_people_are_exact_and_those_of_lesions_and_of_many_are_not():
+    few = proportion([1, 1, 1, 1, 0], [1, 1, 1, 1, 1], "no one")
+    of_lesions = proportion([1, 2, 0, 3, 0], [2, 2, 1, 3, 1], "no lesion")
+    many = proportion([1, 0] * 20, [1] * 40, "no one")
+
+    exact = figures({"few": few}, list("abcde"))["few"]
+    assert exact.ci == pytest.approx((0.2836, 0.9949), abs=1e-4)  # Clopper and Pearson, 4 of 5
+    assert exact.ci_percentile is not None
+    # Two scans of each person are no trials of their own.
+    repeated = figures({"few": few}, list("aabbc"))["few"]
+    assert repeated.ci != exact.ci
+    for name, statistic, n in (("lesions", of_lesions, 5), ("many", many, 40)):
+        figure = figures({name: statistic}, [str(k) for k in range(n)])[name]
+        assert figure.ci != pytest.approx(exact.ci)
+        low, high = binomtest(round(figure.value * n), n).proportion_ci(method="exact")
+        assert figure.ci != pytest.approx((low, high), abs=1e-6), name
