@@ -59,7 +59,7 @@ def plan(request: EvaluationRequest) -> Planned:
 
     Raises:
         InputError: as `find_predictions`; a rule for the threshold without validation data, or with cases, subjects or
-            references of the test; a subgroup of no column.
+            references of the test, or without prediction; a subgroup of no column.
         LeakageError: a scored subject has been learned from by the model that predicted.
     """
     if request.rule is not None and request.validation is None:
@@ -75,6 +75,7 @@ def plan(request: EvaluationRequest) -> Planned:
         validation = find_predictions(*request.validation, replace(request.inputs, seconds=None))
         validation = _unlearned(validation, request.validation[0], "--validation")
         refuse_judged_cases(validation.files, predictions.files, _subjects(validation), _subjects(predictions))
+        _refuse_failed_validation(validation.failures)
     others = {
         name: find_predictions(folder, request.reference, replace(request.inputs, seconds=None))
         for name, folder in request.against.items()
@@ -152,7 +153,6 @@ def _chosen(
 ) -> tuple[OperatingPoint, tuple[str, ...]]:
     """The threshold, and what is to be said of the cases that it comes from."""
     assert request.rule is not None
-    _refuse_failed_validation(validation.failures)
     judged = evaluate_predictions(validation, request.settings, Resampling(n_resamples=0), track)
     _refuse_failed_validation(judged.failures)
     point = choose_threshold(request.rule, judged.cases, request.settings.protocol)

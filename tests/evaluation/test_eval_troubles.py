@@ -51,11 +51,13 @@ def test_a_validation_case_that_cannot_be_scored_is_refused(study, capsys, damag
 
     assert evaluate(study, *choosing(study)) == 2
 
-    line = capsys.readouterr().err.splitlines()[-1]
+    told = capsys.readouterr().err
+    line = told.splitlines()[-1]
     how_many = " (2 such cases in all)" if damage == "damaged" else ""
     assert f"--validation: val-0 cannot be scored{how_many}: " in line
     assert line.endswith("mend it or remove it from the validation folder")
-    assert not (study / "out" / "metrics.json").exists()
+    assert ("Scoring" in told) == (damage == "damaged")
+    assert not (study / "out").exists()
 
 
 def test_warnings_of_validation_are_in_the_report(study):
