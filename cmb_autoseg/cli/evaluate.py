@@ -322,7 +322,7 @@ def _named_folders(texts: Sequence[str]) -> dict[str, Path]:
             raise InputError(f"--against {text}: expected NAME=PRED, such as shiva=predictions_of_shiva")
         if name in named:
             raise InputError(f"--against {text}: the name {name} stands twice; give each system one of its own")
-        named[name] = existing_path(Path(folder), f"--against {name}=")
+        named[name] = existing_path(Path(folder), f"--against {name}")
     return named
 
 

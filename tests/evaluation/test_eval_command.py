@@ -187,6 +187,7 @@ def test_verdicts_alone(study, capsys):
     [
         (["--subgroups", "vendor"], "no case has this column"),
         (["--against", "theirs"], "expected NAME=PRED"),
+        (["--against", "a=nothere.csv"], "--against a nothere.csv: no such file"),
         (["--against", "a=ours/../theirs", "a=theirs"], "the name a stands twice"),
         (["--diameter", "10", "2"], "expected 0 <= LOW < HIGH"),
         (["--limit", "2"], None),

@@ -86,7 +86,13 @@ def _binary(case: str, reference: Volume) -> NDArray[np.uint8]:
 
 def _in_unit_range(case: str, volume: Volume) -> Volume:
     low, high = float(volume.data.min()), float(volume.data.max())
-    if not (low >= 0 and high <= 1 + MASK_TOLERANCE):  # written so that NaN fails too
+    if np.isnan(low):
+        n_nan = int(np.isnan(volume.data).sum())
+        raise InputError(
+            f"{case}: prediction {volume.name} holds NaN in {n_nan} of {volume.data.size} voxels, but numbers from 0 "
+            "to 1 are needed; predict this case again, or write 0 where NaN means that nothing was predicted there"
+        )
+    if not (low >= 0 and high <= 1 + MASK_TOLERANCE):
         raise InputError(
             f"{case}: prediction {volume.name} holds values from {low:g} to {high:g}, but a mask (0 and 1) or "
             "probabilities (0 to 1) are needed; name the mask's file or rescale it"

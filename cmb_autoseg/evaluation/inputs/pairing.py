@@ -112,13 +112,12 @@ def _paired(found: Side, marked: Side, regions: Path | None) -> FoundCases:
             unlisted.append(name)
             prediction = found.lists.side(name)
         if prediction is None:
-            failures[name] = f"{name}: no prediction in {found.place}; predict this case or remove its reference"
+            failures[name] = f"{name}: no prediction in {found.place}; predict this case; leaving it out flatters"
             continue
         cases.append(CaseFiles(name, prediction, marked.files[name], found.probabilities.get(name), maps.get(name)))
-    warnings = [
-        f"{name}: predicted, but without reference in {marked.place}; not scored"
-        for name in sorted(found.files.keys() - marked.files.keys())
-    ]
+    warnings = []
+    if unmarked := sorted(found.files.keys() - marked.files.keys()):
+        warnings.append(f"{listed(unmarked)}: predicted, but without reference in {marked.place}; not scored")
     if unlisted:
         warnings.append(
             f"{found.place}: no row for {listed(unlisted)}; since it is the list of all cases, this is taken for no "

@@ -116,7 +116,10 @@ def froc(cases: Sequence[CaseScore], protocol: str, weights: Weights | None = No
 
 
 def precision_recall(cases: Sequence[CaseScore], protocol: str, weights: Weights | None = None) -> PrecisionRecall:
-    """Precision over recall; in the band, at each recall the best precision of any threshold that reaches it."""
+    """Precision over recall; in the band, at each recall the best precision of any threshold that reaches it.
+
+    The band ends where the curve does; a draw in which no threshold reaches a recall has precision 0 there.
+    """
     ranked = ranked_candidates(cases, protocol)
     if ranked is None:
         return PrecisionRecall(_NONE, len(cases), NO_CONFIDENCE, None, _NONE, _NONE)
@@ -124,22 +127,22 @@ def precision_recall(cases: Sequence[CaseScore], protocol: str, weights: Weights
         return PrecisionRecall(_NONE, n_without_confidence(cases), NO_LESION, None, _NONE, _NONE)
     right, false = (counts[0] for counts in ranked.ranking.counts(np.ones((1, len(cases)))))
     short = ranked.ranking.shortened
+    end = right[-1] / ranked.n_reference.sum() if len(right) else 0.0
+    grid = np.append(RATE_GRID[: np.searchsorted(RATE_GRID, end - 1e-12)], end)
 
     def in_draws(draws: Weights) -> NDArray[np.float64]:
         found, wrong = short.counts(draws)
         recall = divided(found, (draws @ ranked.n_reference)[:, None])
         best = np.maximum.accumulate(divided(found, found + wrong, 0.0)[:, ::-1], axis=1)[:, ::-1]
         padded = np.concatenate([best, np.zeros((len(draws), 1))], axis=1)  # where no threshold reaches the recall
-        reached = np.stack(
-            [own[np.searchsorted(at, RATE_GRID - 1e-12)] for own, at in zip(padded, recall, strict=True)]
-        )
+        reached = np.stack([own[np.searchsorted(at, grid - 1e-12)] for own, at in zip(padded, recall, strict=True)])
         return np.where((draws @ ranked.n_reference > 0)[:, None], reached, np.nan)
 
     return PrecisionRecall(
         thresholds=ranked.ranking.thresholds,
         n_left_out=n_without_confidence(cases),
         why=None,
-        band=_band(RATE_GRID, in_draws, weights, short),
+        band=_band(grid, in_draws, weights, short),
         recall=right / ranked.n_reference.sum(),
         precision=right / (right + false),
     )

@@ -99,7 +99,7 @@ def test_rounding_above_one_is_cut_off(sides, mask):
         (np.nan, "r", r"a: reference .* holds nan, but only"),
         (1.5, "p", r"a: prediction .*p.a\.nii\.gz holds values from 0 to 1\.5, but a mask"),
         (-0.5, "p", r"a: prediction .* holds values from -0\.5 to 0, but"),
-        (np.nan, "p", r"a: prediction .* holds values from nan to nan, but"),
+        (np.nan, "p", r"a: prediction .* holds NaN in \d+ of \d+ voxels, but .*; predict this case again"),
     ],
 )
 def test_illegal_values_name_case_file_and_values(sides, mask, value, side, message):

@@ -75,7 +75,7 @@ def test_lists_are_taken_where_there_is_no_mask_or_where_they_are_asked_for(plac
     }
     asked = find_cases(predicted, reference, predicted_kind="points")
     assert kinds(asked)["a"] == ("a.tsv", "points")
-    assert asked.failures == {"d": f"d: no prediction in {predicted}; predict this case or remove its reference"}
+    assert asked.failures == {"d": f"d: no prediction in {predicted}; predict this case; leaving it out flatters"}
 
 
 def test_a_case_with_mask_and_list_takes_the_mask_and_says_so(place):
@@ -172,9 +172,18 @@ def test_a_missing_prediction_fails_and_an_extra_one_warns(place):
 
     found = find_cases(predicted, reference)
 
-    assert found.failures == {"b": f"b: no prediction in {predicted}; predict this case or remove its reference"}
+    assert found.failures == {"b": f"b: no prediction in {predicted}; predict this case; leaving it out flatters"}
     assert found.warnings == (f"c: predicted, but without reference in {reference}; not scored",)
     assert found.names == ("a", "b")
+
+
+def test_many_extra_predictions_are_one_warning(place):
+    reference, predicted = place("r", "a.nii.gz"), place("p", "a.nii.gz", *(f"x{n:02d}.nii.gz" for n in range(24)))
+
+    (warning,) = find_cases(predicted, reference).warnings
+
+    assert warning.startswith("x00, x01, ")
+    assert warning.endswith(f"(24 in all): predicted, but without reference in {reference}; not scored")
 
 
 @pytest.mark.parametrize(

@@ -90,16 +90,16 @@ def test_bands_of_rates_hold_what_draws_hold(random_cases, draws):
     rng = np.random.default_rng(6)
     cases = random_cases(rng, 12)
     weights, drawn = draws(rng, cases, n_draws=30)
-    middle = 25  # a false positive rate and a recall of one half
+    low, middle = 10, 25  # a recall of one fifth, a false positive rate of one half
     precise, rates = [], []
     for own in drawn:
         curve = precision_recall(own, "valdo")
-        precise.append(max([0.0, *curve.precision[curve.recall >= 0.5 - 1e-12]]))
+        precise.append(max([0.0, *curve.precision[curve.recall >= 0.2 - 1e-12]]))
         curve = lesion_roc(own, "valdo")
         x = curve.false_positive_rate
         rates.append(np.interp(0.5, x - 1e-9 * np.arange(len(x), 0, -1), curve.sensitivity))  # upright steps: the top
     band = precision_recall(cases, "valdo", weights).band
-    assert (band.low[middle], band.high[middle]) == pytest.approx(np.quantile(precise, [0.025, 0.975]))
+    assert (band.low[low], band.high[low]) == pytest.approx(np.quantile(precise, [0.025, 0.975]))
     band = lesion_roc(cases, "valdo", weights).band
     assert (band.low[middle], band.high[middle]) == pytest.approx(np.quantile(rates, [0.025, 0.975]), abs=1e-6)
 
@@ -123,3 +123,12 @@ def test_lesions_of_left_out_cases_are_in_no_curve(scored, cases):
     curve = froc([*cases, scored(reference=5)], "valdo")
     assert curve.n_left_out == 1
     assert curve.sensitivity.tolist() == froc(cases, "valdo").sensitivity.tolist()
+
+
+def test_the_band_of_precision_ends_where_the_curve_ends(cases):
+    weights = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]])
+    curve = precision_recall(cases, "valdo", weights)
+    assert curve.recall[-1] == pytest.approx(2 / 3)
+    assert curve.band.x[-1] == pytest.approx(2 / 3)
+    assert curve.band.low.min() > 0, "0 is for draws that do not get as far"
+    assert np.all(np.diff(curve.band.x) > 0)
