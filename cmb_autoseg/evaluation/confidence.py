@@ -25,11 +25,19 @@ def without_hollow_confidence(cases: Sequence[CaseScore]) -> tuple[CaseScore, ..
 def confident_everywhere(systems: Sequence[Sequence[CaseScore]]) -> list[tuple[CaseScore, ...]]:
     """Take confidence from cases of which some system has none, so that curves of all systems are of the same cases.
 
+    Systems that have none at all, such as plain masks, have no curves and silence no others.
+
     Args:
         systems: their cases, in the same order.
     """
-    both = [all(case.candidates is not None for case in same) for same in zip(*systems, strict=True)]
-    return [tuple(case if keep else _mute(case) for case, keep in zip(cases, both, strict=True)) for cases in systems]
+    speaking = [cases for cases in systems if any(case.candidates is not None for case in cases)]
+    both = [all(case.candidates is not None for case in same) for same in zip(*speaking, strict=True)]
+    return [
+        tuple(case if keep else _mute(case) for case, keep in zip(cases, both, strict=True))
+        if any(case.candidates is not None for case in cases)
+        else tuple(cases)
+        for cases in systems
+    ]
 
 
 def doubts_of_confidence(cases: Sequence[CaseScore], threshold: float | None) -> tuple[str, ...]:

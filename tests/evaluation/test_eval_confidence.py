@@ -84,7 +84,17 @@ def test_curves_of_two_systems_are_of_the_same_cases(phantom, evaluated):
 
     for system in systems:
         assert [case.candidates is None for case in system.cases] == [True, False]
-    assert [len(cases) for cases in confident_everywhere([ours.cases, theirs.cases])] == [2, 2]
+
+
+def test_a_system_of_plain_masks_silences_no_other(phantom, evaluated):
+    lesion = np.s_[3:5, 3:5, 3:5]
+    soft, plain = phantom(lesion, value=0.8), phantom(lesion)
+    ours, theirs = evaluated([("a", soft, plain)]), evaluated([("a", plain, plain)])
+
+    (our_case,), (their_case,) = confident_everywhere([ours.cases, theirs.cases])
+
+    assert our_case.candidates is not None
+    assert their_case.candidates is None
 
 
 def test_sizes_of_the_rule_are_not_asked_of_candidates(phantom, evaluated):
