@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic, proportion
 from cmb_autoseg.evaluation.statistics.agreement import cohen_statistic, fleiss_statistic
 from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling
 from cmb_autoseg.records import Record
 
-__all__ = ["VERDICTS", "ReaderStudy", "Verdict", "VerdictName", "read_verdicts", "reader_study"]
+__all__ = ["VERDICTS", "ReaderStudy", "Verdict", "VerdictName", "doubts", "read_verdicts", "reader_study"]
 
 VerdictName = Literal["correct", "incorrect", "missed"]
 VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
-"""A finding that is a lesion; one that is none; a lesion that the system did not find."""
+"""A finding that is a lesion; one that is none; a lesion that the system did not mark."""
 COLUMNS = ("case", "lesion", "rater", "verdict")
 
 Row = dict[str, Any]
@@ -43,7 +44,8 @@ class ReaderStudy(Record):
     n_cases: int
     n_findings: int
     verdicts: tuple[Row, ...]
-    """One row a rater and one for `all`: rater, n, then of each verdict its number and `<verdict>_share` (a figure)."""
+    """One row a rater and one for `all`: rater, n_cases and n_findings (judged), n (verdicts), then of
+    each verdict its number and `<verdict>_share` (a figure)."""
     pairs: tuple[Row, ...]
     """One row a pair of raters: rater, other, n (findings that both judged), agreement and kappa (figures)."""
     fleiss_kappa: Figure
@@ -137,6 +139,37 @@ def reader_study(verdicts: Sequence[Verdict], settings: Resampling | None = None
     )
 
 
+def doubts(verdicts: Sequence[Verdict], scored: Sequence[str]) -> tuple[str, ...]:
+    """What looks wrong in verdicts, one line each.
+
+    A verdict `missed` says that the system did not mark the lesion, `correct` and `incorrect` that it did: readers who
+    differ in that speak of different findings.
+
+    Args:
+        verdicts: of all raters.
+        scored: names of the cases that were scored; empty where none was.
+    """
+    told = []
+    strangers = sorted({verdict.case for verdict in verdicts} - {*scored})
+    if scored and strangers:
+        told.append(
+            f"--verdicts: {listed(strangers)}: judged by readers, but not scored; the reader study counts them all the "
+            "same, so leave out their rows or score them, too"
+        )
+    given: dict[tuple[str, str], set[str]] = {}
+    for verdict in verdicts:
+        given.setdefault((verdict.case, verdict.lesion), set()).add(verdict.verdict)
+    torn = [
+        f"{case} lesion {lesion}" for (case, lesion), own in sorted(given.items()) if "missed" in own and len(own) > 1
+    ]
+    if torn:
+        told.append(
+            f"--verdicts: {listed(torn)}: missed by some raters' verdicts, marked by others'; missed means that the "
+            "system did not mark the lesion, so give such lesions numbers of their own"
+        )
+    return tuple(told)
+
+
 def _judged(
     verdicts: Sequence[Verdict], raters: Sequence[str], cases: Sequence[str], findings: Sequence[tuple[str, str]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -160,7 +193,8 @@ def _counted(rater: str, judged: NDArray[np.int64], case_of: NDArray[np.int64], 
     }
     shares = {f"{name}_share": proportion(counts, given, "no verdict") for name, counts in of_case.items()}
     numbers = {name: int(counts.sum()) for name, counts in of_case.items()}
-    return {"rater": rater, "n": int(given.sum()), **numbers, **resampler.figures(shares)}
+    judged_of = {"n_cases": int((given > 0).sum()), "n_findings": int((judged >= 0).any(axis=1).sum())}
+    return {"rater": rater, **judged_of, "n": int(given.sum()), **numbers, **resampler.figures(shares)}
 
 
 def _compared(

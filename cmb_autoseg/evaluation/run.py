@@ -11,7 +11,7 @@ from cmb_autoseg.evaluation.inputs.leakage import refuse_training_subjects
 from cmb_autoseg.evaluation.inputs.subgroups import SubgroupSpec, split
 from cmb_autoseg.evaluation.inputs.validation import refuse_judged_cases
 from cmb_autoseg.evaluation.operating_point import ThresholdRule, choose_threshold, refuse_no_validation
-from cmb_autoseg.evaluation.reader_study import ReaderStudy, Verdict, reader_study
+from cmb_autoseg.evaluation.reader_study import ReaderStudy, Verdict, doubts, reader_study
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 from cmb_autoseg.records import OperatingPoint
@@ -123,6 +123,8 @@ def run(planned: Planned, track: Track) -> tuple[EvaluationReport, ReaderStudy |
         report = replace(report, systems=systems, warnings=(*report.warnings, *warnings))
         report = _with_troubles(report, {name: reports[name] for name in planned.others})
     readers = reader_study(request.verdicts, request.resampling) if request.verdicts else None
+    doubted = doubts(request.verdicts, [case.case for case in report.cases])
+    report = replace(report, warnings=(*report.warnings, *doubted))
     return report, readers
 
 

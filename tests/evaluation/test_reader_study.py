@@ -8,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.reader_study import VERDICTS, Verdict, read_verdicts, reader_study
+from cmb_autoseg.evaluation.reader_study import VERDICTS, Verdict, doubts, read_verdicts, reader_study
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 
 TABLE = """case\tlesion\trater\tverdict\tnote
@@ -44,6 +44,7 @@ def test_a_table_by_hand(tmp_path):
     counts = {row["rater"]: [row[key] for key in ("n", *VERDICTS)] for row in found.verdicts}
     assert counts == {"Ann": [4, 2, 1, 1], "Bob": [3, 3, 0, 0], "all": [7, 5, 1, 1]}
     assert found.verdicts[-1]["correct_share"].value == pytest.approx(5 / 7)
+    assert [(row["n_cases"], row["n_findings"]) for row in found.verdicts] == [(2, 4), (2, 3), (2, 4)]
     assert (found.n_judged_by_all, found.n_left_out) == (3, 1)
     assert found.unanimous.value == pytest.approx(2 / 3)
     (pair,) = found.pairs
@@ -137,3 +138,15 @@ def test_no_file(tmp_path):
     (tmp_path / "picture.tsv").write_bytes(b"\xff\xfe\x00\x9f")
     with pytest.raises(InputError, match="not readable as a tab-separated table"):
         read_verdicts(tmp_path / "picture.tsv")
+
+
+def test_verdicts_of_other_cases_and_on_what_was_and_was_not_marked_are_doubted():
+    def said(case, *own):
+        return [Verdict(case=case, lesion="1", rater=str(n), verdict=verdict) for n, verdict in enumerate(own)]
+
+    sound = [*said("a", "correct", "incorrect"), *said("b", "missed", "missed")]
+    assert doubts(sound, ["a", "b"]) == ()
+    assert doubts(sound, []) == ()
+    stranger, torn = doubts([*sound, *said("c", "missed", "correct")], ["a", "b"])
+    assert stranger.startswith("--verdicts: c: judged by readers, but not scored")
+    assert torn.startswith("--verdicts: c lesion 1: missed by some raters' verdicts, marked by others'")

@@ -24,6 +24,9 @@ HEADINGS = {
     "rater": "reader",
     "other": "other reader",
     "n": "findings judged",
+    "reader_verdicts.n": "verdicts",
+    "reader_verdicts.n_cases": "scans",
+    "reader_verdicts.n_findings": "findings",
     "correct_share": "share correct",
     "incorrect_share": "share incorrect",
     "missed_share": "share missed",
@@ -43,7 +46,10 @@ NOTES = {
         "Retrospective: the chance that a study of this size finds a difference as large as the one observed, the "
         "smallest difference it would have found with the target power, and the size that the observed one needs."
     ),
-    "reader_verdicts": "Correct: the finding is a microbleed; incorrect: it is none; missed: a microbleed not found.",
+    "reader_verdicts": (
+        "Correct: the finding is a microbleed; incorrect: it is none; missed: a microbleed that the system did not "
+        "mark. Shares are of verdicts, those of all readers together in the last row."
+    ),
     "reader_agreement": "Of the findings that all readers judged.",
     "reader_pairs": "Of the findings that both judged.",
 }
@@ -55,9 +61,13 @@ def free_table(name: str, title: str, rows: Sequence[Row]) -> Table:
     p_values = [key for key in present if key == "p" or key.startswith("p_")]
     repeated = {key for key in p_values if key != "p" and _repeats_p(key, rows)}
     keys = [*(key for key in present if key not in p_values), *sorted(set(p_values) - repeated)]
-    columns = {key: HEADINGS.get(key, key.replace("_", " ")) for key in keys}
+    columns = {key: _heading(name, key) for key in keys}
     notes = (NOTES[name],) if name in NOTES else ()
     return Table(name, title, columns, tuple(dict(row) for row in rows), notes, frozenset(keys))
+
+
+def _heading(name: str, key: str) -> str:
+    return HEADINGS.get(f"{name}.{key}") or HEADINGS.get(key) or key.replace("_", " ")
 
 
 def _repeats_p(key: str, rows: Sequence[Row]) -> bool:
