@@ -44,7 +44,7 @@ MOST_SCALED = 1.3
 """Times the width of a page; wider tables are split into panels that repeat the columns on the left."""
 PAGE_ROWS = 35
 """More rows are set over several pages."""
-PANEL_LINES = 52
+PANEL_LINES = 50
 """Of all panels and notes of a float; panels beyond are left to the other files."""
 
 

@@ -109,7 +109,8 @@ class Checklist:
         n_open = sum(bool(line.person) for line in self.lines)
         n_both = sum(bool(line.known) and bool(line.person) for line in self.lines)
         before = f"{self.n_filled} of {len(self.lines)} items have text from the records. {n_open} are marked"
-        return before, f"{n_both} of these beside such text; {len(self.lines) - n_open} need no person."
+        n_rest = len(self.lines) - n_open
+        return before, f"{n_both} of these beside such text; {n_rest} need{'s' if n_rest == 1 else ''} no person."
 
 
 def fill_checklists(facts: Mapping[str, str]) -> tuple[Checklist, ...]:
