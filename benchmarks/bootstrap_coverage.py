@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, Pair
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.metrics.count import count_statistics
 from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic
 from cmb_autoseg.evaluation.metrics.lesion import lesion_statistics

@@ -22,15 +22,15 @@ from picai_eval.metrics import Metrics
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from cmb_autoseg.evaluation.candidates import find_candidates
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.evaluate import CaseSource, evaluate_cases
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.matching import match
+from cmb_autoseg.evaluation.matching.candidates import find_candidates
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.match import match
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS, LesionRule, Protocol
 from cmb_autoseg.evaluation.metrics.curves import froc
 from cmb_autoseg.evaluation.metrics.lesion import lesion_statistics
 from cmb_autoseg.evaluation.metrics.patient import patient_statistics
-from cmb_autoseg.evaluation.protocols import PROTOCOLS, LesionRule, Protocol
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 from cmb_autoseg.geometry import Volume

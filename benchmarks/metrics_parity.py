@@ -22,7 +22,7 @@ from sklearn.metrics import (
 )
 
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, Pair, VoxelCounts
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.metrics.calibration import calibration_statistics
 from cmb_autoseg.evaluation.metrics.count import count_statistics
 from cmb_autoseg.evaluation.metrics.curves import froc

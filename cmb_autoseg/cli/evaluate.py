@@ -49,7 +49,7 @@ MOST_DRAWS = 100_000
 
 
 def build_parser() -> Parser:
-    from cmb_autoseg.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS  # standard library only
+    from cmb_autoseg.evaluation.matching.protocols import DEFAULT_PROTOCOL, PROTOCOLS  # standard library only
 
     parser = Parser("cmb_evaluate", DESCRIPTION, EPILOG)
     where = parser.add_argument_group("input and output")
@@ -186,11 +186,11 @@ def run(args: Namespace) -> int:
     if args.images is not None and not args.images.is_dir():
         raise InputError(f"--images {args.images}: is a file; give the folder of the scans")
 
-    from cmb_autoseg.evaluation.provenance import facts_of_run, kind_of_cases  # numpy and scipy from here on
-    from cmb_autoseg.evaluation.report_files import Provenance, write_report
+    from cmb_autoseg.evaluation.reporting.provenance import facts_of_run, kind_of_cases  # numpy and scipy from here on
+    from cmb_autoseg.evaluation.reporting.report_files import Provenance, write_report
+    from cmb_autoseg.evaluation.reporting.views import views_of
     from cmb_autoseg.evaluation.run import plan
     from cmb_autoseg.evaluation.run import run as run_planned
-    from cmb_autoseg.evaluation.views import views_of
     from cmb_autoseg.locking import own_folder
     from cmb_autoseg.progress import telling, track
     from cmb_autoseg.run_log import open_log
@@ -212,7 +212,7 @@ def _folder_of(predicted: Path) -> Path:
 
 
 def _tell(report: "EvaluationReport", out: Path) -> int:
-    from cmb_autoseg.evaluation.metrics_file import summary
+    from cmb_autoseg.evaluation.reporting.metrics_file import summary
     from cmb_autoseg.progress import log
     from cmb_autoseg.progress import report as show
 
@@ -237,8 +237,8 @@ def _sides(args: Namespace) -> tuple[Path | None, Path | None]:
 
 
 def _verdicts_alone(args: Namespace) -> int:
-    from cmb_autoseg.evaluation.reader_files import summary, write_reader_study
-    from cmb_autoseg.evaluation.reader_study import read_verdicts, reader_study
+    from cmb_autoseg.evaluation.readers.reader_files import summary, write_reader_study
+    from cmb_autoseg.evaluation.readers.reader_study import read_verdicts, reader_study
     from cmb_autoseg.evaluation.statistics.intervals import Resampling
     from cmb_autoseg.locking import own_folder
     from cmb_autoseg.progress import report as show
@@ -259,9 +259,9 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
     from cmb_autoseg.evaluation.inputs.case_table import read_case_table
     from cmb_autoseg.evaluation.inputs.loading import ListSettings
     from cmb_autoseg.evaluation.inputs.subgroups import read_subgroup_spec
+    from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS, LesionRule
     from cmb_autoseg.evaluation.operating_point import ThresholdRule, read_threshold
-    from cmb_autoseg.evaluation.protocols import PROTOCOLS, LesionRule
-    from cmb_autoseg.evaluation.reader_study import read_verdicts
+    from cmb_autoseg.evaluation.readers.reader_study import read_verdicts
     from cmb_autoseg.evaluation.run import THIS_SYSTEM, EvaluationRequest
     from cmb_autoseg.evaluation.scoring import ScoringSettings
     from cmb_autoseg.evaluation.statistics.intervals import Resampling

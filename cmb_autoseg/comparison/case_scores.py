@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.metrics.voxel_histogram import BINNING, N_BINS, VoxelHistogram, count_probabilities
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.files import atomic_path, file_digest
 from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, ScoredCase, Sweep, count_case
 from cmb_autoseg.records import Record

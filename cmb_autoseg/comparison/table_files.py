@@ -8,7 +8,7 @@ from typing import Any
 from cmb_autoseg.comparison.cells import Comparison
 from cmb_autoseg.comparison.drawings import draw
 from cmb_autoseg.comparison.table import TITLES, budget_shown
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.files import write_text
 from cmb_autoseg.reporting.table_files import as_markdown as markdown_of
 from cmb_autoseg.reporting.table_files import write_table

@@ -16,7 +16,7 @@ from cmb_autoseg.evaluation.inputs.loading import ListSettings, LoadedCase, load
 from cmb_autoseg.evaluation.inputs.pairing import FoundCases, find_cases
 from cmb_autoseg.evaluation.inputs.run_times import read_seconds, seconds_of_run
 from cmb_autoseg.evaluation.inputs.sides import CaseFiles, LoadedSide
-from cmb_autoseg.evaluation.lesion_set import Kind
+from cmb_autoseg.evaluation.matching.lesion_set import Kind
 from cmb_autoseg.evaluation.metrics.voxel_auc import LesionValues, count_wins
 from cmb_autoseg.evaluation.scoring import CaseFacts, ScoringSettings, probability_of, score_case
 from cmb_autoseg.evaluation.statistics.intervals import Resampling

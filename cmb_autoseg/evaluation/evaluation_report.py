@@ -13,6 +13,7 @@ from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.confidence import confident_everywhere
 from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.inputs.subgroups import Subgroup
+from cmb_autoseg.evaluation.matching.protocols import Protocol
 from cmb_autoseg.evaluation.metrics.calibration import calibration_statistics
 from cmb_autoseg.evaluation.metrics.count import count_statistics
 from cmb_autoseg.evaluation.metrics.figure import Figure, Statistic
@@ -22,7 +23,6 @@ from cmb_autoseg.evaluation.metrics.severity import severity_statistics
 from cmb_autoseg.evaluation.metrics.strata import Stratum, region_strata, size_strata
 from cmb_autoseg.evaluation.metrics.surface import surface_statistics
 from cmb_autoseg.evaluation.metrics.voxel import voxel_statistics
-from cmb_autoseg.evaluation.protocols import Protocol
 from cmb_autoseg.evaluation.reporting.study import Group
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.evaluation.statistics.intervals import Resampler, Resampling

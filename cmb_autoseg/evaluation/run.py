@@ -11,7 +11,7 @@ from cmb_autoseg.evaluation.inputs.leakage import refuse_training_subjects
 from cmb_autoseg.evaluation.inputs.subgroups import SubgroupSpec, split
 from cmb_autoseg.evaluation.inputs.validation import refuse_judged_cases
 from cmb_autoseg.evaluation.operating_point import ThresholdRule, choose_threshold, refuse_no_validation
-from cmb_autoseg.evaluation.reader_study import ReaderStudy, Verdict, doubts, reader_study
+from cmb_autoseg.evaluation.readers.reader_study import ReaderStudy, Verdict, doubts, reader_study
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 from cmb_autoseg.records import OperatingPoint
@@ -72,16 +72,25 @@ def plan(request: EvaluationRequest) -> Planned:
         split(columns, [0] * len(columns), subjects, spec)
     validation = None
     if request.validation is not None:
-        validation = find_predictions(*request.validation, replace(request.inputs, seconds=None))
+        validation = _find_more("--validation", *request.validation, request.inputs)
         validation = _unlearned(validation, request.validation[0], "--validation")
         refuse_judged_cases(validation.files, predictions.files, _subjects(validation), _subjects(predictions))
         _refuse_failed_validation(validation.failures)
     others = {
-        name: find_predictions(folder, request.reference, replace(request.inputs, seconds=None))
+        name: _find_more(f"--against {name}", folder, request.reference, request.inputs)
         for name, folder in request.against.items()
     }
     others = {name: _unlearned(others[name], folder, "--against") for name, folder in request.against.items()}
     return Planned(request, predictions, validation, others)
+
+
+def _find_more(option: str, predicted: Path, reference: Path, inputs: InputSettings) -> Predictions:
+    """As `find_predictions`, for another option than -p, which errors then name."""
+    try:
+        return find_predictions(predicted, reference, replace(inputs, seconds=None))
+    except InputError as error:
+        told = str(error).replace("-p and --reference", "predictions and references")
+        raise type(error)(f"{option}: {told}") from None
 
 
 def _unlearned(predictions: Predictions, place: Path, flag: str) -> Predictions:

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cmb_autoseg.evaluation.candidates import CANDIDATE_FLOOR, find_candidates
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, SurfaceDistances, VoxelCounts
 from cmb_autoseg.evaluation.inputs.loading import LoadedCase
 from cmb_autoseg.evaluation.inputs.regions import lesion_regions
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.matching import fits, match_candidates, match_under
+from cmb_autoseg.evaluation.matching.candidates import CANDIDATE_FLOOR, find_candidates
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.match import fits, match_candidates, match_under
+from cmb_autoseg.evaluation.matching.protocols import DEFAULT_PROTOCOL, PROTOCOLS, LesionRule, Protocol
 from cmb_autoseg.evaluation.metrics.surface import MIN_DIAMETER_MM, surface_distances
-from cmb_autoseg.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS, LesionRule, Protocol
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import find_components
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.matching import match_components
-from cmb_autoseg.evaluation.protocols import Protocol
+from cmb_autoseg.evaluation.matching.match import match_components
+from cmb_autoseg.evaluation.matching.protocols import Protocol
 from cmb_autoseg.geometry import Volume, check_same_grid
 from cmb_autoseg.lesions.components import find_components
 from cmb_autoseg.records import OperatingPoint

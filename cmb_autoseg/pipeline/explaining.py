@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
-from cmb_autoseg.evaluation.matching import match_components
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.matching.match import match_components
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.explanation import ExplainedCase, ExplanationFiles, find_findings
 from cmb_autoseg.explanation.files import OUTDATED, SCHEMA
 from cmb_autoseg.explanation.findings import CANDIDATE_SHARE

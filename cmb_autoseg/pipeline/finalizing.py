@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.evaluation.evaluate import CaseSource, evaluate_cases
-from cmb_autoseg.evaluation.metrics_file import summary
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
-from cmb_autoseg.evaluation.report_files import Provenance, write_report
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.reporting.metrics_file import summary
+from cmb_autoseg.evaluation.reporting.report_files import Provenance, write_report
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.files import write_json, write_tsv
 from cmb_autoseg.geometry import Volume, read_volume, write_volume

@@ -5,7 +5,7 @@ import pytest
 
 from cmb_autoseg.evaluation.evaluate import CaseSource, evaluate_cases
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 from cmb_autoseg.geometry import Volume

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from cmb_autoseg.evaluation.area_tests import delong_rows, power_rows, with_confidence_in_common
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport, ScoredSystem
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.metrics_file import metrics_json, seconds_per_case
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
-from cmb_autoseg.evaluation.report_files import write_report
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.reporting.area_tests import delong_rows, power_rows, with_confidence_in_common
+from cmb_autoseg.evaluation.reporting.metrics_file import metrics_json, seconds_per_case
+from cmb_autoseg.evaluation.reporting.report_files import write_report
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.evaluation.statistics.delong import delong_test
 from cmb_autoseg.evaluation.statistics.intervals import Resampling

@@ -140,6 +140,9 @@ def test_a_threshold_comes_from_validation_data_of_other_people(study, phantom, 
     assert "are the test's own" in refused(study, capsys, "--threshold", "best-f1", *same)
     assert "--threshold RULE" in refused(study, capsys, *validation)
     assert "found 'best'" in refused(study, capsys, "--threshold", "best", *validation)
+    swapped = ["--validation", str(study / "val_masks"), str(study / "val")]
+    line = refused(study, capsys, "--threshold", "best-f1", *swapped)
+    assert "--validation: predictions and references look swapped" in line
     assert evaluate(study, "--threshold", "best-f1", *validation, "--resamples", "0") == 0
 
     point = json.loads((study / "out" / "metrics.json").read_text())["operating_point"]
@@ -213,7 +216,7 @@ def test_an_evaluation_that_is_stopped_leaves_no_earlier_report_beside_new_table
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cmb_autoseg.evaluation.report_files.render", stop)
+    monkeypatch.setattr("cmb_autoseg.evaluation.reporting.report_files.render", stop)
     assert evaluate(study, "--resamples", "0", "--protocol", "iou") not in (0, 1)
 
     assert not (study / "out" / "metrics.json").exists()

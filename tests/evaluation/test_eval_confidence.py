@@ -5,11 +5,11 @@ import pytest
 
 from cmb_autoseg.evaluation.confidence import confident_everywhere
 from cmb_autoseg.evaluation.evaluation_report import on_common_cases
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.matching import match, match_candidates
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.match import match, match_candidates
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS, LesionRule
 from cmb_autoseg.evaluation.metrics.curves import froc
-from cmb_autoseg.evaluation.metrics_file import metrics_json
-from cmb_autoseg.evaluation.protocols import PROTOCOLS, LesionRule
+from cmb_autoseg.evaluation.reporting.metrics_file import metrics_json
 
 
 def points(places_mm, confidence=None):

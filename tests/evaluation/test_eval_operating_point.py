@@ -3,7 +3,7 @@ import pytest
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, Pair
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.operating_point import choose_threshold, read_threshold, refuse_no_validation
 
 

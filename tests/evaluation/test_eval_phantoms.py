@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.candidates import find_candidates
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.evaluate import CaseSource, evaluate_cases
 from cmb_autoseg.evaluation.inputs.loading import LoadedCase
 from cmb_autoseg.evaluation.inputs.sides import LoadedSide
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.matching import fits, match
-from cmb_autoseg.evaluation.metrics_file import metrics_json
-from cmb_autoseg.evaluation.protocols import PROTOCOLS, LesionRule
+from cmb_autoseg.evaluation.matching.candidates import find_candidates
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.match import fits, match
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS, LesionRule
+from cmb_autoseg.evaluation.reporting.metrics_file import metrics_json
 from cmb_autoseg.evaluation.scoring import CaseFacts, ScoringSettings, score_case
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 from cmb_autoseg.geometry import Volume

@@ -10,8 +10,8 @@ from cmb_autoseg.cli.evaluate import main
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.evaluate import evaluate_folder
 from cmb_autoseg.evaluation.inputs.naming import find_masks
-from cmb_autoseg.evaluation.report_files import write_report
-from cmb_autoseg.evaluation.rows import CASE_COLUMNS, MATCH_COLUMNS, match_rows
+from cmb_autoseg.evaluation.reporting.report_files import write_report
+from cmb_autoseg.evaluation.reporting.rows import CASE_COLUMNS, MATCH_COLUMNS, match_rows
 from cmb_autoseg.evaluation.scoring import ScoringSettings
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 from cmb_autoseg.files import read_tsv, write_text

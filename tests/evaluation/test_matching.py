@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.matching import match as match_lesions
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.match import match as match_lesions
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import find_components
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from cmb_autoseg.evaluation.metrics_file import metrics_json
+from cmb_autoseg.evaluation.reporting.metrics_file import metrics_json
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.reader_study import VERDICTS, Verdict, doubts, read_verdicts, reader_study
+from cmb_autoseg.evaluation.readers.reader_study import VERDICTS, Verdict, doubts, read_verdicts, reader_study
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 
 TABLE = """case\tlesion\trater\tverdict\tnote

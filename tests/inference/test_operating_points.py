@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from cmb_autoseg.errors import GeometryError, InputError
-from cmb_autoseg.evaluation.matching import match_components
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
+from cmb_autoseg.evaluation.matching.match import match_components
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import (
     SWEEP_COLUMNS,

@@ -9,7 +9,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.inputs.lesion_lists import described, filled, moved, space_of, to_ras_mm
 from cmb_autoseg.evaluation.inputs.rows import Row, Rows, is_missing, number
 from cmb_autoseg.evaluation.inputs.sides import ListGrid, Space
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 
 __all__ = ["BOX_COLUMNS", "SLICE_BOX_COLUMNS", "has_boxes", "read_boxes"]
 

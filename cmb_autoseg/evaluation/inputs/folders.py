@@ -21,7 +21,7 @@ from cmb_autoseg.evaluation.inputs.naming import (
 )
 from cmb_autoseg.evaluation.inputs.rows import LIST_SUFFIXES, read_rows
 from cmb_autoseg.evaluation.inputs.sides import FileKind, SideFile
-from cmb_autoseg.evaluation.lesion_set import Kind
+from cmb_autoseg.evaluation.matching.lesion_set import Kind
 from cmb_autoseg.geometry import is_nifti, nifti_stem
 
 __all__ = ["KIND_FLAGS", "LEGAL_NAMES", "Side", "listed", "read_side"]

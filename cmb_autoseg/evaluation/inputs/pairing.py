@@ -8,7 +8,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.inputs.folders import LEGAL_NAMES, Side, listed, read_side
 from cmb_autoseg.evaluation.inputs.naming import MASK_PATTERNS, find_masks
 from cmb_autoseg.evaluation.inputs.sides import CaseFiles
-from cmb_autoseg.evaluation.lesion_set import Kind
+from cmb_autoseg.evaluation.matching.lesion_set import Kind
 
 __all__ = ["FoundCases", "find_cases"]
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.geometry import Volume, check_same_grid, read_volume, to_canonical
 
 __all__ = ["REGION_NAMES", "lesion_regions", "read_regions"]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.inputs.rows import Row
-from cmb_autoseg.evaluation.lesion_set import Kind, LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import Kind, LesionSet
 from cmb_autoseg.geometry import Grid, Volume, canonical_grid
 
 __all__ = ["SPACES", "CaseFiles", "FileKind", "ListGrid", "LoadedSide", "SideFile", "Space"]

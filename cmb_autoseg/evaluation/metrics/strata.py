@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg.evaluation.case_score import CaseScore
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.metrics.figure import Statistic, proportion, share
 from cmb_autoseg.evaluation.metrics.joint import never
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.case_score import CaseScore
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.reporting.backgrounds import SCAN, Background
 from cmb_autoseg.evaluation.reporting.case_tables import best_cases, told, worst_cases
 from cmb_autoseg.evaluation.reporting.page import CaseView

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from cmb_autoseg.evaluation.candidates import CANDIDATE_FLOOR
+from cmb_autoseg.evaluation.matching.candidates import CANDIDATE_FLOOR
 
 __all__ = ["CANDIDATE", "NAMES", "definition_of", "heading_of", "named"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmb_autoseg.evaluation.case_score import CaseScore
+from cmb_autoseg.evaluation.matching.protocols import Protocol
 from cmb_autoseg.evaluation.metrics.figure import Figure
-from cmb_autoseg.evaluation.protocols import Protocol
 from cmb_autoseg.reporting.tables import Row
 
 __all__ = ["Group", "Study"]

@@ -3,7 +3,7 @@ import pytest
 
 from cmb_autoseg.errors import GeometryError, InputError
 from cmb_autoseg.evaluation.inputs.regions import lesion_regions, read_regions
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.geometry import write_volume
 from cmb_autoseg.lesions.components import find_components
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, Pair, VoxelCounts
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 
 ROOT = Path(__file__).parents[3]
 

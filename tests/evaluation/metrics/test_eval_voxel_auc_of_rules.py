@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 from cmb_autoseg.evaluation.evaluate import evaluate_cases
 from cmb_autoseg.evaluation.inputs.loading import LoadedCase
 from cmb_autoseg.evaluation.inputs.sides import LoadedSide
-from cmb_autoseg.evaluation.protocols import LesionRule
+from cmb_autoseg.evaluation.matching.protocols import LesionRule
 from cmb_autoseg.evaluation.scoring import CaseFacts, ScoringSettings
 from cmb_autoseg.geometry import Volume
 

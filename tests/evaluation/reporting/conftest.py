@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, Pair, SurfaceDistances, VoxelCounts
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.metrics.calibration import calibration_statistics, reliability
 from cmb_autoseg.evaluation.metrics.count import count_statistics
 from cmb_autoseg.evaluation.metrics.curves import froc, lesion_roc, patient_roc, precision_recall
@@ -16,7 +17,6 @@ from cmb_autoseg.evaluation.metrics.severity import severity_confusion, severity
 from cmb_autoseg.evaluation.metrics.strata import region_strata, size_strata
 from cmb_autoseg.evaluation.metrics.surface import surface_statistics
 from cmb_autoseg.evaluation.metrics.voxel import voxel_statistics
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.reporting.backgrounds import Background
 from cmb_autoseg.evaluation.reporting.build_pictures import Curves, build_pictures
 from cmb_autoseg.evaluation.reporting.build_tables import build_tables

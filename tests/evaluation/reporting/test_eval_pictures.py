@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.metrics.curves import Froc
 from cmb_autoseg.evaluation.metrics.figure import Figure, undefined
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.reporting.agreement_figures import draw_bland_altman
 from cmb_autoseg.evaluation.reporting.build_pictures import Curves, build_pictures
 from cmb_autoseg.evaluation.reporting.curve_figures import Line, draw_froc, draw_precision_recall

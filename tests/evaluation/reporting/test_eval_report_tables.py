@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.evaluation.case_score import CaseScore
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.metrics.curves import PrecisionRecall
 from cmb_autoseg.evaluation.metrics.figure import Figure, undefined
 from cmb_autoseg.evaluation.metrics.severity import Confusion
-from cmb_autoseg.evaluation.protocols import PROTOCOLS
 from cmb_autoseg.evaluation.reporting.build_tables import build_tables, precision_at, severity_table
 from cmb_autoseg.evaluation.reporting.figure_names import NAMES
 from cmb_autoseg.evaluation.reporting.free_tables import free_table

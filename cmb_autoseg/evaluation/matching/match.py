@@ -9,9 +9,9 @@ from scipy.spatial.distance import cdist
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.case_score import Matching, Pair
-from cmb_autoseg.evaluation.extents import Shared, shared_extents
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.protocols import Protocol, Rule
+from cmb_autoseg.evaluation.matching.extents import Shared, shared_extents
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.protocols import Protocol, Rule
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import Components
 

@@ -5,24 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cmb_autoseg.evaluation.area_tests import delong_rows, power_rows
 from cmb_autoseg.evaluation.evaluation_report import KEY_FIGURES, EvaluationReport
 from cmb_autoseg.evaluation.metrics.calibration import reliability
 from cmb_autoseg.evaluation.metrics.curves import Froc, froc, lesion_roc, patient_roc, precision_recall
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.evaluation.metrics.severity import severity_confusion
-from cmb_autoseg.evaluation.metrics_file import as_text, metrics_json, seconds_per_case
-from cmb_autoseg.evaluation.reader_files import reader_rows
-from cmb_autoseg.evaluation.reader_study import ReaderStudy
+from cmb_autoseg.evaluation.readers.reader_files import reader_rows
+from cmb_autoseg.evaluation.readers.reader_study import ReaderStudy
+from cmb_autoseg.evaluation.reporting.area_tests import delong_rows, power_rows
 from cmb_autoseg.evaluation.reporting.build_pictures import Curves, build_pictures
 from cmb_autoseg.evaluation.reporting.build_tables import build_tables
 from cmb_autoseg.evaluation.reporting.checklist import as_markdown, fill_checklists
 from cmb_autoseg.evaluation.reporting.figure_names import CANDIDATE, heading_of
 from cmb_autoseg.evaluation.reporting.flow import FlowStep, flow_text
+from cmb_autoseg.evaluation.reporting.metrics_file import as_text, metrics_json, seconds_per_case
 from cmb_autoseg.evaluation.reporting.page import CaseView, PageContent, render
+from cmb_autoseg.evaluation.reporting.rows import CASE_COLUMNS, FAILURE_COLUMNS, MATCH_COLUMNS, case_rows, match_rows
 from cmb_autoseg.evaluation.reporting.shown_files import write_shown
 from cmb_autoseg.evaluation.reporting.study import Study
-from cmb_autoseg.evaluation.rows import CASE_COLUMNS, FAILURE_COLUMNS, MATCH_COLUMNS, case_rows, match_rows
 from cmb_autoseg.evaluation.statistics.bootstrap import subject_weights
 from cmb_autoseg.files import writable_folder, write_json, write_text, write_tsv
 from cmb_autoseg.reporting.tables import Table

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from cmb_autoseg.evaluation.area_tests import delong_rows, power_rows, with_confidence_in_common
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
 from cmb_autoseg.evaluation.metrics.calibration import reliability
@@ -16,6 +15,7 @@ from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.evaluation.metrics.patient import RULES, patient_counts
 from cmb_autoseg.evaluation.metrics.severity import severity_confusion
 from cmb_autoseg.evaluation.metrics.voxel import n_without_voxels
+from cmb_autoseg.evaluation.reporting.area_tests import delong_rows, power_rows, with_confidence_in_common
 from cmb_autoseg.evaluation.reporting.study import Group
 
 __all__ = ["metrics_json", "seconds_per_case", "summary"]

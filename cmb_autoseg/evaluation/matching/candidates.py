@@ -20,8 +20,8 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from cmb_autoseg.evaluation.lesion_set import LesionSet
-from cmb_autoseg.evaluation.protocols import LesionRule
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.protocols import LesionRule
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import NEIGHBOURS, Connectivity, components_of_labels
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from cmb_autoseg.evaluation.metrics_file import as_text
-from cmb_autoseg.evaluation.reader_study import VERDICTS, ReaderStudy
+from cmb_autoseg.evaluation.readers.reader_study import VERDICTS, ReaderStudy
 from cmb_autoseg.evaluation.reporting.free_tables import FREE_TITLES, free_table
+from cmb_autoseg.evaluation.reporting.metrics_file import as_text
 from cmb_autoseg.evaluation.reporting.page import PageContent, render
 from cmb_autoseg.files import writable_folder, write_json, write_text
 from cmb_autoseg.reporting.table_files import write_tables

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.lesions.components import Components
 
 __all__ = ["Shared", "shared_extents"]

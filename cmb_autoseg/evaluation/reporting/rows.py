@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cmb_autoseg.evaluation.case_score import CaseScore, Pair
-from cmb_autoseg.evaluation.lesion_set import LesionSet
+from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.metrics.lesion import case_f1
 from cmb_autoseg.evaluation.metrics.voxel import case_dice
 

@@ -1,0 +1,1 @@
+"""Readers' verdicts on the findings of a system."""
