@@ -10,7 +10,7 @@ from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.evaluation.inputs.case_table import number_of
 from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.inputs.run_times import run_records
-from cmb_autoseg.files import read_json
+from cmb_autoseg.files import read_json, read_tsv
 
 __all__ = ["refuse_training_subjects"]
 
@@ -71,14 +71,64 @@ def refuse_training_subjects(predicted: Path, subjects: Mapping[str, str], flag:
                 "folder back, or make sure that no scored person was in its training"
             )
             continue
-        _refuse(learned, subjects, f"{where}: fold {fold} of {path.parents[1]}")
-        namesakes = sorted(learned.cases & subjects.keys())
+        who = f"{where}: fold {fold} of {path.parents[1]}"
+        others = _people_of_other_scans(learned, subjects, predicted, path)
+        _refuse(learned, {case: subject for case, subject in subjects.items() if case not in others}, who)
+        if others:
+            warnings.append(
+                f"{who} has learned from people called like {listed(sorted({subjects[case] for case in others}))}, but "
+                "from other scans; if they are the same people, the figures flatter; cohort and subject by --cases tell"
+            )
+        namesakes = sorted((learned.cases & subjects.keys()) - others)
         if namesakes:
             warnings.append(
                 f"{where}: {listed(namesakes)} are called like training cases of {path.parents[1]}, though the table "
                 "gives other cohorts or subjects; make sure that they are other scans"
             )
     return tuple(dict.fromkeys(warnings))
+
+
+def _people_of_other_scans(
+    learned: _Learned, subjects: Mapping[str, str], predicted: Path, record: Path
+) -> frozenset[str]:
+    """Cases of no known cohort that are called like people of the training, but whose scans are surely none of theirs.
+
+    Numbers such as sub-01 are in every dataset. The digests of the scans tell: those of the training are in the
+    workspace that the model lies in, those of a prediction in its own record.
+    """
+    trained = _training_scans(record, learned.cases)
+    if not trained:
+        return frozenset()
+    folder = predicted if predicted.is_dir() else predicted.parent
+    named = (case for case, subject in subjects.items() if "/" not in subject and learned.has_seen(case, subject))
+    scans = {case: _predicted_scans(folder / f"{case}.json") for case in named}
+    return frozenset(case for case, own in scans.items() if own and not own & trained)
+
+
+def _training_scans(record: Path, cases: frozenset[str]) -> frozenset[str]:
+    """Digests of the scans that a fold has learned from; empty where not all of them are known."""
+    model = record.parents[1]
+    table = model.parents[2] / "raw" / model.parent.name / "cases.tsv" if len(model.parents) > 2 else None
+    if table is None or not table.is_file():
+        return frozenset()
+    try:
+        rows = {row.get("case"): row.get("source_digests") for row in read_tsv(table)}
+    except InputError:
+        return frozenset()
+    known = [rows.get(case) for case in cases]
+    return (
+        frozenset(digest for digests in known if digests for digest in digests.split(";"))
+        if all(known)
+        else frozenset()
+    )
+
+
+def _predicted_scans(record: Path) -> frozenset[str]:
+    """Digests of the scans that a case was predicted from, by the record that `cmb_predict` leaves; empty without."""
+    try:
+        return frozenset(str(scan["digest"]) for scan in read_json(record)["inputs"])
+    except (InputError, KeyError, TypeError):
+        return frozenset()
 
 
 def _refuse(learned: _Learned, subjects: Mapping[str, str], who: str) -> None:

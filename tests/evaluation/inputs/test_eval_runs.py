@@ -83,6 +83,29 @@ def test_without_a_cohort_the_number_is_compared(run, subject):
         refuse_training_subjects(run[0], of_people(subject))
 
 
+def test_other_scans_of_people_of_the_same_names_are_a_warning_and_the_same_scans_are_refused(tmp_path):
+    model = tmp_path / "w" / "results" / "Dataset501_X" / "CMBTrainer__demo__3d"
+    learned = {"training_subjects": ["X/sub-01", "X/sub-02"], "training_cases": ["sub-01", "sub-02"]}
+    write_json(model / "fold_0" / "fold.json", learned)
+    raw = tmp_path / "w" / "raw" / "Dataset501_X"
+    raw.mkdir(parents=True)
+    write_text(raw / "cases.tsv", "case\tsource_digests\nsub-01\tsha256:aa;sha256:ab\nsub-02\tsha256:bb\n")
+    predicted = tmp_path / "predicted"
+    write_json(predicted / "run.json", {"model": {"folder": str(model), "folds": [0]}})
+
+    def scored(digest):
+        write_json(predicted / "sub-01.json", {"inputs": [{"digest": "sha256:zz"}, {"digest": digest}]})
+        return refuse_training_subjects(predicted, {"sub-01": "sub-01"})
+
+    (warning,) = scored("sha256:yy")
+    assert "has learned from people called like sub-01, but from other scans" in warning
+    with pytest.raises(LeakageError, match="has learned from sub-01"):
+        scored("sha256:ab")
+    write_text(raw / "cases.tsv", "case\tsource_digests\nsub-01\tsha256:aa\n")
+    with pytest.raises(LeakageError, match="give cohort and subject with --cases"):  # not all scans are known
+        scored("sha256:yy")
+
+
 def test_names_of_cases_are_compared_too(run):
     predicted, model = run
     write_json(
