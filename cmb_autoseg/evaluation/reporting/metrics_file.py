@@ -60,8 +60,8 @@ def metrics_json(report: EvaluationReport) -> dict[str, Any]:
         "n_cases_without_voxels": n_without_voxels(cases),
         "n_cases_without_confidence": n_without_confidence(cases),
         "intervals": {
-            "ci": "BCa, percentile where BCa is undefined; of shares of exactly 0 or 1, and of fewer than 30 people "
-            "with one scan each, that of Clopper and Pearson with one trial a subject",
+            "ci": "BCa, percentile where BCa is undefined; Wilson for shares of people with one scan each; Clopper and "
+            "Pearson with one trial a subject for other shares of exactly 0 or 1",
             "ci_percentile": "percentile",
             "level": report.resampling.level,
             "resamples": report.resampling.n_resamples,

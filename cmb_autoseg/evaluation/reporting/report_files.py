@@ -244,8 +244,8 @@ def _statistics(report: EvaluationReport) -> list[str]:
         f"Intervals are of {100 * settings.level:g} %, by {settings.n_resamples:,} draws of subjects with replacement, "
         f"each with all its cases (seed {settings.seed}): BCa, the percentile interval where BCa is undefined; tables "
         "and metrics.json have both.",
-        "A share of exactly 0 or 1, whose draws are all alike, and a share of fewer than 30 people with one scan each "
-        "have the interval of Clopper and Pearson with one trial a subject.",
+        "Shares of people with one scan each have Wilson's interval; other shares of exactly 0 or 1, whose draws are "
+        "all alike, that of Clopper and Pearson with one trial a subject.",
         "Other figures whose draws are all alike, and those that hang on a single subject, have no interval.",
     ]
 

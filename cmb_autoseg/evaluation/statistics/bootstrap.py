@@ -9,6 +9,7 @@ Efron and Tibshirani 1993, An Introduction to the Bootstrap: grouped draws chapt
 """
 
 from collections.abc import Hashable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +23,9 @@ __all__ = [
     "acceleration",
     "all_alike",
     "bca_interval",
-    "exact_interval",
     "leave_out_weights",
     "percentile_interval",
+    "share_interval",
     "single_subject_weights",
     "subject_weights",
     "two_sided_p",
@@ -137,9 +138,19 @@ def bca_interval(
     return _between(defined, float(low), float(high))
 
 
-def exact_interval(n_right: int, n_subjects: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share to which every subject contributes one trial: Clopper and Pearson 1934, Biometrika 26:404."""
-    found = binomtest(n_right, n_subjects).proportion_ci(level, method="exact")
+def share_interval(
+    n_right: int, n_subjects: int, level: float = 0.95, method: Literal["wilson", "exact"] = "wilson"
+) -> tuple[float, float]:
+    """Interval of a share to which every subject contributes one trial.
+
+    Args:
+        n_right: subjects that count.
+        n_subjects: all of them.
+        level: of the interval.
+        method: the score interval of Wilson 1927, Journal of the American Statistical Association 22:209, or the exact
+            and cautious one of Clopper and Pearson 1934, Biometrika 26:404.
+    """
+    found = binomtest(n_right, n_subjects).proportion_ci(level, method=method)
     return float(found.low), float(found.high)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,15 @@ from cmb_autoseg.evaluation.statistics.bootstrap import (
     ROUNDING,
     all_alike,
     bca_interval,
-    exact_interval,
     leave_out_weights,
     percentile_interval,
+    share_interval,
     single_subject_weights,
     subject_weights,
 )
 
 __all__ = ["Resampled", "Resampler", "Resampling", "figures"]
 
-FEW_SUBJECTS = 30
-"""With fewer, draws of a share of people take few values and intervals from them miss too often."""
 CELLS_IN_BLOCK = 2**20
 """Draws times cases that a statistic gets at a time, so that its own arrays stay small."""
 
@@ -135,20 +134,20 @@ class Resampler:
         return self._of_weights(statistics, self._alone, list(statistics))
 
     def figures(self, statistics: Mapping[str, Statistic]) -> dict[str, Figure]:
-        """Every figure with its BCa and percentile interval; shares of few people may have an exact one for BCa."""
+        """Every figure with its BCa and percentile interval; shares of people have Wilson's for BCa."""
         return {
             name: undefined(statistics[name].why_none)
             if np.isnan(found.value)
             else Figure(
                 value=found.value,
-                ci=self._exact(statistics[name], found.value) or found.bca,
+                ci=self._of_share(statistics[name], found.value) or found.bca,
                 ci_percentile=found.percentile,
             )
             for name, found in self.resample(statistics).items()
         }
 
-    def _exact(self, statistic: Statistic, value: float) -> tuple[float, float] | None:
-        """Of a share of 0 or 1, where draws say nothing, and of few people with one trial each, where they say little.
+    def _of_share(self, statistic: Statistic, value: float) -> tuple[float, float] | None:
+        """Of a share with one trial a subject, which takes few values in draws, and of one that is 0 or 1 in all draws.
 
         Of several items a subject, all count at most as often as one does, so one trial a subject is cautious there.
         """
@@ -158,10 +157,11 @@ class Resampler:
         for subject, n in zip(self.subjects, statistic.trials, strict=True):
             trials[subject] += n
         n_subjects = sum(n > 0 for n in trials.values())
-        few_with_one_each = n_subjects < FEW_SUBJECTS and max(trials.values()) <= 1
-        if n_subjects < MIN_SUBJECTS or not (few_with_one_each or value in (0.0, 1.0)):
+        one_each = max(trials.values()) <= 1
+        if n_subjects < MIN_SUBJECTS or not (one_each or value in (0.0, 1.0)):
             return None
-        return exact_interval(round(value * n_subjects), n_subjects, self.settings.level)
+        method: Literal["wilson", "exact"] = "wilson" if one_each else "exact"
+        return share_interval(round(value * n_subjects), n_subjects, self.settings.level, method)
 
     def _of_weights(
         self, statistics: Mapping[str, Statistic], weights: NDArray[np.int64] | NDArray[np.bool_], names: list[str]
