@@ -4,10 +4,10 @@
 
 A study is a cohort of people of whom a third have no microbleed and few have dozens (negative binomial numbers). How
 well a detector finds lesions, how sure it is, and how many false positives it has differ from person to person. Every
-figure comes from the same code as in `cmb_evaluate`: `ci`, which is BCa from 1,000 draws of subjects (of shares of people
-with one scan each, here the patient sensitivity of the first table, Wilson's interval), and percentile intervals of the
-same draws. True values are those of one study of 30,000 people. Then the same with two to four scans of each person,
-drawn by person and, wrongly, scan by scan.
+figure comes from the same code as in `cmb_evaluate`: `ci`, which is BCa from 1,000 draws of subjects (of shares of
+people with one scan each, here the patient sensitivity of the first table, Wilson's interval), and percentile intervals
+of the same draws. True values are those of one study of 30,000 people. Then the same with two to four scans of each
+person, drawn by person and, wrongly, scan by scan.
 
 Prints Markdown tables: coverage in percent, where 500 studies have a standard error of 1.0, and shares of studies whose
 whole interval lies above and below the true value.

@@ -263,8 +263,8 @@ def test_an_output_folder_that_cannot_be_made_is_refused(trained, cohort, tmp_pa
     out = tmp_path / "file" / "out"
     assert run_predict(trained, out, a_scan(trained)) == 2
     assert f"{out}: cannot write there" in error_line(capsys)
-    masks = str(trained.raw / "labelsTr")
-    assert evaluate.main(["-p", masks, "--reference", masks, "-o", str(out)]) == 2
+    maps, masks = str(trained.model / "crossvalidation"), str(trained.raw / "labelsTr")
+    assert evaluate.main(["-p", maps, "--reference", masks, "-o", str(out)]) == 2
     assert "cannot write there" in error_line(capsys)
     assert convert.main([str(cohort / "card.yaml"), "-d", "7", "--workspace", str(out)]) == 2
     assert "cannot write there" in error_line(capsys)

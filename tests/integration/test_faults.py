@@ -1030,25 +1030,22 @@ EVALUATIONS = [
     Fault(
         "no_common_case",
         EVALUATE,
-        ("no case is in both", "a", "b", "name the masks alike"),
+        ("no case is in both", "a", "b", "name them alike"),
         masks({"a.nii.gz": mask()}, {"b.nii.gz": mask()}),
     ),
     Fault("no_prediction", EVALUATE, ("pred", "found no mask", "<case>_mask.nii.gz"), masks({}, {"a.nii.gz": mask()})),
     Fault("predictions_not_there", EVALUATE, ("-p pred", "no such file or folder")),
     Fault(
-        "prediction_a_file", EVALUATE.replace("-p pred", f"-p {MASK}"), ("-p cohort", "is a file", "folder that holds")
+        "prediction_of_no_kind",
+        EVALUATE.replace("-p pred", "-p pred.yaml"),
+        ("-p pred.yaml", "neither a mask", "nor a list"),
+        both(masks({}, {"a.nii.gz": mask()}), write("pred.yaml", "a: 1")),
     ),
     Fault(
         "two_masks_of_a_case",
         EVALUATE,
         ("a.nii.gz and a_mask.nii.gz", "keep one"),
         masks({"a.nii.gz": mask(), "a_mask.nii.gz": mask()}, {"a.nii.gz": mask()}),
-    ),
-    Fault(
-        "only_probabilities",
-        EVALUATE,
-        ("pred", "found no mask", "a_prob.nii.gz"),
-        masks({"a_prob.nii.gz": mask() * 0.5}, {"a.nii.gz": mask()}),
     ),
     Fault(
         "only_channels",
@@ -1059,7 +1056,7 @@ EVALUATIONS = [
     Fault(
         "scores_among_masks",
         EVALUATE.replace("-o out", "-o pred"),
-        ("-o pred", "holds the masks", "another folder"),
+        ("-o pred", "holds files to be read", "another folder"),
         masks({"a.nii.gz": mask()}, {"a.nii.gz": mask()}),
     ),
     Fault("protocol_mistyped", f"{EVALUATE} --protocol valdoo", ("--protocol", "'valdoo'", "valdo")),

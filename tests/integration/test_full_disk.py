@@ -63,8 +63,8 @@ def predict_scan(trained, out):
 
 
 def evaluate_masks(trained, out):
-    masks = str(trained.raw / "labelsTr")
-    return evaluate.main, ["-p", masks, "--reference", masks, "-o", str(out)]
+    maps, masks = str(trained.model / "crossvalidation"), str(trained.raw / "labelsTr")
+    return evaluate.main, ["-p", maps, "--reference", masks, "-o", str(out), "--resamples", "0"]
 
 
 @pytest.mark.parametrize("command", [convert_cohort, plan, predict_scan, evaluate_masks])
