@@ -27,7 +27,7 @@ DIRECTIONS = ("feet to head", "back to front", "left to right")
 """Of the canonical axes (z, y, x)."""
 PLANES = ("axial", "coronal", "sagittal")
 FOLD_RULE = (
-    "subjects, never cases, are dealt to five folds by cohort, set of sequences and number of lesions (none, 1,"
+    "subjects, never cases, are dealt to {n_folds} folds by cohort, set of sequences and number of lesions (none, 1,"
     f" {BURDEN_BINS[1]}-{BURDEN_BINS[2] - 1}, {BURDEN_BINS[2]} or more), by seed; written once, then kept"
 )
 
@@ -52,7 +52,12 @@ def explain(plan: Plan, measured: Fingerprint, splits: Sequence[Fold]) -> str:
         lines += _details(topic, plan, measured)
         lines += [line for rule in rules for line in _paragraph(f"Rule: {rule}.", indent=4)]
         lines.append("")
-    lines += ["Folds", *_folds(measured, splits), *_paragraph(f"Rule: {FOLD_RULE}.", indent=4), ""]
+    lines += [
+        "Folds",
+        *_folds(measured, splits),
+        *_paragraph(f"Rule: {FOLD_RULE.format(n_folds=len(splits))}.", indent=4),
+        "",
+    ]
     if plan.warnings:
         lines += ["Warnings", *(line for text in plan.warnings for line in _paragraph(text)), ""]
     return "\n".join(lines)

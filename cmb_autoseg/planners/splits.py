@@ -1,4 +1,4 @@
-"""Five folds: no subject on both sides, burdens and sequences spread evenly."""
+"""Folds: no subject on both sides, burdens and sequences spread evenly."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.raw_dataset import N_FOLDS, Fold
+from cmb_autoseg.raw_dataset import LEGAL_N_FOLDS, N_FOLDS, Fold
 from cmb_autoseg.records import CaseFingerprint
 
 __all__ = ["N_FOLDS", "split_folds"]
@@ -33,7 +33,7 @@ def split_folds(cases: Sequence[CaseFingerprint], seed: int, n_folds: int = N_FO
     if len(subjects) < n_folds:
         raise InputError(
             f"found {len(subjects)} labelled training subjects, {n_folds} folds need at least {n_folds}; "
-            "add labelled subjects to the dataset"
+            f"add labelled subjects to the dataset{_or_fewer(len(subjects), n_folds)}"
         )
     if not any(case.lesions for group in subjects.values() for case in group):
         raise InputError(
@@ -55,6 +55,11 @@ def split_folds(cases: Sequence[CaseFingerprint], seed: int, n_folds: int = N_FO
         }
         for fold in range(n_folds)
     ]
+
+
+def _or_fewer(n_subjects: int, n_folds: int) -> str:
+    fewer = n_folds > N_FOLDS and n_subjects in LEGAL_N_FOLDS
+    return f", or deal fewer folds (--folds {min(n_subjects, N_FOLDS)})" if fewer else ""
 
 
 def _stratum(cases: Sequence[CaseFingerprint]) -> tuple[object, ...]:

@@ -25,7 +25,11 @@ def current_fingerprint(raw: RawDataset, plan: Plan) -> Fingerprint | None:
 
 
 def stored_explanation(
-    folders: DatasetFolders, preset: str, device: str | None = None, memory_gb: float | None = None
+    folders: DatasetFolders,
+    preset: str,
+    device: str | None = None,
+    memory_gb: float | None = None,
+    n_folds: int | None = None,
 ) -> str | None:
     """The explanation of the plan that is there, without any work; None where one has to be made.
 
@@ -34,6 +38,7 @@ def stored_explanation(
         preset: which plan.
         device: what the user asked for, if anything; a plan for another device does not count.
         memory_gb: likewise.
+        n_folds: likewise.
 
     Raises:
         InputError: no finished raw dataset, or folds that were edited into something unusable.
@@ -47,6 +52,8 @@ def stored_explanation(
         measured = current_fingerprint(raw, plan)
         folds = parse_folds(folders)
     except InputError:  # of another version, or incomplete: planned anew
+        return None
+    if n_folds not in (None, len(folds)):
         return None
     if measured is None or device not in (None, plan.device) or memory_gb not in (None, plan.memory_target_gb):
         return None

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import write_bytes
 from cmb_autoseg.records import Encoder
+from cmb_autoseg.tensor_file import write_tensors
 
-__all__ = ["load_plain", "read_encoder", "weights_digest", "write_encoder"]
+__all__ = ["are_weights", "load_plain", "read_encoder", "weights_digest", "write_encoder"]
 
 FORMAT = "cmb_autoseg encoder 1"
 DAMAGES = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
@@ -50,10 +50,7 @@ def write_encoder(path: Path, weights: Mapping[str, Tensor], record: Encoder) ->
     record = record.model_copy(update={"weights": weights_digest(plain)})
     # The JSON first: whoever finds the weights finds both.
     record.write(path.with_suffix(".json"))
-    # Through memory, since torch writes a file's name into it, and temporary names differ from run to run.
-    content = BytesIO()
-    torch.save({"format": FORMAT, "record": record.model_dump(mode="json"), "weights": plain}, content)
-    write_bytes(path, content.getvalue())
+    write_tensors(path, {"format": FORMAT, "record": record.model_dump(mode="json"), "weights": plain})
     return record
 
 
@@ -73,7 +70,7 @@ def read_encoder(path: Path, made_here: bool = False) -> tuple[dict[str, Tensor]
         raise InputError(f"{path}: {found}; give an encoder.pt, as cmb_pretrain makes it")
     cure = "delete it and run cmb_pretrain again" if made_here else "give an encoder.pt, as cmb_pretrain makes it"
     content = load_plain(path, cure)
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not _are_weights(content.get("weights")):
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not are_weights(content.get("weights")):
         raise InputError(f"{path}: no encoder file of this version; {cure}")
     record = Encoder.parse(content.get("record"), f"{path}: record")
     weights: dict[str, Tensor] = content["weights"]
@@ -98,7 +95,8 @@ def load_plain(path: Path, cure: str) -> Any:
         raise InputError(f"{path}: damaged, or no file of weights alone; {cure}") from None
 
 
-def _are_weights(value: object) -> bool:
+def are_weights(value: object) -> bool:
+    """Whether it is a network's tensors by name."""
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
     )

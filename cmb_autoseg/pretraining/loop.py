@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cmb_autoseg.errors import CMBError, InputError
-from cmb_autoseg.files import atomic_path, write_tsv
+from cmb_autoseg.files import write_tsv
 from cmb_autoseg.interruption import Stopped, StopRequest
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
 from cmb_autoseg.pretraining.distributed import World, device_of_process, join_world
@@ -21,6 +21,7 @@ from cmb_autoseg.pretraining.patches import CasePatches, PretrainingCase
 from cmb_autoseg.pretraining.samples import NumberedSamples, batches, probe_images
 from cmb_autoseg.pretraining.setup import PretrainingSetup, build_objective
 from cmb_autoseg.run_log import record
+from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.recipe import PretrainingSettings
 
 __all__ = ["CHECKPOINT", "CURVE_COLUMNS", "cosine_rate", "pretrain", "steps_done"]
@@ -228,8 +229,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        with atomic_path(self.folder / CHECKPOINT) as temporary:
-            torch.save(checkpoint, temporary)
+        write_tensors(self.folder / CHECKPOINT, checkpoint)
 
     def go_on(self) -> None:
         """Take up the folder's checkpoint, if there is one."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.pretraining.patches import PretrainingCase
 from cmb_autoseg.records import Role, Triple
-from cmb_autoseg.trainers.loader import crop
+from cmb_autoseg.trainers.patches.loader import crop
 
 __all__ = [
     "Neighbors",

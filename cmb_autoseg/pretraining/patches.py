@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmb_autoseg.trainers.loader import crop
-from cmb_autoseg.trainers.sampling import CaseAnchors, PatchDraw, PatchSampler, PatchShares
+from cmb_autoseg.trainers.patches.loader import crop
+from cmb_autoseg.trainers.patches.sampling import CaseAnchors, PatchDraw, PatchSampler, PatchShares
 
 __all__ = ["CasePatches", "PretrainingCase"]
 

@@ -23,7 +23,7 @@ from cmb_autoseg.pretraining.objectives import (
 )
 from cmb_autoseg.pretraining.views import PairMaker, SequenceSplit, ViewMaker
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role, Topology, Triple
-from cmb_autoseg.trainers.augmentation import Flip, Intensity, SpatialWarp
+from cmb_autoseg.trainers.patches.augmentation import Flip, Intensity, SpatialWarp
 from cmb_autoseg.trainers.recipe import AugmentationSettings, PretrainingSettings
 
 __all__ = ["PretrainingSetup", "build_encoder", "build_objective"]

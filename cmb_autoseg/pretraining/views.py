@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cmb_autoseg.pretraining.patches import CasePatches
-from cmb_autoseg.trainers.augmentation import ChannelDropout, Flip, Intensity, IntensityDraw, SpatialWarp
-from cmb_autoseg.trainers.sampling import PatchDraw
+from cmb_autoseg.trainers.patches.augmentation import ChannelDropout, Flip, Intensity, IntensityDraw, SpatialWarp
+from cmb_autoseg.trainers.patches.sampling import PatchDraw
 
 __all__ = ["PairMaker", "SequenceSplit", "View", "ViewMaker", "draw_places"]
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cmb_autoseg.files import atomic_path
+from cmb_autoseg.trainers.optimization import finite_mean
 
 __all__ = ["CURVE_COLUMNS", "UNLABELLED_COLUMNS", "ScalarLogger", "curve_columns", "draw_curves", "epoch_figures"]
 
@@ -39,7 +40,7 @@ def epoch_figures(
     """
     figures = {
         "learning_rate": rate,
-        "training_loss": float(np.mean(losses)),
+        "training_loss": finite_mean(losses),
         "validation_loss": float(np.mean([output["loss"] for output in validation])),
         "validation_dice": _voxel_dice(validation),
     }
@@ -60,8 +61,14 @@ def _voxel_dice(validation: Sequence[Mapping[str, Any]]) -> float:
     return 2 * hits / total if total else 0.0
 
 
-def draw_curves(curves: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
-    """Losses and validation Dice over epochs, as PNG."""
+def draw_curves(
+    curves: Sequence[Mapping[str, float]],
+    path: Path,
+    title: str,
+    loss_title: str = "Dice + cross-entropy loss",
+    figure_title: str = "voxel Dice of validation patches",
+) -> None:
+    """Losses and the validation figure (0 to 1; the other `validation_...` column) over epochs, as PNG."""
     epochs = [row["epoch"] + 1 for row in curves]
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -73,12 +80,14 @@ def draw_curves(curves: Sequence[Mapping[str, float]], path: Path, title: str) -
         losses.plot(epochs, unlabelled, label="unlabelled loss", color="tab:red")
     losses.set_xlabel("epochs done")
     losses.xaxis.set_major_locator(MaxNLocator(integer=True))
-    losses.set_ylabel("Dice + cross-entropy loss")
+    losses.set_ylabel(loss_title)
     losses.set_title(title)
-    dice = losses.twinx()
-    dice.plot(epochs, [row["validation_dice"] for row in curves], label="validation Dice", color="tab:green")
-    dice.set_ylabel("voxel Dice of validation patches")
-    dice.set_ylim(-0.03, 1.03)  # a line along 0 or 1 is seen beside the frame
+    judged = next(name for name in curves[0] if name.startswith("validation_") and name != "validation_loss")
+    label = judged.replace("_", " ").replace("dice", "Dice")
+    right = losses.twinx()
+    right.plot(epochs, [row[judged] for row in curves], label=label, color="tab:green")
+    right.set_ylabel(figure_title)
+    right.set_ylim(-0.03, 1.03)  # a line along 0 or 1 is seen beside the frame
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})

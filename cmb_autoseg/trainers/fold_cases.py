@@ -9,6 +9,7 @@ from cmb_autoseg.raw_dataset import Fold, RawCase, RawDataset
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Plan, Role
 from cmb_autoseg.trainers.budget import cases_in_budget
 from cmb_autoseg.trainers.recipe import Recipe
+from cmb_autoseg.trainers.set_aside import decides_by_figures, set_aside
 
 __all__ = ["FoldCases", "fold_cases", "trained_sequences"]
 
@@ -20,9 +21,21 @@ class FoldCases:
     training: tuple[RawCase, ...]
     """Labelled ones."""
     validation: tuple[RawCase, ...]
-    """For the curves alone."""
+    """They judge the fold, and nothing in its training hangs on them."""
     unlabelled: tuple[RawCase, ...] = ()
     """Of semi-supervised training."""
+    set_aside: tuple[RawCase, ...] = ()
+    """Of `training`, where the schedule decides by figures: those that the figures are taken of."""
+
+    @property
+    def drawn_from(self) -> tuple[RawCase, ...]:
+        """Labelled cases of which batches are made: none that is set aside, unless all are."""
+        return tuple(case for case in self.training if case not in self.set_aside) or self.training
+
+    @property
+    def watched(self) -> tuple[RawCase, ...]:
+        """Cases of the curves: those that are set aside, or else the validation cases, by which nothing is decided."""
+        return self.set_aside or self.validation
 
     @property
     def learned_from(self) -> tuple[str, ...]:
@@ -55,7 +68,9 @@ def fold_cases(
                 f"recipe {recipe.name}, or cases to the dataset"
             )
     unlabelled = _unlabelled(raw, folds, fold, recipe, usable)
-    return FoldCases(cases_in_budget(training, budget, (seed, fold)), validation, unlabelled)
+    labelled = cases_in_budget(training, budget, (seed, fold))
+    aside = set_aside(labelled, (seed, fold)) if decides_by_figures(recipe) else ()
+    return FoldCases(labelled, validation, unlabelled, aside)
 
 
 def trained_sequences(plan: Plan, recipe: Recipe) -> tuple[Role, ...]:

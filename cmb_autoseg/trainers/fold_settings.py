@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.model_folder import trained_settings
+from cmb_autoseg.locking import is_owned
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["FoldSettings", "of_one_model", "refuse_mixture", "same_training"]
@@ -20,10 +21,11 @@ MIXTURES = {
     "folds": "deal of the cases to folds",
     "budget": "share of the labelled subjects",
     "encoder": "encoder",
+    "members": "model that it is built on",
 }
 """What the folds of one model must share, by key of its settings, and in words."""
 
-BEFORE_THERE_WAS_A_CHOICE: Mapping[str, object] = {"budget": 1.0, "encoder": None}
+BEFORE_THERE_WAS_A_CHOICE: Mapping[str, object] = {"budget": 1.0, "encoder": None, "members": None}
 """What models were trained with whose settings do not speak of it."""
 
 
@@ -62,13 +64,20 @@ def same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return of_one_model(one) == of_one_model(other)
 
 
-def refuse_mixture(model: Path, settings: Mapping[str, Any]) -> None:
+def refuse_mixture(model: Path, settings: Mapping[str, Any], own: Path | None = None) -> None:
     """Refuse to train a fold into a folder whose folds were trained otherwise.
+
+    A folder in which nothing came of earlier attempts holds none.
+
+    Args:
+        model: the folder.
+        settings: that the folds of the model are to share.
+        own: folder of the fold that this process owns already.
 
     Raises:
         InputError: names what differs.
     """
-    if not (model / "plans.json").is_file():
+    if not (model / "plans.json").is_file() or not _holds_folds(model, own):
         return
     trained, wanted = of_one_model(trained_settings(model)), of_one_model(settings)
     for key, name in MIXTURES.items():
@@ -78,6 +87,12 @@ def refuse_mixture(model: Path, settings: Mapping[str, Any]) -> None:
                 f"{model}: holds folds trained with another {name}; folds of one model must share it: move that folder "
                 f"away, or use the same settings as before ({_in_words(recipe, trained)})"
             )
+
+
+def _holds_folds(model: Path, own: Path | None) -> bool:
+    """Whether a fold is trained, or another process trains one now."""
+    others = (folder for folder in model.glob("fold_*") if folder != own)
+    return any(model.glob("fold_*/checkpoint_*.pth")) or any(is_owned(folder) is not None for folder in others)
 
 
 def _in_words(recipe: Mapping[str, Any], trained: Mapping[str, Any]) -> str:

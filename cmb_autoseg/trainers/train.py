@@ -1,36 +1,26 @@
 """The training stage: one fold of one recipe on one preprocessed dataset."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
-from cmb_autoseg._nnunet import (
-    CONFIGURATION,
-    FINAL_CHECKPOINT,
-    LATEST_CHECKPOINT,
-    NETWORK_INPUT_ENDS,
-    dataset_json,
-    nnunet_environment,
-    nnunet_plans,
-    refuse_unusable_logger,
-)
-from cmb_autoseg.errors import CMBError, InputError
-from cmb_autoseg.files import file_digest, read_json, write_json
-from cmb_autoseg.interruption import hold_back_stops
+from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import file_digest, read_json
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import own_folder
-from cmb_autoseg.progress import Meter, log, telling
+from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, parse_folds
 from cmb_autoseg.records import Encoder, FoldModel, Plan
-from cmb_autoseg.run_log import open_log
-from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder, choose_encoder
+from cmb_autoseg.trainers.encoder_choice import NO_ENCODER, PretrainedEncoder, choose_encoder
 from cmb_autoseg.trainers.fold_cases import FoldCases, fold_cases
+from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import FoldSettings, refuse_mixture
+from cmb_autoseg.trainers.members import Member
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["FoldSettings", "check_fold", "finished_fold", "fold_folder", "refuse_missing_inputs", "train_fold"]
+__all__ = ["FoldSettings", "check_fold", "finished_fold", "fold_folder", "train_fold"]
 
-WORKERS_WITH_CUDA = 12
 RECORD = "fold.json"
 
 
@@ -39,7 +29,13 @@ def fold_folder(model: Path, fold: int) -> Path:
 
 
 def train_fold(
-    raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, fold: int, settings: FoldSettings
+    raw: RawDataset,
+    plan: Plan,
+    recipe: Recipe,
+    model: Path,
+    fold: int,
+    settings: FoldSettings,
+    members: Sequence[Member] = (),
 ) -> FoldModel:
     """Train one fold, or go on with it, or return the record of the finished one.
 
@@ -53,6 +49,8 @@ def train_fold(
         model: the results folder of this recipe, `.../DATASET/CMBTrainer__NAME__3d`; nnU-Net finds it by that name.
         fold: from 0.
         settings: device, seed, encoder, budget.
+        members: models that the recipe is built on, in the order of `recipe.members`; see
+            `pipeline.members.find_members`.
 
     Raises:
         InputError: the folder holds folds of another plan, recipe, seed, budget or encoder; the fold is finished
@@ -73,7 +71,9 @@ def train_fold(
         "folds": folds_digest(folds),
         "budget": settings.budget,
         "encoder": encoder.identity if encoder is not None else None,
+        "members": {member.recipe: member.identity for member in members} or None,
     }
+    cases = _without_unseen(cases, recipe, members)
     refuse_mixture(model, shared)
     folder = fold_folder(model, fold)
     finished = finished_fold(model, fold, encoder)
@@ -82,11 +82,9 @@ def train_fold(
         return finished
     with own_folder(folder, f"the training of fold {fold}"):
         if not (folder / FINAL_CHECKPOINT).is_file():
-            refuse_missing_inputs(raw, plan)
-            refuse_unusable_logger()
-            _run(raw, recipe.applied_to(plan), shared, folder, fold, cases, encoder, settings)
+            _train(FoldRun(raw, plan, recipe, model, fold, cases, settings, shared, encoder, tuple(members)))
         (folder / LATEST_CHECKPOINT).unlink(missing_ok=True)
-        record = _record(plan, recipe, fold, settings, cases, encoder, file_digest(folder / FINAL_CHECKPOINT))
+        record = _record(plan, recipe, fold, settings, cases, encoder, members, file_digest(folder / FINAL_CHECKPOINT))
         record.write(folder / RECORD)
     return record
 
@@ -127,9 +125,32 @@ def check_fold(
     Raises:
         InputError, LeakageError: as `train_fold`, but for what only training shows.
     """
+    if recipe.family != "patches" and str(settings.encoder or NO_ENCODER) != NO_ENCODER:
+        raise InputError(
+            f"--encoder {settings.encoder}: recipe {recipe.name} sees no 3D patches, for which encoders are made; "
+            "leave the option out"
+        )
     folds = _folds(raw)
     cases = fold_cases(raw, plan, folds, fold, recipe, settings.budget, settings.seed)
     return folds, cases, choose_encoder(raw, folds, fold, recipe, settings.encoder)
+
+
+def _without_unseen(cases: FoldCases, recipe: Recipe, members: Sequence[Member]) -> FoldCases:
+    """The cases of a fold without those of validation that no member sees, so that the model cannot predict them.
+
+    Raises:
+        InputError: none is left.
+    """
+    if not members:
+        return cases
+    validation = tuple(case for case in cases.validation if any(case.name in member.maps for member in members))
+    if not validation:
+        names = " or ".join(member.recipe for member in members)
+        raise InputError(
+            f"recipe {recipe.name}: none of the fold's {len(cases.validation)} validation cases has a sequence that "
+            f"{names} has learned from; build it on a recipe of all sequences"
+        )
+    return replace(cases, validation=validation)
 
 
 def _record(
@@ -139,10 +160,12 @@ def _record(
     settings: FoldSettings,
     cases: FoldCases,
     encoder: PretrainedEncoder | None,
+    members: Sequence[Member],
     checkpoint: str,
 ) -> FoldModel:
     parent = encoder.record if encoder is not None else None
     seen = {*cases.learned_from, *(parent.subjects if parent is not None else ())}
+    seen.update(subject for member in members for subject in member.records[fold].training_subjects)
     return FoldModel(
         dataset=plan.dataset,
         recipe=recipe.name,
@@ -158,7 +181,12 @@ def _record(
         budget=settings.budget,
         validation_subjects=tuple(sorted({subject_of(case) for case in cases.validation})),
         checkpoint=checkpoint,
-        parents=(plan.digest, recipe.digest, *((parent.weights,) if parent is not None else ())),
+        parents=(
+            plan.digest,
+            recipe.digest,
+            *((parent.weights,) if parent is not None else ()),
+            *(member.records[fold].checkpoint for member in members),
+        ),
     )
 
 
@@ -175,74 +203,43 @@ def _folds(raw: RawDataset) -> list[Fold]:
     return folds
 
 
-def _run(
-    raw: RawDataset,
-    plan: Plan,
-    shared: dict[str, object],
-    folder: Path,
-    fold: int,
-    cases: FoldCases,
-    encoder: PretrainedEncoder | None,
-    settings: FoldSettings,
-) -> None:
-    model, latest = folder.parent, folder / LATEST_CHECKPOINT
-    content = dataset_json(plan.channels, len(cases.training) + len(cases.validation), plan.dataset)
-    plans = nnunet_plans(plan, model.name.split("__")[1], shared)
-    workers = WORKERS_WITH_CUDA if settings.device == "cuda" else 0
-    with nnunet_environment(raw.folders, workers, results=model.parents[1]):
-        with telling("loading nnU-Net ..."):
-            import torch
+def _train(run: FoldRun) -> None:
+    """Train by the kind of system that the recipe is; each kind's module is imported when it is needed."""
+    _tell_set_aside(run)
+    family = run.recipe.family
+    if family == "patches":
+        from cmb_autoseg.trainers.patches.run import train_patches
 
-            from cmb_autoseg.trainers.cmb_trainer import CHECKPOINT_STEPS, CMBTrainer
+        return train_patches(run)
+    if family == "slices":
+        from cmb_autoseg.trainers.slices.run import train_slices
 
-        # nnU-Net's constructor takes this key out of the plans; its W&B logger goes on with the same run by it.
-        ours = {**plans, "continue_training": latest.is_file()}
-        trainer = CMBTrainer(ours, CONFIGURATION, fold, content, torch.device(settings.device))
-        trainer.plans_manager.plans.pop("continue_training", None)
-        trainer.cases, trainer.encoder = cases, encoder
-        trainer.checkpoint_steps = settings.checkpoint_steps or CHECKPOINT_STEPS
-        if latest.exists():
-            _go_on(trainer, latest)
-        trainer.prepare()
-        with own_folder(model, "a fold that begins", wait_s=60, nested=False):
-            # Several folds may begin at a time, on several machines.
-            refuse_mixture(model, shared)
-            write_json(model / "plans.json", trainer.plans_manager.plans)
-            write_json(model / "dataset.json", content)
-        steps, done = trainer.num_epochs * trainer.num_iterations_per_epoch, trainer.steps_done
-        open_log(raw.folders.workspace)
-        with hold_back_stops() as trainer.stop, Meter(f"Training fold {fold}", steps, done, slow=True) as meter:
-            trainer.on_step = meter.advance
-            trainer.run_training()
+        return train_slices(run)
+    if family == "boxes":
+        from cmb_autoseg.trainers.boxes.run import train_boxes
+
+        return train_boxes(run)
+    if family == "two_stage":
+        from cmb_autoseg.trainers.candidates.run import train_second_stage
+
+        return train_second_stage(run)
+    from cmb_autoseg.trainers.mixture.run import train_mixture
+
+    return train_mixture(run)
 
 
-def refuse_missing_inputs(raw: RawDataset, plan: Plan) -> None:
-    """Refuse to learn from cases that are not preprocessed by this plan.
-
-    Raises:
-        InputError: names the first that is missing.
-    """
-    folder, made = raw.folders.inputs(plan.preset), raw.folders.plan(plan.preset)
-    cure = f"run cmb_plan_preprocess -d {raw.folders.number} --preset {plan.preset}"
-    if not folder.is_dir():
-        raise InputError(f"{plan.dataset}: not preprocessed; {cure}")
-    if not made.is_file() or Plan.read(made).digest != plan.digest:
-        raise InputError(f"{made}: changes at this moment; wait until cmb_plan_preprocess has ended, or {cure}")
-    for case in raw.training_cases():
-        files = [folder / f"{case.name}{end}" for end in NETWORK_INPUT_ENDS]
-        gone = next((path for path in files if not path.is_file()), None)
-        if gone is not None:
-            raise InputError(f"{gone}: no such file, so {case.name} is not preprocessed; {cure}")
-
-
-def _go_on(trainer: Any, checkpoint: Path) -> None:
-    try:
-        trainer.load_checkpoint(str(checkpoint))
-    except CMBError:
-        raise
-    except (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError, ValueError) as error:
-        raise InputError(
-            f"{checkpoint}: training cannot go on from it ({type(error).__name__}); "
-            "delete it to train this fold from the start"
-        ) from None
-    log(f"fold {trainer.fold}: goes on after step {trainer.steps_done}, in epoch {trainer.current_epoch + 1}")
+def _tell_set_aside(run: FoldRun) -> None:
+    aside = {subject_of(case) for case in run.cases.set_aside}
+    everyone = {subject_of(case) for case in run.cases.training}
+    if not aside:
+        return
+    if aside == everyone:
+        log(
+            f"fold {run.fold}: fewer than two of its {len(everyone)} training subjects have microbleeds, so that "
+            "the schedule decides by the subjects that are learned from; schedule: {keep: last} needs none"
+        )
+        return
+    log(
+        f"fold {run.fold}: the schedule decides by {len(aside)} of {len(everyone)} training subjects, who are not "
+        f"trained on: {', '.join(sorted(aside))}"
+    )

@@ -4,7 +4,7 @@ import torch
 
 from cmb_autoseg.pretraining.patches import CasePatches, PretrainingCase
 from cmb_autoseg.pretraining.views import PairMaker, SequenceSplit, ViewMaker, draw_places
-from cmb_autoseg.trainers.augmentation import Flip, Intensity, SpatialWarp
+from cmb_autoseg.trainers.patches.augmentation import Flip, Intensity, SpatialWarp
 
 SUSCEPTIBILITY = (0, 1, 3)
 SHAPE, SPACING = (8, 16, 16), (2.0, 1.0, 1.0)

@@ -1,13 +1,14 @@
 import pytest
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.trainers.recipe import list_recipes, read_recipe
+from cmb_autoseg.records import Role
+from cmb_autoseg.trainers.recipe import Recipe, list_recipes, read_recipe
 
 PARADIGMS = {"supervised", "ssl_barlow_twins", "ssl_mae", "imagenet_transfer", "fixmatch", "mean_teacher"}
 
 
 def test_shipped_recipes_are_named_like_their_files():
-    assert PARADIGMS | {"demo", "demo_pretrained"} == set(list_recipes())
+    assert PARADIGMS | {"demo", "demo_pretrained", "ensemble", "ensemble_vote"} <= set(list_recipes())
     for name in list_recipes():
         assert read_recipe(name).name == name
 
@@ -36,8 +37,16 @@ def test_bad_recipes_name_file_and_field(tmp_path, text, message):
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"choose demo, demo_pretrained, fixmatch, .*, supervised"):
+    with pytest.raises(InputError, match=r"choose demo, demo_pretrained, ensemble, .*, supervised"):
         read_recipe("nothing")
+
+
+@pytest.mark.parametrize("name", ["ensemble", "ensemble_vote"])
+def test_mixtures_join_recipes_that_are_shipped(name):
+    recipe = read_recipe(name)
+    assert recipe.family == "mixture"
+    assert recipe.members == ("supervised", "slices25d")
+    assert {*recipe.members} <= {*list_recipes()}
 
 
 @pytest.mark.parametrize("name", sorted(PARADIGMS))
@@ -56,3 +65,59 @@ def test_the_small_pretraining_differs_from_the_demo_by_its_encoder_alone():
     how = small.pretraining
     assert how is not None
     assert how.epochs * how.steps_per_epoch * how.batch_size <= 500
+
+
+TRAINED = "name: own\ndescription: b\nepochs: 2\nsteps_per_epoch: 2\nbatch_size: 1\n"
+MIXED = "name: own\ndescription: b\nmixture: {members: [one, other]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TRAINED + "optimizer: {learning_rate: .inf}", "optimizer.learning_rate: found inf; .*finite"),
+        (TRAINED + "slices: {network: unet2d, features: [4, 8, 8], pictures: {size: [4, 4]}}", r"8 or more$"),
+        (
+            TRAINED + "slices: {network: unet2d, features: [4, 8], augmentation: {zoom: [1.2, 0.8]}}",
+            r"zoom: found \[1.2",
+        ),
+        (TRAINED + "slices: {network: unet2d, features: [4, 8], augmentation: {intensity: [2, 1]}}", "the smallest"),
+        (TRAINED + "boxes: {width: 1.0e-9}", "boxes.width: found 1e-09"),
+        (TRAINED + "boxes: {backbone: resnet34, batch_norm: false}", r"boxes.batch_norm: found false, but resnet34"),
+        (TRAINED + "boxes: {pictures: {size: [300, 300]}}", r"boxes.pictures.size: unknown key \(legal keys: fit"),
+        (TRAINED + "boxes: {}\nslices: {network: unet2d, features: [4, 8]}", "yaml: slices, boxes: found together"),
+        (TRAINED + "two_stage: {window_mm: 0.001}", "two_stage.window_mm: found 0.001"),
+        (TRAINED + "two_stage: {slices: 999}", "two_stage.slices: found 999"),
+        (TRAINED + "two_stage: {slices: 7, second: classifier3d}", "two_stage.slices: found 7, but .*classifier3d"),
+        (TRAINED + "two_stage: {window_pixels: 8}", "two_stage.window_pixels: found 8.* 16 or more"),
+        (TRAINED + "two_stage: {first: own}", r"yaml: two_stage.first: found own; .* on itself; name another one$"),
+        (TRAINED + "two_stage: {}\nschedule: {falls_at: [0.5]}", r"schedule.falls_at: found \[0.5\]"),
+        (MIXED + "epochs: 7", "yaml: epochs: has no meaning for a recipe of mixture"),
+        (MIXED + "batch_size: 7", "yaml: batch_size: has no meaning"),
+        (MIXED + "validation_steps: 7", "yaml: validation_steps: has no meaning"),
+        (MIXED + "optimizer: {learning_rate: 1}", "yaml: optimizer: has no meaning"),
+        (MIXED + "sequences: [swi]", "yaml: sequences: has no meaning"),
+    ],
+)
+def test_settings_that_do_nothing_or_harm_are_refused(tmp_path, text, message):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read_recipe(str(path))
+    assert "schema" not in str(error.value)  # the file is not repeated
+
+
+def test_pictures_of_boxes_keep_their_own_defaults_beside_what_is_given():
+    content = {"name": "own", "description": "b", "epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
+    recipe = Recipe.model_validate({**content, "boxes": {"pictures": {"normalization": "white_matter_peak"}}})
+    assert recipe.boxes is not None
+    assert (recipe.boxes.pictures.fit, recipe.boxes.pictures.neighbors) == ("pad", 0)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_what_a_model_keeps_of_its_recipe_is_read_back(name):
+    recipe = read_recipe(name)
+    if recipe.family == "mixture":  # as in comparisons of models of one sequence
+        recipe = recipe.model_copy(update={"sequences": (Role.SWI,)})
+    assert Recipe.model_validate(recipe.model_dump(mode="json")).model_dump(mode="json") == recipe.model_dump(
+        mode="json"
+    )

@@ -3,6 +3,6 @@
 Only a re-export, so that the classes are the package's own and can be pickled.
 """
 
-from cmb_autoseg.trainers.cmb_trainer import CMBTrainer
+from cmb_autoseg.trainers.patches.cmb_trainer import CMBTrainer
 
 __all__ = ["CMBTrainer"]

@@ -1,0 +1,1 @@
+"""Training of second stages, which look again at another model's candidates."""

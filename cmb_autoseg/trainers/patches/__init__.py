@@ -1,0 +1,1 @@
+"""Training of networks of 3D patches, in nnU-Net's loop."""

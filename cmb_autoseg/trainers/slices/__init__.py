@@ -1,0 +1,1 @@
+"""Training of networks that segment axial slices, and what detectors in slices share with it."""
