@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.inputs.folders import listed
 
-__all__ = ["confident_everywhere", "doubts_of_confidence", "without_hollow_confidence"]
+__all__ = ["confident_everywhere", "doubts_of_confidence", "doubts_of_counts", "without_hollow_confidence"]
+
+UNSURE = 0.5
+"""Detectors keep boxes far below it for their curves, and nobody would call these findings."""
 
 
 def without_hollow_confidence(cases: Sequence[CaseScore]) -> tuple[CaseScore, ...]:
@@ -57,6 +62,20 @@ def doubts_of_confidence(cases: Sequence[CaseScore], threshold: float | None) ->
             "read from these (name probability maps <case>_prob.nii.gz)"
         )
     return tuple(doubts)
+
+
+def doubts_of_counts(cases: Sequence[CaseScore]) -> tuple[str, ...]:
+    """A warning where points or boxes of all scores are counted, as a detector writes them: no threshold was given."""
+    scores = [case.predicted.confidence for case in cases if case.predicted.kind != "mask" and len(case.predicted)]
+    known = np.concatenate([values for values in scores if values is not None] or [np.zeros(0)])
+    n_unsure = int(np.count_nonzero(known < UNSURE))
+    if not n_unsure:
+        return ()
+    return (
+        f"no threshold: every prediction counts, and scores begin at {known.min():.2g} ({n_unsure:,} of {len(known):,} "
+        f"below {UNSURE:g}), so false positives and counts are of all of them; give --threshold for a count, such as "
+        f"{UNSURE:g} or the model's operating point (curves and average precision need none)",
+    )
 
 
 def _mute(case: CaseScore) -> CaseScore:

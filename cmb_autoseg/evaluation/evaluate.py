@@ -11,6 +11,7 @@ from cmb_autoseg.errors import CASE_FAULTS, fault_reason
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.confidence import doubts_of_confidence, without_hollow_confidence
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport, Failure
+from cmb_autoseg.evaluation.inputs.box_labels import doubts_of_box_labels
 from cmb_autoseg.evaluation.inputs.case_table import CaseTable, described_cases, header_columns
 from cmb_autoseg.evaluation.inputs.loading import ListSettings, LoadedCase, load_case, refuse_swapped_values
 from cmb_autoseg.evaluation.inputs.pairing import FoundCases, find_cases
@@ -186,6 +187,8 @@ def find_predictions(predicted: Path, reference: Path, inputs: InputSettings) ->
         refuse_swapped_values(found.cases[0])
     sources, told = _sources(found, predicted, inputs)
     failures = tuple(Failure(case=case, reason=reason, is_missing=True) for case, reason in found.failures.items())
+    with_voxels = [case for case in found.cases if case.predicted.kind == case.reference.kind == "mask"]
+    told += doubts_of_box_labels([case.reference.path for case in with_voxels])
     return Predictions(sources, failures, (*found.warnings, *told), found.cases, inputs.lists)
 
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.evaluation.confidence import doubts_of_counts
 from cmb_autoseg.evaluation.evaluate import InputSettings, Predictions, Track, evaluate_predictions, find_predictions
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport, Failure, on_common_cases
 from cmb_autoseg.evaluation.inputs.leakage import refuse_training_subjects
 from cmb_autoseg.evaluation.inputs.subgroups import SubgroupSpec, split
 from cmb_autoseg.evaluation.inputs.validation import refuse_judged_cases
+from cmb_autoseg.evaluation.needs import refuse_undefined, refuse_without_voxels
 from cmb_autoseg.evaluation.operating_point import ThresholdRule, choose_threshold, refuse_no_validation
 from cmb_autoseg.evaluation.readers.reader_study import ReaderStudy, Verdict, doubts, reader_study
 from cmb_autoseg.evaluation.scoring import ScoringSettings
@@ -42,6 +44,8 @@ class EvaluationRequest:
     """Other systems' predictions, by name."""
     subgroups: tuple[SubgroupSpec, ...] = ()
     verdicts: Sequence[Verdict] = ()
+    needs: tuple[str, ...] = ()
+    """Figures without which there is to be no report, see `known_needs`."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,15 @@ def plan(request: EvaluationRequest) -> Planned:
 
     Raises:
         InputError: as `find_predictions`; a rule for the threshold without validation data, or with cases, subjects or
-            references of the test, or without prediction; a subgroup of no column.
+            references of the test, or without prediction; a subgroup of no column; a figure that is needed and that
+            these files cannot give.
         LeakageError: a scored subject has been learned from by the model that predicted.
     """
     if request.rule is not None and request.validation is None:
         refuse_no_validation(request.rule)
     predictions = find_predictions(request.predicted, request.reference, request.inputs)
     predictions = _unlearned(predictions, request.predicted, "-p")
+    refuse_without_voxels(request.needs, predictions)
     columns = [source.facts.columns for source in predictions.sources]
     subjects = [source.facts.subject for source in predictions.sources]
     for spec in request.subgroups:
@@ -104,7 +110,7 @@ def run(planned: Planned, track: Track) -> tuple[EvaluationReport, ReaderStudy |
 
     Raises:
         InputError: no case can be scored, no threshold can be chosen on the validation data or a case of it cannot be
-            scored, or no case is common to all systems.
+            scored, no case is common to all systems, or a figure that is needed is undefined.
     """
     request = planned.request
     settings, point = request.settings, None
@@ -116,6 +122,9 @@ def run(planned: Planned, track: Track) -> tuple[EvaluationReport, ReaderStudy |
         point = OperatingPoint(name="given", threshold=settings.threshold, rule="threshold given by the user")
     report = evaluate_predictions(planned.predictions, settings, request.resampling, track)
     _refuse_nothing_scored(report)
+    if settings.threshold is None:
+        told = (*told, *doubts_of_counts(report.cases))
+    refuse_undefined(request.needs, report)
     n_lesions = [len(case.reference) for case in report.cases]
     columns = [case.columns for case in report.cases]
     subjects = [case.subject for case in report.cases]

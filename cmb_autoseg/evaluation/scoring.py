@@ -115,8 +115,9 @@ def _predicted(case: LoadedCase, settings: ScoringSettings) -> LesionSet:
     volume, threshold = case.predicted.volume, THRESHOLD
     if settings.threshold is not None and case.probability is not None:
         volume, threshold = case.probability, settings.threshold
-    # In the map's own type, so that 0.98 here is the 0.98 that a mask was cut at.
-    above = volume.data >= volume.data.dtype.type(threshold)
+    # In a map's own type, so that 0.98 here is the 0.98 that a mask was cut at; a mask of integers has no halves.
+    is_map = np.issubdtype(volume.data.dtype, np.floating)
+    above = volume.data >= (volume.data.dtype.type(threshold) if is_map else threshold)
     return _of_mask(volume, above, settings.rule, case.probability)
 
 

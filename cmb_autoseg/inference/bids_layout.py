@@ -48,6 +48,7 @@ IGNORED = f"""\
 /logs/
 /{OUTDATED}/
 figures
+*_boxes.tsv
 """
 README = """\
 # Cerebral microbleeds found by cmb_autoseg
@@ -57,6 +58,7 @@ Predictions of a neural network; research use, not a medical device, not for dia
 - `sub-*/[ses-*/]anat/*_dseg.nii.gz`: 1 where the probability is at least the operating point's threshold
 - `*_label-CMB_probseg.nii.gz`: probability of a microbleed at every voxel
 - `*_desc-lesions_dseg.nii.gz` and `.tsv`: every lesion with a number of its own, its place, size and probability
+- `*_desc-lesions_boxes.tsv`, of detectors alone: their boxes in axial slices, in voxels of the scan
 - `sub-*/[ses-*/]figures/*_overlay.png`: slices through the lesions
 - `counts.tsv`, `lesions.tsv`, `failures.tsv`: all cases; those that could not be predicted with the reason
 
@@ -177,6 +179,7 @@ class BidsLayout(Layout):
             lesions=Path(f"{stem}_desc-lesions_dseg.tsv"),
             overlay=folder / "figures" / f"{name}_overlay.png",
             record=Path(f"{stem}_dseg.json"),
+            boxes=Path(f"{stem}_desc-lesions_boxes.tsv"),
             others=(
                 Path(f"{stem}_dseg.tsv"),
                 Path(f"{stem}_desc-lesions_dseg.nii.gz"),

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, write_json, write_tsv
 from cmb_autoseg.geometry import Volume, write_volume
+from cmb_autoseg.inference.box_files import write_boxes
+from cmb_autoseg.inference.ensemble import SliceBox
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.overlay import write_overlay
 from cmb_autoseg.lesions import LESION_COLUMNS
@@ -68,6 +70,8 @@ class Outcome:
     """(i, j, k): the number of the lesion, 0 outside."""
     table: LesionTable
     record: Mapping[str, Any]
+    boxes: tuple[SliceBox, ...] | None = None
+    """Of a detector, in voxels of the scan's canonical axes; None of models that segment."""
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -83,10 +87,13 @@ class CaseFiles:
     lesions: Path
     overlay: Path
     record: Path
+    boxes: Path
+    """Of detectors alone."""
     others: tuple[Path, ...] = ()
 
     @property
     def all(self) -> tuple[Path, ...]:
+        """Those of every model."""
         return (self.probability, self.mask, self.lesions, self.overlay, self.record, *self.others)
 
 
@@ -131,6 +138,10 @@ class Layout(ABC):
         write_volume(files.probability, outcome.probability, np.float32)
         write_volume(files.mask, outcome.probability.with_data(outcome.mask), np.uint8)
         self.write_tables(case, outcome)
+        if outcome.boxes is None:
+            files.boxes.unlink(missing_ok=True)
+        else:
+            write_boxes(files.boxes, outcome.boxes, outcome.scan)
         write_overlay(files.overlay, outcome.scan, outcome.mask, outcome.table, case)
         write_json(files.record, self.record(case, outcome))
 
@@ -141,6 +152,8 @@ class Layout(ABC):
             return None
         try:
             content = read_json(files.record)
+            if content.get("n_boxes") is not None and not files.boxes.is_file():
+                return None
             return stored_result(content) if all(content.get(key) == value for key, value in fixed.items()) else None
         except (InputError, KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -151,7 +164,7 @@ class Layout(ABC):
         Returns:
             What was moved.
         """
-        moved = [path for path in self.files(case).all if path.is_file()]
+        moved = [path for path in (*self.files(case).all, self.files(case).boxes) if path.is_file()]
         for path in moved:
             target = self.out / OUTDATED / path.relative_to(self.out)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -196,6 +209,7 @@ class FlatLayout(Layout):
             lesions=self.out / f"{case}_lesions.tsv",
             overlay=self.out / f"{case}_overlay.png",
             record=self.out / f"{case}.json",
+            boxes=self.out / f"{case}_boxes.tsv",
         )
 
     def write_tables(self, case: str, outcome: Outcome) -> None:

@@ -127,15 +127,23 @@ def operating_point(folder: Path, wanted: str) -> OperatingPoint:
     if is_number(wanted):
         return resolve_operating_point((), wanted)
     raise InputError(
-        f"--operating-point {wanted}: {folder} has no operating points yet; {_finalizing(folder)} "
-        "once all five folds are trained, or give a probability like 0.5"
+        f"--operating-point {wanted}: {folder} has no operating points yet; {_finalizing(folder, number=True)}"
     )
 
 
-def _finalizing(folder: Path) -> str:
-    """The command that chooses a model's operating points."""
+def _finalizing(folder: Path, number: bool = False) -> str:
+    """How to get along without a model's operating points.
+
+    Args:
+        folder: the model's; `cmb_finalize` finds none of a comparison.
+        number: say that a threshold will do even there.
+    """
+    instead = "give a probability like 0.5"
+    if any((parent / "comparison.json").is_file() for parent in folder.resolve().parents[:3]):
+        return f"{instead}: it is a model of a comparison, for which none are chosen"
     plan = trained_plan(folder)
     recipe = read_json(folder / "plans.json").get("plans_name", "RECIPE")
     name = recipe.removesuffix(f"_{plan.preset}")
     preset = "" if plan.preset == "adaptive" else f" -p {plan.preset}"
-    return f"run cmb_finalize -d {DatasetFolders(folder, plan.dataset).number} -r {name}{preset}"
+    command = f"run cmb_finalize -d {DatasetFolders(folder, plan.dataset).number} -r {name}{preset}"
+    return f"{command} once all folds are trained, or {instead}" if number else command

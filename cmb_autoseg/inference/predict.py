@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg import __version__
 from cmb_autoseg.errors import CASE_FAULTS, CMBError, InputError, OutputError, fault_reason
-from cmb_autoseg.files import file_digest, text_digest
+from cmb_autoseg.files import file_digest
 from cmb_autoseg.geometry import Volume, from_canonical
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.inputs import InputFailure
@@ -22,6 +22,7 @@ from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.progress import log
 from cmb_autoseg.readers import source_files
+from cmb_autoseg.readers.source_digest import source_digest
 from cmb_autoseg.records import (
     SUSCEPTIBILITY_ROLES,
     Case,
@@ -123,9 +124,9 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
     usable = [role for role in ensemble.channels if role in prepared.volumes]
     missing = [role for role in ensemble.channels if role not in usable]
     clock.stop("prepare")
-    canonical = ensemble.probability(prepared.volumes)
+    said = ensemble.predict(prepared.volumes)
     clock.stop("network")
-    probability = on_own_grid(canonical.data, prepared)
+    probability = on_own_grid(said.probability.data, prepared)
     components = lesion_components(probability, point)
     table = describe(case.name, components, probability)
     outside = range_warnings(prepared, ensemble.plan.training_range, ensemble.channels)
@@ -140,9 +141,10 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
         ],
         "n_lesions": len(table.lesions),
         "lesions": [lesion.model_dump(mode="json") for lesion in table.lesions],
+        **({} if said.boxes is None else {"n_boxes": len(said.boxes)}),
         "warnings": list(warnings),
     }
-    layout.write(case.name, Outcome(prepared.original, probability, components.labels, table, record))
+    layout.write(case.name, Outcome(prepared.original, probability, components.labels, table, record, said.boxes))
     clock.stop("write")
     seconds = {**{f"prepare: {step}": took for step, took in prepared.seconds.items()}, **clock.seconds}
     return CaseResult(table, warnings, tuple(usable), tuple(missing), seconds)
@@ -184,6 +186,7 @@ def fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[st
             "role": role.value,
             "file": case.shown_file(role),
             "digest": _digest(source),
+            **_files_counted(source),
             **source.model_dump(mode="json", exclude={"path", "files"}),
         }
         for role, source in case.images.items()
@@ -203,9 +206,13 @@ def fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[st
 
 
 def _digest(source: ImageSource) -> str:
-    """Of the file, or of the digests of all files of a series."""
-    digests = [_file_digest(path) for path in source_files(source)]
-    return digests[0] if len(digests) == 1 else text_digest(" ".join(digests))
+    return source_digest(source, _file_digest)
+
+
+def _files_counted(source: ImageSource) -> dict[str, int]:
+    """By what digests of sources of many files are told from those of one; nothing of one."""
+    n_files = len(source_files(source))
+    return {"n_files": n_files} if n_files > 1 else {}
 
 
 def _file_digest(path: Path) -> str:

@@ -50,12 +50,12 @@ def predict_scans(
     with ExitStack() as owned:
         for folder, nested in layout.territory(cases, failures):
             owned.enter_context(own_folder(folder, doing, nested=nested))
-        from cmb_autoseg.inference.ensemble import Ensemble
+        from cmb_autoseg.inference.loading import load_ensemble
         from cmb_autoseg.inference.operating_points import weakness
         from cmb_autoseg.inference.predict import predict_cases
         from cmb_autoseg.progress import log, track
 
-        ensemble = Ensemble(model.folder, model.folds, device, model.trust)
+        ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
         outcome = predict_cases(
             cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse
         )

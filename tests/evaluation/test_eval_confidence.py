@@ -1,9 +1,11 @@
 """What curves are drawn from: the surest candidate of a lesion, and cases that have confidences at all."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from cmb_autoseg.evaluation.confidence import confident_everywhere
+from cmb_autoseg.evaluation.confidence import confident_everywhere, doubts_of_counts
 from cmb_autoseg.evaluation.evaluation_report import on_common_cases
 from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.matching.match import match, match_candidates
@@ -117,3 +119,14 @@ def test_candidates_reach_down_to_a_lower_threshold(phantom, evaluated):
     report = evaluated([("a", faint, phantom(np.s_[4:6, 4:6, 4:6]))], threshold=0.05)
 
     assert metrics_json(report)["lesion"]["average_precision"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "warned"),
+    [([0.01, 0.2, 0.9], "scores begin at 0.01 (2 of 3 below 0.5)"), ([0.6, 0.9], ""), ([], ""), (None, "")],
+)
+def test_boxes_of_all_scores_that_are_counted_are_told_in_one_warning(scores, warned):
+    found = points(np.zeros((3 if scores is None else len(scores), 3)), scores)
+    warnings = doubts_of_counts([SimpleNamespace(predicted=found), SimpleNamespace(predicted=points([]))])
+    assert len(warnings) == bool(warned)
+    assert warned in "".join(warnings)

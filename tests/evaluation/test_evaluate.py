@@ -8,7 +8,7 @@ import pytest
 
 from cmb_autoseg.cli.evaluate import main
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.evaluate import evaluate_folder
+from cmb_autoseg.evaluation.evaluate import CaseSource, evaluate_cases, evaluate_folder
 from cmb_autoseg.evaluation.inputs.naming import find_masks
 from cmb_autoseg.evaluation.reporting.report_files import write_report
 from cmb_autoseg.evaluation.reporting.rows import CASE_COLUMNS, MATCH_COLUMNS, match_rows
@@ -38,6 +38,17 @@ def folders(tmp_path, phantom):
 def evaluate(folders, out, *more):
     predicted, reference = folders
     return main(["-p", str(predicted), "--reference", str(reference), "-o", str(out), "--resamples", "20", *more])
+
+
+def test_masks_of_integers_in_memory_are_judged_by_their_own_voxels(phantom):
+    hit, wrong = np.s_[3:5, 3, 3], np.s_[15, 2, 2]
+    reference, map_ = phantom(hit), phantom(hit, wrong, value=0.75)
+    mask = map_.with_data((map_.data >= 0.5).astype(np.uint8))
+
+    case = CaseSource.of_volumes("a", "people/a", lambda: (mask, reference, map_))
+    (judged,) = evaluate_cases([case], VALDO).cases
+
+    assert (len(judged.predicted), len(judged.matchings["valdo"].found)) == (2, 1)
 
 
 def test_command_writes_every_file_and_prints_a_table(folders, tmp_path, capsys):

@@ -95,3 +95,14 @@ def test_plans_without_what_the_model_was_trained_by_name_the_file_and_the_cure(
         trained_settings(model)
     with pytest.raises(InputError, match=r"both__3d/plans.json: lacks the key"):
         operating_point(model, "balanced")
+
+
+def test_a_model_of_a_comparison_is_not_to_be_finalized(tmp_path):
+    folder = tmp_path / "cmp" / "models" / "Dataset501_A" / "CMBTrainer__mine-seed0-budget1__3d"
+    folder.mkdir(parents=True)
+    (tmp_path / "cmp" / "comparison.json").write_text("{}")
+    with pytest.raises(
+        InputError, match=r"has no operating points yet; give a probability like 0\.5: it is a model of"
+    ):
+        operating_point(folder, "counting")
+    assert operating_point(folder, "0.4").threshold == 0.4

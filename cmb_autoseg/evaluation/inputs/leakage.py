@@ -1,8 +1,10 @@
 """Nobody is judged by who was learned from: people of the training of a model that predicted."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ __all__ = ["refuse_training_subjects"]
 
 SUBJECTS_NAMED = 5
 UNCHECKED = "leakage could not be checked"
+COUNTED = re.compile(r" \((\d+) (files|pictures)\)$")
+"""Behind a source of many files in cases.tsv."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def refuse_training_subjects(predicted: Path, subjects: Mapping[str, str], flag:
     where = f"{flag} {predicted}"
     warnings: list[str] = []
     paths: dict[Path, int] = {}
+    of_models: dict[Path, _Namesakes] = {}
     for run in run_records(predicted):
         model = run.get("model")
         found = _folds(model) if isinstance(model, dict) else {}
@@ -72,20 +77,42 @@ def refuse_training_subjects(predicted: Path, subjects: Mapping[str, str], flag:
             )
             continue
         who = f"{where}: fold {fold} of {path.parents[1]}"
+        found_in = of_models.setdefault(path.parents[1], _Namesakes())
         others = _people_of_other_scans(learned, subjects, predicted, path)
         _refuse(learned, {case: subject for case, subject in subjects.items() if case not in others}, who)
-        if others:
+        found_in.of_other_scans |= {subjects[case] for case in others}
+        found_in.of_other_cohorts |= (learned.cases & subjects.keys()) - others
+    for model, found_in in of_models.items():
+        if found_in.of_other_scans:
             warnings.append(
-                f"{who} has learned from people called like {listed(sorted({subjects[case] for case in others}))}, but "
+                f"{where}: {model} has learned from people called like {listed(sorted(found_in.of_other_scans))}, but "
                 "from other scans; if they are the same people, the figures flatter; cohort and subject by --cases tell"
             )
-        namesakes = sorted((learned.cases & subjects.keys()) - others)
-        if namesakes:
+        if found_in.of_other_cohorts:
             warnings.append(
-                f"{where}: {listed(namesakes)} are called like training cases of {path.parents[1]}, though the table "
-                "gives other cohorts or subjects; make sure that they are other scans"
+                f"{where}: {listed(sorted(found_in.of_other_cohorts))} are called like training cases of {model}, "
+                "though the table gives other cohorts or subjects; make sure that they are other scans"
             )
     return tuple(dict.fromkeys(warnings))
+
+
+@dataclass
+class _Namesakes:
+    """Whom no fold of a model has learned from, though they are called like somebody whom one has."""
+
+    of_other_scans: set[str] = field(default_factory=set)
+    """Subjects."""
+    of_other_cohorts: set[str] = field(default_factory=set)
+    """Cases."""
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """Files that something was learned or predicted from."""
+
+    digests: frozenset[str]
+    kinds: frozenset[str]
+    """`file`, `files` or `pictures`: digests of different kinds never agree, whether or not the scans are the same."""
 
 
 def _people_of_other_scans(
@@ -97,38 +124,72 @@ def _people_of_other_scans(
     workspace that the model lies in, those of a prediction in its own record.
     """
     trained = _training_scans(record, learned.cases)
-    if not trained:
+    if trained is None:
         return frozenset()
     folder = predicted if predicted.is_dir() else predicted.parent
     named = (case for case, subject in subjects.items() if "/" not in subject and learned.has_seen(case, subject))
     scans = {case: _predicted_scans(folder / f"{case}.json") for case in named}
-    return frozenset(case for case, own in scans.items() if own and not own & trained)
-
-
-def _training_scans(record: Path, cases: frozenset[str]) -> frozenset[str]:
-    """Digests of the scans that a fold has learned from; empty where not all of them are known."""
-    model = record.parents[1]
-    table = model.parents[2] / "raw" / model.parent.name / "cases.tsv" if len(model.parents) > 2 else None
-    if table is None or not table.is_file():
-        return frozenset()
-    try:
-        rows = {row.get("case"): row.get("source_digests") for row in read_tsv(table)}
-    except InputError:
-        return frozenset()
-    known = [rows.get(case) for case in cases]
-    return (
-        frozenset(digest for digests in known if digests for digest in digests.split(";"))
-        if all(known)
-        else frozenset()
+    return frozenset(
+        case
+        for case, own in scans.items()
+        if own is not None and own.kinds <= trained.kinds and not own.digests & trained.digests
     )
 
 
-def _predicted_scans(record: Path) -> frozenset[str]:
-    """Digests of the scans that a case was predicted from, by the record that `cmb_predict` leaves; empty without."""
+def _training_scans(record: Path, cases: frozenset[str]) -> _Scans | None:
+    """What a fold has learned from, with the kinds that every case has; None where not all of it is known."""
+    model = record.parents[1]
+    table = model.parents[2] / "raw" / model.parent.name / "cases.tsv" if len(model.parents) > 2 else None
+    if table is None or not table.is_file():
+        return None
     try:
-        return frozenset(str(scan["digest"]) for scan in read_json(record)["inputs"])
-    except (InputError, KeyError, TypeError):
-        return frozenset()
+        rows = {row.get("case"): row for row in read_tsv(table)}
+    except InputError:
+        return None
+    known = [_sources(rows.get(case, {})) for case in cases]
+    if not known or not all(known):
+        return None
+    digests = frozenset(digest for sources in known for digest, _ in sources)
+    return _Scans(digests, frozenset.intersection(*map(_kinds, known)))
+
+
+def _sources(row: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Digest and kind of each source of a row of cases.tsv."""
+    digests = [digest for digest in row.get("source_digests", "").split(";") if digest]
+    names = row.get("source_files", "").split(";")
+    return [(digest, _kind(name)) for digest, name in zip_longest(digests, names[: len(digests)], fillvalue="")]
+
+
+def _kinds(sources: Sequence[tuple[str, str]]) -> frozenset[str]:
+    """Of the scans of a row; a file beside series is taken for its labels, which are nothing to predict from."""
+    kinds = frozenset(kind for _, kind in sources)
+    return kinds - {"file"} or kinds
+
+
+def _kind(name: str) -> str:
+    counted = COUNTED.search(name)
+    return "file" if counted is None or counted[1] == "1" else counted[2]
+
+
+def _predicted_scans(record: Path) -> _Scans | None:
+    """What a case was predicted from, by the record that `cmb_predict` leaves; None without.
+
+    A record of an earlier version does not say of how many files a series is.
+    """
+    try:
+        inputs = read_json(record)["inputs"]
+        digests = frozenset(str(scan["digest"]) for scan in inputs)
+        kinds = frozenset(_kind_of_input(scan) for scan in inputs)
+    except (InputError, KeyError, TypeError, AttributeError):
+        return None
+    return _Scans(digests, kinds) if digests else None
+
+
+def _kind_of_input(scan: Mapping[str, Any]) -> str:
+    kind = scan.get("kind", "volume")
+    if "n_files" in scan:
+        return "pictures" if kind == "pictures" else "files"
+    return "file" if kind == "volume" else f"{kind} of an earlier version"
 
 
 def _refuse(learned: _Learned, subjects: Mapping[str, str], who: str) -> None:

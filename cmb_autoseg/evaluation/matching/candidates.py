@@ -25,7 +25,7 @@ from cmb_autoseg.evaluation.matching.protocols import LesionRule
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.lesions.components import NEIGHBOURS, Connectivity, components_of_labels
 
-__all__ = ["CANDIDATE_FLOOR", "PEAK_SHARE", "find_candidates"]
+__all__ = ["CANDIDATE_FLOOR", "PEAK_SHARE", "find_candidates", "surest_from"]
 
 CANDIDATE_FLOOR = 0.1
 """Voxels below it belong to no candidate."""
@@ -56,6 +56,15 @@ def find_candidates(probability: Volume, rule: LesionRule, floor: float = CANDID
     found, number = np.unique(of_voxel[kept], return_inverse=True)
     labels.reshape(-1)[places[order[kept]]] = number + 1
     return LesionSet.of_components(components_of_labels(labels, len(found)), probability, probability.data)
+
+
+def surest_from(probability: NDArray[np.floating], most: int) -> float:
+    """A floor that leaves no more than the `most` surest voxels, and those that equal the last of them.
+
+    It is never below `CANDIDATE_FLOOR`. With it the work stays bounded for a map that is high everywhere.
+    """
+    values = probability[probability >= CANDIDATE_FLOOR]
+    return float(np.partition(values, -most)[-most]) if len(values) > most else CANDIDATE_FLOOR
 
 
 @dataclass(frozen=True)

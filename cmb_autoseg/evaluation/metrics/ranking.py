@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from cmb_autoseg.evaluation.metrics.division import divided
 from cmb_autoseg.evaluation.metrics.figure import Values, Weights
 
-__all__ = ["Ranking", "area_under_roc", "at_most", "average_precision", "rank"]
+__all__ = ["Ranking", "area_under_roc", "at_most", "average_precision", "pooled_precision", "rank"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,18 @@ def average_precision(right: NDArray[np.float64], false: NDArray[np.float64], n_
     """
     steps, called = np.diff(right, axis=1, prepend=0.0), right + false
     return divided(np.sum(steps * divided(right, called, 0.0), axis=1), n_positive)
+
+
+def pooled_precision(scores: NDArray[np.float64], is_right: NDArray[np.bool_], n_positive: int) -> float:
+    """Average precision of the items of all cases together; NaN where nothing is positive.
+
+    Args:
+        scores: (n,), none NaN.
+        is_right: (n,).
+        n_positive: those included that have no score and are never recalled.
+    """
+    counts = rank([scores[is_right]], [scores[~is_right]]).counts(np.ones((1, 1)))
+    return float(average_precision(*counts, np.array([float(n_positive)]))[0])
 
 
 def at_most(right: NDArray[np.float64], false: NDArray[np.float64], limits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,6 +28,7 @@ SHOWN = {
     "false positives per scan": ("lesion", "fp_per_scan"),
     "false positives per lesion-free scan": ("lesion", "fp_per_negative_scan"),
     "average precision": ("lesion", "average_precision"),
+    "FROC, mean sensitivity": ("lesion", "froc_score"),
     "voxel Dice": ("voxel", "dice"),
     "voxel Dice, mean of cases": ("voxel", "dice_per_case_mean"),
     "count, mean absolute error": ("count", "mean_absolute_error"),

@@ -8,8 +8,8 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.case_score import CaseScore
 from cmb_autoseg.evaluation.inputs.run_times import run_records
 from cmb_autoseg.files import read_json
-from cmb_autoseg.raw_dataset import looks_simulated
 from cmb_autoseg.records import FoldModel, Model
+from cmb_autoseg.simulated_cohorts import looks_simulated
 
 __all__ = ["facts_of_run", "kind_of_cases"]
 

@@ -13,6 +13,7 @@ from cmb_autoseg.inference.inputs.channels import cases_of_channels, has_channel
 from cmb_autoseg.inference.inputs.common import InputFailure, InputSettings, listed, susceptibility
 from cmb_autoseg.inference.inputs.dicom import case_of_dicom
 from cmb_autoseg.inference.inputs.files import case_of_file, cases_of_files
+from cmb_autoseg.readers import PICTURE_SUFFIXES
 from cmb_autoseg.records import Case
 
 __all__ = ["find_cases", "is_single_file"]
@@ -88,6 +89,11 @@ def _cases_of_folder(folder: Path, settings: InputSettings) -> tuple[list[Case],
             f"-i {folder}: no scan directly in it, and subfolders are not searched ({_counted(below, folder)}); "
             "give the folder that holds the scans, the root of a BIDS dataset, or a card "
             f"(cmb_cohort init {folder} drafts one)"
+        )
+    if any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*.*")):
+        raise InputError(
+            f"-i {folder}: holds pictures, which say neither whose they are nor how far apart; describe them in a card "
+            f"(cmb_cohort init {folder} -o my_card.yaml drafts one) and give -i my_card.yaml"
         )
     raise InputError(
         f"-i {folder}: nothing to predict in it; expected CASE_0000.nii.gz or other .nii and .nii.gz files, "

@@ -106,6 +106,57 @@ def test_other_scans_of_people_of_the_same_names_are_a_warning_and_the_same_scan
         scored("sha256:yy")
 
 
+@pytest.fixture
+def namesakes(tmp_path):
+    """Writes what two folds of a model learned from and what a scan p1 was predicted from; then looks for p1."""
+    model = tmp_path / "w" / "results" / "Dataset501_X" / "CMBTrainer__demo__3d"
+    for fold, cases in enumerate((["p1", "p2"], ["p1", "p3"])):
+        learned = {"training_subjects": [f"X/{case}" for case in cases], "training_cases": cases}
+        write_json(model / f"fold_{fold}" / "fold.json", learned)
+    raw, predicted = tmp_path / "w" / "raw" / "Dataset501_X", tmp_path / "predicted"
+    raw.mkdir(parents=True)
+    write_json(predicted / "run.json", {"model": {"folder": str(model), "folds": [0, 1]}})
+
+    def check(trained, scan):
+        rows = [f"p{n}\t{trained};b/p{n}.txt\tsha256:{n};sha256:label{n}" for n in (1, 2, 3)]
+        write_text(raw / "cases.tsv", "\n".join(["case\tsource_files\tsource_digests", *rows, ""]))
+        write_json(predicted / "p1.json", {"inputs": [scan]})
+        return refuse_training_subjects(predicted, {"p1": "p1"})
+
+    return check
+
+
+MANY = {
+    "pictures": ("a (32 pictures)", {"kind": "pictures", "n_files": 32}),
+    "dicom": ("a (32 files)", {"kind": "dicom", "n_files": 32}),
+    "volume": ("a.nii.gz", {"kind": "volume"}),
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_the_same_scans_of_many_files_are_refused_and_others_are_one_warning(namesakes, kind):
+    trained, scan = MANY[kind]
+    with pytest.raises(LeakageError, match="has learned from p1"):
+        namesakes(trained, {**scan, "digest": "sha256:1"})
+    (warning,) = namesakes(trained, {**scan, "digest": "sha256:other"})
+    assert "CMBTrainer__demo__3d has learned from people called like p1, but from other scans" in warning
+
+
+@pytest.mark.parametrize(
+    ("trained", "scan"),
+    [
+        ("a (32 pictures)", MANY["dicom"][1]),
+        ("a (32 files)", MANY["volume"][1]),
+        ("a.jpg", MANY["pictures"][1]),  # a table of an earlier version, with each picture on its own
+        ("a (32 pictures)", {"kind": "pictures"}),  # a record of an earlier version
+        ("a (32 files)", {"kind": "dicom"}),
+    ],
+)
+def test_digests_that_cannot_agree_do_not_tell_other_scans(namesakes, trained, scan):
+    with pytest.raises(LeakageError, match=r"has learned from p1; .*give cohort and subject with --cases"):
+        namesakes(trained, {**scan, "digest": "sha256:other"})
+
+
 def test_names_of_cases_are_compared_too(run):
     predicted, model = run
     write_json(

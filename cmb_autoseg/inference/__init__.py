@@ -1,0 +1,1 @@
+"""Trained models: loaded, run on prepared scans, and what is written of each."""
