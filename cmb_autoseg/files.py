@@ -66,7 +66,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _write_fault(error: Exception, temporary: Path) -> str | None:
     """Why writing failed; None where the error has nothing to do with the file that is written."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         ours = error.filename in (str(temporary), str(temporary.parent)) or error.errno in FULL
         return (error.strerror or str(error)) if ours else None
     with suppress(OSError):

@@ -10,9 +10,11 @@ from filelock import FileLock, Timeout
 from cmb_autoseg.errors import InUseError
 from cmb_autoseg.files import leftovers, writable_folder
 
-__all__ = ["is_owned", "own_folder"]
+__all__ = ["LONGEST_WAIT_S", "is_owned", "own_folder"]
 
 LOCK_NAME = ".cmb_autoseg.lock"
+LONGEST_WAIT_S = 24 * 3600.0
+"""For another run that makes the same files; a lock ends with its process."""
 
 
 @contextmanager

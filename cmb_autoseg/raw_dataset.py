@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -11,29 +11,27 @@ from typing import Any, TypedDict
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest
 from cmb_autoseg.records import PrepSettings, Role
+from cmb_autoseg.simulated_cohorts import simulated_cohorts
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = [
+    "LEGAL_N_FOLDS",
     "N_FOLDS",
     "Fold",
     "RawCase",
     "RawDataset",
     "check_folds",
+    "choose_folds",
     "folds_digest",
     "folds_file",
     "kind_of_data",
-    "looks_simulated",
     "parse_folds",
     "read_raw_dataset",
 ]
 
 N_FOLDS = 5
-SIGNS_OF_SIMULATION = {
-    "cohort": re.compile("SIMULATED"),
-    "scanner": re.compile("simulated"),
-    "anatomy": re.compile(r"average-\d+-\d+"),
-}
-"""What columns say in datasets of simulated people that were converted before cards said it."""
+"""Of a dataset for which nobody asked for another number."""
+LEGAL_N_FOLDS = range(2, 21)
 CASE_COLUMNS = ("case", "cohort", "subject", "sequences", "split", "labelled")
 
 
@@ -108,7 +106,7 @@ def read_raw_dataset(folders: DatasetFolders) -> RawDataset:
     commonest = Counter(case.cohort for case in cases if case.cohort in prep).most_common(1)
     settings = prep[commonest[0][0]] if commonest else PrepSettings()
     prepared_as = settings.model_copy(update={"hd_bet": None})
-    dataset = RawDataset(folders, _roles(folders), cases, digest, prepared_as, _simulated(record, rows))
+    dataset = RawDataset(folders, _roles(folders), cases, digest, prepared_as, simulated_cohorts(record, rows))
     _refuse_gaps(dataset)
     return dataset
 
@@ -134,19 +132,6 @@ def kind_of_data(cases: Iterable[tuple[RawDataset, RawCase]]) -> str:
     """`simulated` where nobody was scanned for any of the cases, `partly simulated`, or nothing where all are real."""
     made_up = {case.cohort in raw.simulated for raw, case in cases}
     return "simulated" if made_up == {True} else "partly simulated" if True in made_up else ""
-
-
-def _simulated(record: dict[str, Any], rows: Sequence[dict[str, str]]) -> frozenset[str]:
-    """The cohorts that the record names; of records of earlier versions those whose columns cmb_simulate wrote."""
-    told = record.get("simulated")
-    if isinstance(told, list):
-        return frozenset(map(str, told))
-    return frozenset(row["cohort"] for row in rows if looks_simulated(row))
-
-
-def looks_simulated(columns: Mapping[str, str]) -> bool:
-    """Whether the columns of a case are those that `cmb_simulate` writes."""
-    return any(sign.fullmatch(columns.get(column, "")) for column, sign in SIGNS_OF_SIMULATION.items())
 
 
 def _roles(folders: DatasetFolders) -> tuple[Role, ...]:
@@ -202,7 +187,7 @@ def parse_folds(folders: DatasetFolders) -> list[Fold]:
     """The folds as the file says.
 
     Raises:
-        InputError: it is missing or no list of five folds.
+        InputError: it is missing or no list of folds.
     """
     path = folds_file(folders)
     cure = f"delete it and run cmb_plan_preprocess -d {folders.number}"
@@ -212,8 +197,9 @@ def parse_folds(folders: DatasetFolders) -> list[Fold]:
         raise InputError(f"{str(error).partition('; ')[0]}; {cure}") from None
     if not isinstance(folds, list) or not all(map(_is_fold, folds)):
         raise InputError(f"{path}: no list of folds with train and val names; {cure}")
-    if len(folds) != N_FOLDS:
-        raise InputError(f"{path}: holds {len(folds)} folds, {N_FOLDS} are needed; {cure}")
+    if len(folds) not in LEGAL_N_FOLDS:
+        least, most = LEGAL_N_FOLDS[0], LEGAL_N_FOLDS[-1]
+        raise InputError(f"{path}: holds {len(folds)} folds, legal are {least} to {most}; {cure}")
     return folds
 
 
@@ -222,6 +208,28 @@ def _is_fold(fold: object) -> bool:
         isinstance(fold.get(part), list) and all(isinstance(name, str) for name in fold[part])
         for part in ("train", "val")
     )
+
+
+def choose_folds(folders: DatasetFolders, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """The folds that a user asks for.
+
+    Args:
+        folders: of the dataset, whose folds count; one that is not planned yet is taken to have `N_FOLDS`.
+        wanted: numbers from 0; None for all.
+
+    Raises:
+        InputError: the dataset has no such fold.
+    """
+    n_folds = len(parse_folds(folders)) if folds_file(folders).is_file() else N_FOLDS
+    if wanted is None:
+        return tuple(range(n_folds))
+    strange = next((fold for fold in wanted if fold >= n_folds), None)
+    if strange is not None:
+        raise InputError(
+            f"-f: found {strange}, but {folders.name} has {n_folds} folds ({folds_file(folders)}); name some of 0 to "
+            f"{n_folds - 1}, or all; cmb_plan_preprocess -d {folders.number} --folds N deals another number"
+        )
+    return tuple(dict.fromkeys(wanted))
 
 
 def folds_digest(folds: Sequence[Fold]) -> str:
@@ -233,7 +241,8 @@ def check_folds(dataset: RawDataset, folds: Sequence[Fold]) -> None:
     """Refuse folds that were edited into something that cannot be judged by them.
 
     Raises:
-        InputError: a labelled case is in no part of a fold, or a name is none of theirs.
+        InputError: a labelled case is in no part of a fold, or judged in none or several; or a name is none of
+            theirs.
         LeakageError: a subject stands on both sides of a fold.
     """
     path = folds_file(dataset.folders)
@@ -250,3 +259,8 @@ def check_folds(dataset: RawDataset, folds: Sequence[Fold]) -> None:
         if shared:
             cohort, subject = min(shared)
             raise LeakageError(f"{path}: fold {number} has subject {subject} of {cohort} on both sides; {cure}")
+    judged = Counter(name for fold in folds for name in fold["val"])
+    odd = next((name for name in sorted(subject_of) if judged[name] != 1), None)
+    if odd is not None:
+        found = f"{judged[odd]} of its" if judged[odd] else "none of its"
+        raise InputError(f"{path}: case {odd} is in val of {found} {len(folds)} folds, one is needed; {cure}")

@@ -231,18 +231,17 @@ def resolve_device(chosen: str | None, tell: bool = True) -> Literal["cuda", "cp
     return "cpu"
 
 
-def fold_list(values: Sequence[str], n_folds: int = 5) -> tuple[int, ...]:
-    """The folds named by `-f`: numbers from 0, or `all`.
+def fold_list(values: Sequence[str]) -> tuple[int, ...] | None:
+    """The folds named by `-f`: numbers from 0; None for `all`. How many there are, the dataset says.
 
     Raises:
-        InputError: no such fold.
+        InputError: something else.
     """
     if list(values) == ["all"]:
-        return tuple(range(n_folds))
-    legal = [str(fold) for fold in range(n_folds)]
+        return None
     for value in values:
-        if value not in legal:
-            raise InputError(f"-f: found {value!r}, expected {', '.join(legal)} or all")
+        if not (value.isascii() and value.isdecimal()):
+            raise InputError(f"-f: found {value!r}, expected numbers of folds from 0, such as 0 1 2, or all")
     return tuple(dict.fromkeys(int(value) for value in values))
 
 

@@ -1,7 +1,7 @@
 """What the commands that predict share: what goes in, choosing a model, and telling what came of it."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,8 +145,12 @@ def add_model(parser: Parser) -> None:
     add_workspace(run)
 
 
-def chosen_model(args: argparse.Namespace) -> "ModelChoice":
+def chosen_model(args: argparse.Namespace, refuse: Callable[[Path], None] | None = None) -> "ModelChoice":
     """The model that the options name.
+
+    Args:
+        args: of the command line.
+        refuse: raises where the folder holds a model that the command has no use for.
 
     Raises:
         InputError: there is no such model, fold or operating point.
@@ -154,8 +158,10 @@ def chosen_model(args: argparse.Namespace) -> "ModelChoice":
     from cmb_autoseg.inference.model_folder import find_model, operating_point
     from cmb_autoseg.inference.run import ModelChoice
 
-    folds = None if args.f is None else fold_list(args.f)
+    folds = fold_list(args.f or ["all"])
     folder = find_model(args.m, args.d, args.r, args.preset, args.workspace, args.f)
+    if refuse is not None:
+        refuse(folder)
     point = operating_point(folder, args.operating_point)
     return ModelChoice(folder, folds, point, args.trust_model)
 

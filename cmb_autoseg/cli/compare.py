@@ -30,7 +30,7 @@ def build_parser() -> Parser:
         "recipe, seed and budget) that are finished in OUT are not trained again.",
         epilog(
             {
-                "cmb_compare -d 501 -r supervised ssl_barlow_twins -o compared": "two recipes, five folds",
+                "cmb_compare -d 501 -r supervised ssl_barlow_twins -o compared": "two recipes, all folds",
                 "cmb_compare -d 501 -r supervised fixmatch -o compared --seeds 1 2 --budgets 1.0 0.25": "two seeds, "
                 "with all labels and with a quarter",
                 "cmb_compare -o compared --tables-only --reference fixmatch": "other tests, from the stored scores",
@@ -44,7 +44,14 @@ def build_parser() -> Parser:
     add_dataset(what, required=False)
     add_recipe(what, "recipes: names or YAML files", nargs="+")
     add_option(what, "-o", required=True, type=Path, metavar="OUT", help="folder of the comparison")
-    add_option(what, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (default: all), for every recipe")
+    add_option(
+        what,
+        "-f",
+        nargs="+",
+        metavar="FOLD",
+        help="folds from 0 on, or all (default: all), for every recipe; with "
+        "--tables-only: draw these (default: those that all recipes share)",
+    )
     add_option(what, "--seeds", nargs="+", type=non_negative_int, metavar="N", help="of training (default: 0)")
     add_option(
         what,
@@ -86,28 +93,32 @@ def run(args: argparse.Namespace) -> int:
 
     if args.tables_only:
         chosen = {
-            **{"-d": args.d, "-r": args.r, "-f": args.f, "--seeds": args.seeds, "--budgets": args.budgets},
+            **{"-d": args.d, "-r": args.r, "--seeds": args.seeds, "--budgets": args.budgets},
             **{"--preset": args.preset, "--epochs": args.epochs, "--steps-per-epoch": args.steps_per_epoch},
             **{"--subsets": args.subsets or None, "--cross-sequence": args.cross_sequence or None},
         }
         given = next((flag for flag, value in chosen.items() if value is not None), None)
         if given is not None:
-            raise InputError(f"{given}: has no meaning with --tables-only, which draws all that is in -o; leave it out")
+            raise InputError(f"{given}: has no meaning with --tables-only, which draws what is in -o; leave it out")
         from cmb_autoseg.pipeline.comparing import redraw
         from cmb_autoseg.progress import report
 
-        report(redraw(args.o, args.reference))
+        folds = None if args.f is None else fold_list(args.f) or ()
+        report(redraw(args.o, args.reference, folds))
         return ExitCode.DONE
     if args.d is None or args.r is None:
         missing = "-d DATASET" if args.d is None else "-r RECIPE"
         raise InputError(f"{missing} is missing; for example: cmb_compare -d 501 -r supervised ssl_barlow_twins -o OUT")
+    from cmb_autoseg.raw_dataset import choose_folds
     from cmb_autoseg.trainers.recipe import read_recipe
     from cmb_autoseg.workspace import Workspace
 
-    folds = fold_list(args.f or ["all"])
+    wanted = fold_list(args.f or ["all"])
     changes = {key: value for key in ("epochs", "steps_per_epoch") if (value := getattr(args, key))}
-    recipes = tuple(read_recipe(name).model_copy(update=changes) for name in args.r)
+    read = [read_recipe(name) for name in args.r]
+    recipes = tuple(one if one.family == "mixture" else one.model_copy(update=changes) for one in read)
     folders = Workspace.find(args.workspace).dataset(args.d)
+    folds = choose_folds(folders, wanted)
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline.comparing import compare

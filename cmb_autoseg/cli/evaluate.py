@@ -116,6 +116,14 @@ def build_parser() -> Parser:
         metavar=("PRED", "REF"),
         help="other people's cases, on which the rule chooses the threshold",
     )
+    add_option(
+        scoring,
+        "--need",
+        nargs="+",
+        default=[],
+        metavar="FIGURE",
+        help="refuse to report at all if one of these figures is undefined, such as voxel.dice or lesion.ap",
+    )
     about = parser.add_argument_group("about the cases")
     add_option(
         about, "--cases", type=Path, metavar="FILE", help="table of cases or people: subject, and columns for subgroups"
@@ -260,6 +268,7 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
     from cmb_autoseg.evaluation.inputs.loading import ListSettings
     from cmb_autoseg.evaluation.inputs.subgroups import read_subgroup_spec
     from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS, LesionRule
+    from cmb_autoseg.evaluation.needs import known_needs
     from cmb_autoseg.evaluation.operating_point import ThresholdRule, read_threshold
     from cmb_autoseg.evaluation.readers.reader_study import read_verdicts
     from cmb_autoseg.evaluation.run import THIS_SYSTEM, EvaluationRequest
@@ -309,6 +318,7 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
         against=against,
         subgroups=tuple(map(read_subgroup_spec, args.subgroups)),
         verdicts=() if args.verdicts is None else read_verdicts(args.verdicts),
+        needs=known_needs(args.need),
     )
 
 

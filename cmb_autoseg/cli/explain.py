@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"-o {args.o}: is a file; name a folder")
     source = input_path(args.i, args.o)
     references = None if args.masks is None else _references(args.masks, args.o)
-    model = chosen_model(args)
+    model = chosen_model(args, _refuse_other_kinds)
     device = resolve_device(args.device)
     with tempfile.TemporaryDirectory(prefix="cmb_explain_") as scratch:
         found = find_scans(args, source, model, Path(scratch))
@@ -107,6 +107,18 @@ def run(args: argparse.Namespace) -> int:
             found.cases, found.failures, model, device, args.o, settings, refuse=found.single
         )
     return _tell(results, failed, args.o)
+
+
+def _refuse_other_kinds(folder: Path) -> None:
+    from cmb_autoseg.errors import InputError
+    from cmb_autoseg.inference.loading import family_of
+
+    family = family_of(folder)
+    if family != "patches":
+        raise InputError(
+            f"{folder}: is a model of the kind {family}, and Grad-CAM explains models of 3D patches alone; name one of "
+            "these with -r or -m"
+        )
 
 
 def _references(folder: Path, out: Path) -> dict[str, Path]:

@@ -24,7 +24,7 @@ def build_parser() -> Parser:
         "report the cross-validation and write the model card.",
         epilog(
             {
-                "cmb_finalize -d 501": "after the five folds of the recipe supervised",
+                "cmb_finalize -d 501": "after all folds of the recipe supervised",
                 "cmb_finalize -d 501 -r demo -device cpu": "another recipe, without a GPU",
             },
             writes="in the model's folder: crossvalidation/, operating_points.json and, last, model.json;\n"

@@ -1,4 +1,4 @@
-"""`cmb_plan_preprocess`: from cards or a raw dataset to a plan, five folds and network inputs."""
+"""`cmb_plan_preprocess`: from cards or a raw dataset to a plan, folds and network inputs."""
 
 import argparse
 from collections.abc import Sequence
@@ -24,12 +24,13 @@ MEMORY_GB = {"cuda": 8.0, "cpu": 2.0}
 def build_parser() -> Parser:
     parser = Parser(
         "cmb_plan_preprocess",
-        "Measure a dataset, choose channels, grid, patch and network for it, deal five folds, and preprocess it.",
+        "Measure a dataset, choose channels, grid, patch and network for it, deal folds, and preprocess it.",
         epilog(
             {
                 "cmb_plan_preprocess -d 501": "a converted dataset",
                 "cmb_plan_preprocess -d 501 -c my_card.yaml valdo=/data/VALDO/Task2": "convert these cards first",
                 "cmb_plan_preprocess -d 501 -gpu_memory_target 24": "for a card of 24 GB",
+                "cmb_plan_preprocess -d 501 --folds 10": "for ten-fold instead of five-fold cross-validation",
                 "cmb_plan_preprocess -d 501 --explain": "why this grid, patch and network; plans first where need be",
             },
             writes="WORKSPACE/preprocessed/DatasetNNN_NAME/: dataset_fingerprint.json, PRESET_plan.json with its\n"
@@ -69,11 +70,26 @@ def build_parser() -> Parser:
         action="store_true",
         help="say in plain words what was found, what was chosen and why; an up-to-date plan is not made again",
     )
+    add_option(
+        planning,
+        "--folds",
+        type=_number_of_folds,
+        metavar="N",
+        help="parts for cross-validation, 2 to 20, dealt once (default: 5, or what the dataset has)",
+    )
     run = parser.add_argument_group("run")
     add_device(run)
     add_seed(run)
     add_preparation(parser)
     return parser
+
+
+def _number_of_folds(text: str) -> int:
+    """An argparse type: as `raw_dataset.LEGAL_N_FOLDS`."""
+    number = int(text) if text.isascii() and text.isdecimal() else 0
+    if not 2 <= number <= 20:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number from 2 to 20")
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.explain and not args.c:
         from cmb_autoseg.planners.stored import stored_explanation
 
-        text = stored_explanation(folders, args.preset, args.device, args.gpu_memory_target)
+        text = stored_explanation(folders, args.preset, args.device, args.gpu_memory_target, args.folds)
         if text is not None:
             report(text)
             return code
@@ -104,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.raw_dataset import read_raw_dataset
 
     settings = PlanSettings(args.preset, device, args.gpu_memory_target or MEMORY_GB[device], args.allow_lesion_loss)
-    plan = plan_preprocess(folders, settings, args.seed)
+    plan = plan_preprocess(folders, settings, args.seed, args.folds)
     if args.explain:
         report(folders.plan(plan.preset, ".txt").read_text(encoding="utf-8"))
     else:

@@ -59,7 +59,7 @@ def build_parser() -> Parser:
         "-f",
         nargs="+",
         metavar="FOLD",
-        help="folds 0 to 4, or all: one encoder each, from its training subjects too (default: one for all folds)",
+        help="folds from 0 on, or all: one encoder each, from its training subjects too (default: one for all folds)",
     )
     add_recipe(what, "recipe: a name or a YAML file (default: ssl_barlow_twins)", default="ssl_barlow_twins")
     add_option(what, "--name", metavar="NAME", help="of the encoder (default: the recipe's)")
@@ -99,12 +99,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from cmb_autoseg.pretraining.launched import is_first_process
+    from cmb_autoseg.raw_dataset import choose_folds
     from cmb_autoseg.workspace import Workspace
 
-    folds = fold_list(args.f) if args.f else ()
+    wanted = fold_list(args.f or ["all"])
     recipe = _recipe(args)
     workspace = Workspace.find(args.workspace)
     datasets = [workspace.dataset(wanted) for wanted in args.d]
+    folds = choose_folds(datasets[0], wanted) if args.f else ()
     device = resolve_device(args.device, tell=is_first_process())
 
     from cmb_autoseg.pipeline import PretrainSettings, pretrain

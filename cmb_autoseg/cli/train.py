@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmb_autoseg.cli._command import (
     ExitCode,
@@ -22,6 +23,9 @@ from cmb_autoseg.cli._command import (
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._recipes import add_recipe
 
+if TYPE_CHECKING:
+    from cmb_autoseg.workspace import DatasetFolders
+
 
 def build_parser() -> Parser:
     parser = Parser(
@@ -29,9 +33,10 @@ def build_parser() -> Parser:
         "Train folds of a recipe on a preprocessed dataset. A stopped training goes on where it stopped.",
         epilog(
             {
-                "cmb_train -d 501 -f all": "five folds one after the other, then cmb_finalize",
+                "cmb_train -d 501 -f all": "all folds one after the other, then cmb_finalize",
                 "cmb_train -d 501 -f 0 -r demo -device cpu": "one fold of the short recipe, on a laptop",
                 "cmb_train -d 501 -f 0 -r supervised --encoder ssl_mae": "begins with the encoder of cmb_pretrain",
+                "cmb_train -d 501 -f all -r two_stage": "a second look at supervised, all folds of which are trained",
                 "cmb_train --list-recipes": "the recipes that come with the tool",
                 "cmb_train --show-recipe supervised": "one of them, to be changed into one of your own",
             },
@@ -42,7 +47,13 @@ def build_parser() -> Parser:
     )
     what = parser.add_argument_group("what is trained")
     add_dataset(what, required=False)
-    add_option(what, "-f", nargs="+", metavar="FOLD", help="folds 0 to 4, or all (which ends with cmb_finalize)")
+    add_option(
+        what,
+        "-f",
+        nargs="+",
+        metavar="FOLD",
+        help="folds from 0 on (of five: 0 to 4), or all (which ends with cmb_finalize)",
+    )
     add_recipe(what, "recipe: a name or a YAML file (default: supervised)", default="supervised")
     add_preset(what)
     add_option(
@@ -75,12 +86,19 @@ def run(args: argparse.Namespace) -> int:
     if args.d is None or args.f is None:
         missing = "-d DATASET" if args.d is None else "-f FOLD"
         raise InputError(f"{missing} is missing; for example: cmb_train -d 501 -f 0")
+    from cmb_autoseg.raw_dataset import choose_folds
     from cmb_autoseg.workspace import Workspace
 
-    folds = fold_list(args.f)
+    wanted = fold_list(args.f)
     changes = {"epochs": args.epochs, "steps_per_epoch": args.steps_per_epoch}
-    recipe = read_recipe(args.r).model_copy(update={key: value for key, value in changes.items() if value})
+    given = {key: value for key, value in changes.items() if value}
+    recipe = read_recipe(args.r)
+    if given and recipe.family == "mixture":
+        flag = "--epochs" if args.epochs else "--steps-per-epoch"
+        raise InputError(f"{flag}: recipe {recipe.name} joins finished models and has no epochs; leave the option out")
+    recipe = recipe.model_copy(update=given)
     folders = Workspace.find(args.workspace).dataset(args.d)
+    folds = choose_folds(folders, wanted)
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline import TrainSettings, finalize, train
@@ -91,16 +109,18 @@ def run(args: argparse.Namespace) -> int:
     report(f"trained folds {', '.join(map(str, folds))}: {model}")
     if args.f == ["all"]:
         report(finalize(folders, model, device))
-    report(f"next: {_next_command(args, folders.number, recipe.name, model)}")
+    report(f"next: {_next_command(args, folders, recipe.name, model)}")
     return ExitCode.DONE
 
 
-def _next_command(args: argparse.Namespace, dataset: int, recipe: str, model: Path) -> str:
-    """Training of the folds that are missing, else what a model of five folds is for."""
+def _next_command(args: argparse.Namespace, folders: "DatasetFolders", recipe: str, model: Path) -> str:
+    """Training of the folds that are missing, else what a model of all folds is for."""
     from cmb_autoseg.inference.model_folder import available_folds
+    from cmb_autoseg.raw_dataset import choose_folds
 
     preset = f" -p {args.preset}" if args.preset else ""
-    missing = [fold for fold in fold_list(["all"]) if fold not in available_folds(model)]
+    dataset = folders.number
+    missing = [fold for fold in choose_folds(folders, None) if fold not in available_folds(model)]
     if missing:  # Folds of one model share these settings.
         shared = {"--encoder": args.encoder, "--epochs": args.epochs, "--steps-per-epoch": args.steps_per_epoch}
         given = "".join(f" {option} {value}" for option, value in shared.items() if value is not None)

@@ -1,4 +1,4 @@
-"""What is kept of every judged case: counts at each threshold and the histogram of probabilities, no map."""
+"""What is kept of every judged case: counts at each threshold, candidates, the histogram of probabilities, no map."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from cmb_autoseg.comparison.case_candidates import FOUND, CaseCandidates
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
@@ -46,6 +47,10 @@ class TrainingFacts(Record):
     """Name and digest of the weights that it began with; None for random ones."""
     checkpoint: str
     """Digest."""
+    training_seconds: float | None = None
+    """Of the fold alone, without what it is built on; None in files of earlier versions, as with what follows."""
+    seconds_per_case: float | None = None
+    """Mean of the predictions of prepared cases from all their sequences."""
 
 
 class ScoreRow(Record):
@@ -72,6 +77,8 @@ class CellScores(Record):
     """Digest of the arrays' file."""
     counted: str = "at an earlier version"
     """How: thresholds and bins, which all cells of a table must share."""
+    candidates: str | None = None
+    """How those of curves were found; None in files of earlier versions, which have none."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +89,22 @@ class ScoredView:
     counts: Sweep
     histogram: VoxelHistogram | None
     """None where no table shows an AUC of the view."""
+    candidates: CaseCandidates | None = None
+    """None where no table ranks those of the view, and of files of earlier versions."""
 
 
-def score_view(row: ScoreRow, case: ScoredCase, with_histogram: bool) -> ScoredView:
+def score_view(row: ScoreRow, case: ScoredCase, with_histogram: bool, with_candidates: bool = False) -> ScoredView:
     """Count one case's probability map, the voxels inside the brain only.
 
     Lesions are matched by the protocol `valdo`.
     """
+    valdo = PROTOCOLS["valdo"]
     assert case.brain is not None
     marked = case.reference.data > 0
     inside = case.brain | marked
     histogram = count_probabilities(case.probability.data[inside], marked[inside]) if with_histogram else None
-    return ScoredView(row, count_case(case, PROTOCOLS["valdo"]), histogram)
+    candidates = CaseCandidates.of(case.probability, case.reference, valdo) if with_candidates else None
+    return ScoredView(row, count_case(case, valdo), histogram, candidates)
 
 
 def write_scores(
@@ -104,7 +115,15 @@ def write_scores(
         np.savez_compressed(stream, allow_pickle=False, **_arrays(views))
     digest = file_digest(path.with_suffix(".npz"))
     rows = tuple(view.row for view in views)
-    scores = CellScores(cell=cell, made_of=made_of, training=training, rows=rows, arrays=digest, counted=COUNTED)
+    scores = CellScores(
+        cell=cell,
+        made_of=made_of,
+        training=training,
+        rows=rows,
+        arrays=digest,
+        counted=COUNTED,
+        candidates=FOUND,
+    )
     scores.write(path)
     return scores
 
@@ -123,6 +142,17 @@ def _arrays(views: Sequence[ScoredView]) -> dict[str, NDArray[Any]]:
         ),
         "histogram_bins": joined[0].astype(np.uint16),
         "histogram_counts": joined[1:].astype(np.int32),
+        **_candidate_arrays([view.candidates for view in views]),
+    }
+
+
+def _candidate_arrays(rows: Sequence[CaseCandidates | None]) -> dict[str, NDArray[Any]]:
+    """Those of all rows, one after the other; -1 for the number of a row that has none stored."""
+    stored = [own for own in rows if own is not None]
+    return {
+        "candidate_lengths": np.array([-1 if own is None else len(own.lesion) for own in rows], dtype=np.int32),
+        "candidate_confidence": np.concatenate([np.empty(0, np.float32), *(own.confidence for own in stored)]),
+        "candidate_lesion": np.concatenate([np.empty(0, np.int32), *(own.lesion for own in stored)]),
     }
 
 
@@ -166,7 +196,8 @@ def read_views(path: Path) -> list[ScoredView]:
     try:
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        return list(_views(scores.rows, arrays))
+        candidates = _candidates(arrays) if scores.candidates == FOUND else [None] * len(scores.rows)
+        return list(_views(scores.rows, arrays, candidates))
     except (BadZipFile, KeyError, OSError, ValueError, IndexError) as error:
         raise InputError(f"{path.with_suffix('.npz')}: not readable ({type(error).__name__}); {_cure(path)}") from None
 
@@ -175,7 +206,20 @@ def _cure(path: Path) -> str:
     return f"delete {path.name} and {path.stem}.npz, and run cmb_compare again; trained cells are kept"
 
 
-def _views(rows: Iterable[ScoreRow], arrays: dict[str, NDArray[Any]]) -> Iterator[ScoredView]:
+def _candidates(arrays: dict[str, NDArray[Any]]) -> list[CaseCandidates | None]:
+    """Of each row."""
+    lengths = arrays["candidate_lengths"]
+    confidence, lesion = arrays["candidate_confidence"], arrays["candidate_lesion"]
+    stops = np.cumsum(np.maximum(lengths, 0))
+    return [
+        None if n < 0 else CaseCandidates(confidence[stop - n : stop], lesion[stop - n : stop])
+        for n, stop in zip(lengths, stops, strict=True)
+    ]
+
+
+def _views(
+    rows: Iterable[ScoreRow], arrays: dict[str, NDArray[Any]], candidates: Sequence[CaseCandidates | None]
+) -> Iterator[ScoredView]:
     if not np.array_equal(arrays["thresholds"], SWEEP_THRESHOLDS):
         raise ValueError("counted at other thresholds")
     lengths = arrays["histogram_lengths"]
@@ -190,4 +234,4 @@ def _views(rows: Iterable[ScoreRow], arrays: dict[str, NDArray[Any]]) -> Iterato
             histogram = VoxelHistogram(*np.zeros((2, N_BINS), np.int64))
             bins = arrays["histogram_bins"][inside]
             histogram.lesion[bins], histogram.other[bins] = arrays["histogram_counts"][:, inside]
-        yield ScoredView(row, counts, histogram)
+        yield ScoredView(row, counts, histogram, candidates[n])

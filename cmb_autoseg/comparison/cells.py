@@ -51,6 +51,8 @@ class Comparison(Record):
     steps: dict[str, int]
     """Optimisation steps by recipe."""
     cells: tuple[Cell, ...]
+    n_folds: int = 5
+    """Of the dataset."""
     subsets: bool = False
     """Whether every cell is judged on subsets of sequences, too."""
     data: str = ""

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from cmb_autoseg.comparison.froc_curves import draw_curves
+from cmb_autoseg.comparison.system_tables import CURVE
 from cmb_autoseg.comparison.table import TITLES
 from cmb_autoseg.evaluation.metrics.figure import Figure
 from cmb_autoseg.files import atomic_path
@@ -24,6 +26,8 @@ SIGNED = ("cost",)
 """Differences, which may be below 0; counts and shares may not."""
 MARGIN = 1.25
 """Room on either side of the budgets, as a factor, for all recipes beside one another."""
+THOUSANDS = EngFormatter(places=1, sep="")
+COUNTED = ("parameters", "training_s", "seconds_per_case")
 SHIFTED = "\n(recipes drawn side by side)"
 
 
@@ -118,6 +122,30 @@ def _name_lines(axes: Any, labels: Sequence[str]) -> None:
 
 def _paradigms(rows: Sequence[Row]) -> Picture:
     return _dot_panels(rows, ("auc", "sensitivity", "precision", "f1", "fp_per_scan"), lambda row: row["recipe"])
+
+
+def _froc(rows: Sequence[Row]) -> Picture:
+    picture = _picture(8, 5)
+    axes = picture.subplots()
+    draw_curves(axes, {row["recipe"]: row[CURVE] for row in rows})
+    handles, labels = axes.get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8, handlelength=4)
+    return picture
+
+
+def _costs(rows: Sequence[Row]) -> Picture:
+    """Points of what is counted, on axes of powers of 10, beside the figures with their intervals."""
+    counted = [key for key in COUNTED if any(row.get(key) for row in rows)]
+    shown = [{**row, **{key: Figure(value=float(row[key])) for key in counted if row.get(key)}} for row in rows]
+    picture = _dot_panels(shown, ("f1", "fp_per_negative_scan", *counted), lambda row: row["recipe"])
+    for axes in picture.axes[-len(counted) :] if counted else ():
+        axes.set_xscale("log")
+        low, high = axes.dataLim.intervalx
+        axes.set_xlim(low / 2, high * 2)
+        axes.set_xticks([low, high] if high > 1.5 * low else [(low + high) / 2])
+        axes.xaxis.set_major_formatter(lambda value, _: THOUSANDS(value) if value >= 1000 else f"{value:.3g}")
+        axes.minorticks_off()
+    return picture
 
 
 def _differences(rows: Sequence[Row]) -> Picture:
@@ -231,6 +259,8 @@ def _maps(
 
 DRAWINGS: dict[str, Callable[[Sequence[Row]], Picture]] = {
     "paradigms": _paradigms,
+    "froc": _froc,
+    "costs": _costs,
     "differences": _differences,
     "annotation_efficiency": _efficiency,
     "per_sequence": _per_sequence,

@@ -126,6 +126,16 @@ class Judge:
             self._measured[group, pick] = [found for seed in self._of_seeds(group) if (found := _measure(seed, pick))]
         return self._measured[group, pick]
 
+    def views_of(self, group: Group, pick: PickView = all_sequences) -> list[list[ScoredView]]:
+        """For each seed the cases that have such a view, in the order of `Measured.cases`.
+
+        Args:
+            group: all its cells are finished.
+            pick: as for `measured`.
+        """
+        of_seeds = ([view for case in seed if (view := pick(case)) is not None] for seed in self._of_seeds(group))
+        return [sorted(views, key=lambda view: view.row.case) for views in of_seeds]
+
     def weights(self, subjects: tuple[str, ...]) -> NDArray[np.float64]:
         """The draws of these cases' subjects; the same cases always get the same draws."""
         if subjects not in self._weights:

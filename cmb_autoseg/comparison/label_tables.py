@@ -58,9 +58,10 @@ def differences(judge: Judge, comparison: Comparison) -> Table:
         for name in TESTED:
             contrast = judge.contrast(name, [ours], [theirs])
             if contrast is None:
-                rows.append({**base, "figure": TITLES[name], "state": "not judged on the reference's cases"})
+                rows.append({**base, "figure": TITLES[name], "state": f"not judged on the scans of {reference.recipe}"})
                 continue
-            row = {**base, "figure": TITLES[name], "difference": contrast.difference, "p": contrast.p}
+            row = {**base, "figure": TITLES[name], "scans": contrast.n_cases}
+            row |= {"difference": contrast.difference, "p": contrast.p}
             if name == "f1":
                 row["p_wilcoxon"], row["subjects"] = wilcoxon_p(ours, theirs)
             rows.append(row)
@@ -74,7 +75,8 @@ def differences(judge: Judge, comparison: Comparison) -> Table:
         "have lesions, six at least.",
     }
     notes = (*told(rows, sentences), THRESHOLD)
-    columns = ("budget", "recipe", "figure", "difference", "p", "p_holm", "subjects", "p_wilcoxon", "p_wilcoxon_holm")
+    tests = ("p", "p_holm", "subjects", "p_wilcoxon", "p_wilcoxon_holm")
+    columns = ("budget", "recipe", "figure", "scans", "difference", *tests)
     return table_of("differences", f"Differences from {comparison.reference}", columns, rows, notes)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from cmb_autoseg.comparison.cells import Comparison
 from cmb_autoseg.comparison.judging import Group, Judge, PickView, Side, all_sequences
+from cmb_autoseg.evaluation.metrics.lesion import FROC_POINTS
 from cmb_autoseg.evaluation.statistics.multiple import holm
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role
 from cmb_autoseg.reporting.tables import Row, Table
@@ -49,6 +50,8 @@ TITLES = {
     "steps": "steps",
     "parameters": "parameters",
     "encoder": "encoder",
+    "training_s": "training, s",
+    "seconds_per_case": "seconds per case",
     "auc": "voxel AUC",
     "voxel_sensitivity": "voxel sensitivity",
     "voxel_specificity": "voxel specificity",
@@ -58,6 +61,8 @@ TITLES = {
     "fp_per_scan": "FP per scan",
     "fp_per_negative_scan": "FP per lesion-free scan",
     "f1_seeds": "lesion F1 of each seed",
+    **{f"froc_{rate:g}": f"at {rate:g}" for rate in FROC_POINTS},
+    "froc_score": "mean of these",
     "difference": "difference",
     "p": "p",
     "p_holm": "p (Holm)",
@@ -69,7 +74,7 @@ TITLES = {
 }
 """Of columns, for people; figures are defined in docs/reference/metrics.md."""
 
-EXACT = frozenset({"budget", "p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm"})
+EXACT = frozenset({"budget", "seconds_per_case", "p", "p_holm", "p_wilcoxon", "p_wilcoxon_holm"})
 
 POOLED = (
     "Each figure pools the validation cases of all folds and is the mean over seeds; in brackets the 95 % confidence "

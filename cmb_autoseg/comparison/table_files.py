@@ -7,6 +7,7 @@ from typing import Any
 
 from cmb_autoseg.comparison.cells import Comparison
 from cmb_autoseg.comparison.drawings import draw
+from cmb_autoseg.comparison.drawn_folds import folds_shown, folds_told
 from cmb_autoseg.comparison.table import TITLES, budget_shown
 from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.files import write_text
@@ -56,13 +57,20 @@ def _value(row: Row, key: str) -> Any:
     return "n/a" if value is None and asked else value
 
 
-def write_page(tables: Sequence[Table], comparison: Comparison, out: Path) -> None:
-    """Write every table and picture, and `comparison.md` with all of them; what is there no more is deleted."""
+def write_page(tables: Sequence[Table], comparison: Comparison, out: Path, whole: Comparison | None = None) -> None:
+    """Write every table and picture, and `comparison.md` with all of them; what is there no more is deleted.
+
+    Args:
+        tables: in this order.
+        comparison: that they are drawn of.
+        out: the comparison's folder.
+        whole: all that was ever asked for; None where that is drawn.
+    """
     names = {table.name for table in tables}
     for old in (*(out / "tables").glob("*.*"), *(out / "figures").glob("*.png")):
         if old.stem not in names and not old.name.startswith("."):
             old.unlink()
-    parts = [f"# Comparison on {comparison.dataset}\n", _head(comparison)]
+    parts = [f"# Comparison on {comparison.dataset}\n", _head(comparison, whole or comparison)]
     common = [note for note in tables[0].notes if sum(note in table.notes for table in tables) > 2]
     for table in tables:
         write_table(table, out / "tables", comparison.data, _for_people(table))
@@ -77,19 +85,19 @@ def write_page(tables: Sequence[Table], comparison: Comparison, out: Path) -> No
 def headline(comparison: Comparison) -> str:
     """What the first table shows, for where it stands alone."""
     data = f", {comparison.data} data" if comparison.data else ""
-    return f"Learning paradigms on {comparison.dataset}{data}, {budget_shown(comparison)}:"
+    return f"Learning paradigms on {comparison.dataset}{data}, {budget_shown(comparison)}, {folds_shown(comparison)}:"
 
 
-def _head(comparison: Comparison) -> str:
+def _head(comparison: Comparison, whole: Comparison) -> str:
     plain = [cell for cell in comparison.cells if cell.trained_on is None]
     listed = {
         name: ", ".join(f"{value:g}" for value in sorted({getattr(cell, name) for cell in plain}))
-        for name in ("seed", "budget", "fold")
+        for name in ("seed", "budget")
     }
-    steps = ", ".join(f"{recipe} {comparison.steps[recipe]}" for recipe in comparison.recipes)
+    steps = ", ".join(f"{recipe} {comparison.steps[recipe] or 'none'}" for recipe in comparison.recipes)
     kind = f"**{comparison.data[0].upper()}{comparison.data[1:]} data.** " if comparison.data else ""
     return (
-        f"{kind}Seeds {listed['seed']}; label budgets {listed['budget']}; folds {listed['fold']} of 0 to 4, the same "
-        f"for all. Optimisation steps of a fold: {steps}. Sequences: {', '.join(comparison.channels)}. Lesions are "
+        f"{kind}Seeds {listed['seed']}; label budgets {listed['budget']}. {folds_told(comparison, whole)} "
+        f"Optimisation steps of a fold: {steps}. Sequences: {', '.join(comparison.channels)}. Lesions are "
         f"matched by the protocol valdo: {PROTOCOLS['valdo'].defined}\n"
     )

@@ -6,15 +6,23 @@ from cmb_autoseg.comparison.judging import Judge
 from cmb_autoseg.comparison.label_tables import annotation_efficiency, differences, paradigms
 from cmb_autoseg.comparison.paired_tests import paired_tests
 from cmb_autoseg.comparison.sequence_tables import cross_sequence, dropping, per_sequence, subsets
+from cmb_autoseg.comparison.system_tables import costs, froc
 from cmb_autoseg.comparison.table import table_of
 from cmb_autoseg.reporting.tables import Row, Table
 
 __all__ = ["all_tables"]
 
 
-def all_tables(judge: Judge, comparison: Comparison) -> list[Table]:
-    """Every table that something was asked for."""
-    tables = [paradigms(judge, comparison), differences(judge, comparison)]
+def all_tables(judge: Judge, comparison: Comparison, whole: Comparison | None = None) -> list[Table]:
+    """Every table that something was asked for.
+
+    Args:
+        judge: with the scores of all that was ever asked for.
+        comparison: what is drawn, as `drawn_folds.drawn_of` gives it.
+        whole: all that was ever asked for, which the list of cells shows; None where that is drawn.
+    """
+    tables = [paradigms(judge, comparison), froc(judge, comparison), costs(judge, comparison)]
+    tables.append(differences(judge, comparison))
     if len({cell.budget for cell in comparison.cells}) > 1:
         tables.append(annotation_efficiency(judge, comparison))
     tables.append(per_sequence(judge, comparison))
@@ -23,7 +31,7 @@ def all_tables(judge: Judge, comparison: Comparison) -> list[Table]:
     if any(cell.trained_on for cell in comparison.cells):
         tables.append(cross_sequence(judge, comparison))
     tables.append(paired_tests(judge, comparison))
-    return [table for table in tables if table.rows] + [cell_list(judge, comparison)]
+    return [table for table in tables if table.rows] + [cell_list(judge, whole or comparison)]
 
 
 def cell_list(judge: Judge, comparison: Comparison) -> Table:

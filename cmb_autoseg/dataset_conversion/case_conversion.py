@@ -15,7 +15,7 @@ from cmb_autoseg import __version__
 from cmb_autoseg.dataset_conversion.labels import LabelResult, count_lesions, read_label
 from cmb_autoseg.dataset_conversion.sorting.disguise import Disguise
 from cmb_autoseg.errors import CASE_FAULTS, InputError, OutputError, fault_reason
-from cmb_autoseg.files import file_digest, text_digest, write_bytes
+from cmb_autoseg.files import file_digest, text_digest, write_bytes, write_tsv
 from cmb_autoseg.geometry import Volume, write_volume
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.preprocessing.checks import read_sequences
@@ -44,6 +44,8 @@ SET_ASIDE = "excluded"
 MEMBER = "!/"
 IMAGE_FOLDERS = ("imagesTr", "imagesTs", "imagesUn")
 LABEL_FOLDERS = ("labelsTr", "labelsTs")
+BOX_FOLDERS = ("boxesTr", "boxesTs")
+BOX_COLUMNS = ("slice", "x_min", "y_min", "x_max", "y_max")
 
 
 class SourceStamp(Record):
@@ -73,6 +75,8 @@ class CaseRecord(Record):
     steps: tuple[StepRecord, ...] = ()
     """What each step of the preparation decided; its seconds are in the workspace's logs, since they differ by run."""
     quality: CaseQuality | None = None
+    boxed: bool = False
+    """Its label is of boxes in slices, which are kept beside the mask."""
 
 
 @dataclass(frozen=True)
@@ -174,12 +178,16 @@ def _convert_case(job: CaseJob) -> ConvertedCase:
         notes=tuple(map(disguise, (*case.notes.values(), *(label.notes if label else ()), *prepared.warnings))),
         steps=tuple(step.model_copy(update={"decision": disguise(step.decision)}) for step in prepared.steps),
         quality=prepared.quality,
+        boxed=_is_boxed(label),
     )
     (raw / "dataset.json").unlink(missing_ok=True)
     record_file.unlink(missing_ok=True)
     if earlier is not None:
         remove_files(raw, case.name)
     _write_case(raw, record, prepared, job.roles)
+    if label is not None and label.boxes is not None and record.boxed:
+        rows = (dict(zip(BOX_COLUMNS, box, strict=True)) for box in label.boxes)
+        write_tsv(_box_file(raw, record), BOX_COLUMNS, rows)
     record.write(record_file)
     return ConvertedCase(record, seconds=prepared.seconds)
 
@@ -204,6 +212,11 @@ def _read_label(case: Case) -> LabelResult | None:
     except InputError:
         read_sequences(case)  # A damaged scan is the cause to name, not the label that does not fit its header.
         raise
+
+
+def _is_boxed(label: LabelResult | None) -> bool:
+    """Whether boxes are kept: those in voxels of the reference, on whose grid detectors give theirs."""
+    return label is not None and label.boxes is not None and label.grid is None
 
 
 def _earlier_record(path: Path) -> CaseRecord | None:
@@ -274,7 +287,8 @@ def _leaves_as_is(case: Case, changed: Set[Path], same_marks: bool) -> bool:
 def _marks(label: LabelResult) -> str:
     """Digest of everything that a label says."""
     content = np.packbits(label.volume.data > 0).tobytes().hex()
-    return text_digest(json.dumps([content, label.volume.shape, label.n_lesions, label.grid, label.notes]))
+    boxes = [label.boxes] if label.boxes else []
+    return text_digest(json.dumps([content, label.volume.shape, label.n_lesions, label.grid, label.notes, *boxes]))
 
 
 def _settings_digest(job: CaseJob) -> str:
@@ -339,9 +353,15 @@ def _label_file(raw: Path, record: CaseRecord) -> Path:
     return raw / f"labels{record.part}" / f"{record.case}.nii.gz"
 
 
+def _box_file(raw: Path, record: CaseRecord) -> Path:
+    """Named as `cmb_evaluate` pairs it; in voxels of the scan as it came."""
+    return raw / f"boxes{record.part}" / f"{record.case}_boxes.tsv"
+
+
 def _files(raw: Path, record: CaseRecord, n_channels: int) -> list[Path]:
     images = _image_files(raw, record, n_channels)
-    return [*images, _label_file(raw, record)] if record.labelled else images
+    boxes = [_box_file(raw, record)] if record.boxed else []
+    return [*images, _label_file(raw, record), *boxes] if record.labelled else images
 
 
 def set_aside(raw: Path, record: CaseRecord, n_channels: int) -> None:
@@ -354,7 +374,7 @@ def set_aside(raw: Path, record: CaseRecord, n_channels: int) -> None:
 
 def bring_back(raw: Path) -> None:
     """Put the volumes of cases that were set aside where an earlier run had written them."""
-    for path in sorted((raw / SET_ASIDE).rglob("*.nii.gz")):
+    for path in sorted(path for path in (raw / SET_ASIDE).rglob("*") if path.is_file()):
         # Until the tables are written, the folder holds more than they say.
         (raw / "dataset.json").unlink(missing_ok=True)
         path.replace(raw / path.relative_to(raw / SET_ASIDE))
@@ -368,4 +388,6 @@ def remove_files(raw: Path, case: str) -> None:
             (raw / folder / f"{case}_{channel:04d}.nii.gz").unlink(missing_ok=True)
     for folder in LABEL_FOLDERS:
         (raw / folder / f"{case}.nii.gz").unlink(missing_ok=True)
+    for folder in BOX_FOLDERS:
+        (raw / folder / f"{case}_boxes.tsv").unlink(missing_ok=True)
     strip_file(raw, case).unlink(missing_ok=True)

@@ -162,6 +162,7 @@ def _convert(
     write_flow(folders, case_rows(kept, records, of_name), exclusions)
     write_tables(folders, kept, records, of_name, exclusions, roles)
     _warn_of_no_lesions(kept, records)
+    _warn_of_boxes(kept)
     tell_verdicts(verdicts, of_name, folders)
     write_seconds(folders, {name: case.seconds for name, case in done.items()})
     unchanged = sum(case.unchanged for case in done.values())
@@ -340,6 +341,15 @@ def _drop_stale_folds(folders: DatasetFolders, cases: Sequence[Case], records: M
     if before != now:
         folds.unlink()
         log(f"{folds}: removed, because the cases changed; plan anew, and train all folds anew")
+
+
+def _warn_of_boxes(cases: Sequence[Case]) -> None:
+    """A box is no mask: who trains or judges masks on it must know what they are."""
+    for cohort in sorted({case.cohort for case in cases if case.label is not None and case.label.kind == "boxes"}):
+        log(
+            f"warning: {cohort}: its labels are boxes, and its masks the ellipses that fit into them; recipes of masks "
+            "learn these ellipses, detectors (cmb_train -r ssd512) boxes; voxel figures such as Dice are of ellipses"
+        )
 
 
 def _warn_of_no_lesions(cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> None:

@@ -9,7 +9,8 @@ from cmb_autoseg.dataset_conversion.case_conversion import CaseRecord, source_pa
 from cmb_autoseg.dataset_conversion.sorting.resolver import Cohort, Exclusion
 from cmb_autoseg.files import read_tsv, text_digest, write_json, write_text, write_tsv
 from cmb_autoseg.readers import source_files
-from cmb_autoseg.records import Case, PrepSettings, Record, Role
+from cmb_autoseg.readers.source_digest import source_digest
+from cmb_autoseg.records import Case, ImageSource, PrepSettings, Record, Role
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["ConversionRecord", "case_rows", "write_seconds", "write_tables"]
@@ -106,13 +107,13 @@ def _row(case: Case, record: CaseRecord, cohort: Cohort) -> dict[str, object]:
 
 
 def _sources(case: Case, record: CaseRecord, cohort: Cohort) -> list[tuple[str, str]]:
-    """What a case was made of, and its digests; the hundreds of files of a DICOM series count as one."""
+    """What a case was made of, and its digests; the many files of a DICOM series, or of pictures, count as one."""
     digests = dict(zip(source_paths(case), (stamp.content for stamp in record.sources), strict=True))
-    series = [source for source in case.images.values() if source.kind == "dicom"]
+    series = [s for s in case.images.values() if s.kind == "dicom" or len(source_files(s)) > 1]
     sources = [
         (
-            f"{Path(source.path).relative_to(cohort.root).as_posix()} ({len(source.files)} files)",
-            text_digest("".join(digests[path] for path in source_files(source))),
+            f"{Path(source.path).relative_to(cohort.root).as_posix()} ({_counted(source)})",
+            source_digest(source, digests.__getitem__),
         )
         for source in series
     ]
@@ -120,3 +121,8 @@ def _sources(case: Case, record: CaseRecord, cohort: Cohort) -> list[tuple[str, 
     sources += [(path.relative_to(cohort.root).as_posix(), digests[path]) for path in digests if path not in slices]
     disguise = cohort.disguise_of(case)
     return [(disguise.path(name), digest) for name, digest in sources]
+
+
+def _counted(source: ImageSource) -> str:
+    """How many files, and of what: digests of other kinds of sources say nothing of whether scans are the same."""
+    return f"{len(source_files(source))} {'pictures' if source.kind == 'pictures' else 'files'}"

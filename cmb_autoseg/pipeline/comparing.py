@@ -3,59 +3,31 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from cmb_autoseg.comparison.case_scores import (
-    CellScores,
-    ScoredView,
-    ScoreRow,
-    TrainingFacts,
-    read_scores,
-    read_views,
-    score_view,
-    write_scores,
-)
-from cmb_autoseg.comparison.cells import read_comparison, subsets_of, view_name
+from cmb_autoseg.comparison.case_scores import read_scores, read_views
+from cmb_autoseg.comparison.cells import Comparison, read_comparison, view_name
+from cmb_autoseg.comparison.drawn_folds import drawn_of
 from cmb_autoseg.comparison.judging import Judge
 from cmb_autoseg.comparison.table_files import as_markdown, headline, write_page
 from cmb_autoseg.comparison.tables import all_tables
 from cmb_autoseg.errors import InputError, InUseError
 from cmb_autoseg.files import read_json, write_json
-from cmb_autoseg.geometry import Volume, read_volume
-from cmb_autoseg.inference.ensemble import Ensemble
-from cmb_autoseg.inference.operating_points import ScoredCase
-from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import is_owned, own_folder
+from cmb_autoseg.pipeline.comparison_cell import CellRun, scores_path, train_and_judge, validation_cases, views_of
 from cmb_autoseg.pipeline.comparison_jobs import CompareSettings, Job, ask, forget_recipes, refuse_other
-from cmb_autoseg.pipeline.stored import brain_of, images_of, read_plan, refuse_stale_plan
-from cmb_autoseg.progress import log, telling, track
-from cmb_autoseg.raw_dataset import RawCase, RawDataset, check_folds, parse_folds, read_raw_dataset
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
+from cmb_autoseg.pipeline.comparison_members import identities, is_trained
+from cmb_autoseg.pipeline.stored import read_plan, refuse_stale_plan
+from cmb_autoseg.progress import log, telling
+from cmb_autoseg.raw_dataset import check_folds, parse_folds, read_raw_dataset
 from cmb_autoseg.run_log import open_log
-from cmb_autoseg.trainers.fold_cases import trained_sequences
-from cmb_autoseg.trainers.fold_settings import FoldSettings
-from cmb_autoseg.trainers.train import train_fold
-from cmb_autoseg.workspace import DatasetFolders, model_folder_name
+from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["compare", "redraw"]
 
 WAIT_S = 60.0
 """For another run that writes tables into the same folder."""
 COMMAND = "cmb_compare"
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What all cells of one call share."""
-
-    raw: RawDataset
-    plan: Plan
-    out: Path
-    device: str
-    subsets: bool
-    full_budget: float
-    """The largest; only there the tables show what parts of the sequences give."""
 
 
 def compare(folders: DatasetFolders, settings: CompareSettings, out: Path, preset: str | None, device: str) -> str:
@@ -91,15 +63,20 @@ def compare(folders: DatasetFolders, settings: CompareSettings, out: Path, prese
         comparison = asked if earlier is None else asked.joined_to(earlier)
         comparison.write(out / "comparison.json")
     full_budget = max(cell.budget for cell in comparison.cells)
-    _run_missing(jobs, _Run(raw, plan, out, device, settings.subsets, full_budget))
+    _run_missing(jobs, CellRun(raw, plan, out, device, settings.subsets, full_budget, len(folds)))
     return redraw(out)
 
 
-def redraw(out: Path, reference: str | None = None) -> str:
+def redraw(out: Path, reference: str | None = None, folds: Sequence[int] | None = None) -> str:
     """Draw tables, pictures and page anew from the stored scores.
 
+    Args:
+        out: the comparison's folder.
+        reference: name of the recipe that the others are tested against from now on; None for the one so far.
+        folds: draw these; an empty list for all of the dataset, None for those that all recipes share.
+
     Raises:
-        InputError: no comparison in the folder, no such recipe in it, or a damaged score file.
+        InputError: no comparison in the folder, no such recipe or fold in it, or a damaged score file.
     """
     comparison = read_comparison(out)
     if comparison is None:
@@ -108,34 +85,53 @@ def redraw(out: Path, reference: str | None = None) -> str:
         if reference not in comparison.recipes:
             raise InputError(f"--reference {reference}: not compared in {out}; choose {', '.join(comparison.recipes)}")
         comparison = comparison.model_copy(update={"reference": reference})
-    paths = {cell.name: _scores_path(out, cell.name) for cell in comparison.cells}
+    drawn = drawn_of(comparison, _wanted(comparison, folds))
+    paths = {cell.name: scores_path(out, cell.name) for cell in comparison.cells}
     scores = {name: read_scores(path) for name, path in paths.items() if path.is_file()}
     with own_folder(out, COMMAND, WAIT_S, nested=False):
         open_log(out)
         if reference is not None:
             comparison.write(out / "comparison.json")
-        judge = Judge(comparison.cells, scores, lambda name: read_views(paths[name]))
+        judge = Judge(drawn.cells, scores, lambda name: read_views(paths[name]))
         with telling("drawing tables and pictures ..."):
-            tables = all_tables(judge, comparison)
-            write_page(tables, comparison, out)
+            tables = all_tables(judge, drawn, comparison)
+            write_page(tables, drawn, out, comparison)
     state = f"{len(scores)} of {len(comparison.cells)} cells are finished"
-    return (
-        f"{headline(comparison)}\n\n{as_markdown(tables[0])}\n{state}; all tables and pictures: {out / 'comparison.md'}"
-    )
+    left_out = len({*comparison.cells} - {*drawn.cells})
+    if left_out:
+        state += f", {left_out} are of folds that are left out here, so that all recipes are judged on the same scans"
+    return f"{headline(drawn)}\n\n{as_markdown(tables[0])}\n{state}; all tables and pictures: {out / 'comparison.md'}"
 
 
-def _scores_path(out: Path, cell: str) -> Path:
-    return out / "scores" / f"{cell}.json"
+def _wanted(comparison: Comparison, folds: Sequence[int] | None) -> Sequence[int] | None:
+    """The folds to draw, an empty list being all.
+
+    Raises:
+        InputError: the dataset has no such fold.
+    """
+    strange = next((fold for fold in folds or () if fold >= comparison.n_folds), None)
+    if strange is not None:
+        raise InputError(
+            f"-f: found {strange}, but {comparison.dataset} has {comparison.n_folds} folds; name some of 0 to "
+            f"{comparison.n_folds - 1}, or all"
+        )
+    return folds if folds is None or folds else range(comparison.n_folds)
 
 
 # What is missing
 
 
-def _run_missing(jobs: Sequence[Job], run: _Run) -> None:
+def _run_missing(jobs: Sequence[Job], run: CellRun) -> None:
     missing = [job for job in jobs if not _is_finished(job, run)]
     log(f"{len(jobs)} cells: {len(jobs) - len(missing)} finished, {len(missing)} to train and judge")
     for number, job in enumerate(missing):
         log(f"cell {number + 1} of {len(missing)}: {job.cell.name}{_time_left(missing[number:], run.out)}")
+        if identities(job.recipe, run.model(job.cell), run.n_folds) is None:
+            log(
+                f"{job.cell.name}: left out as long as another run trains {', '.join(job.recipe.members)}, on which it "
+                "is built; call again then"
+            )
+            continue
         running = run.out / "running" / job.cell.name
         with ExitStack() as stack:
             try:
@@ -145,7 +141,7 @@ def _run_missing(jobs: Sequence[Job], run: _Run) -> None:
                 continue
             if not _is_finished(job, run):
                 start = time.monotonic()
-                _train_and_judge(job, run)
+                train_and_judge(job, run)
                 _note_seconds(run.out, job, time.monotonic() - start)
         _clear(running)
 
@@ -157,20 +153,25 @@ def _clear(running: Path) -> None:
             folder.rmdir()
 
 
-def _is_finished(job: Job, run: _Run) -> bool:
-    """Whether the scores are there with every view that is wanted.
+def _is_finished(job: Job, run: CellRun) -> bool:
+    """Whether the scores are there with every view that is wanted, made of the models that there are.
 
     Raises:
         InputError: they are of other settings, or damaged.
     """
-    path = _scores_path(run.out, job.cell.name)
-    if not path.is_file():
+    path, model = scores_path(run.out, job.cell.name), run.model(job.cell)
+    built_on = identities(job.recipe, model, run.n_folds)
+    if not path.is_file() or built_on is None or (job.is_built_on and not is_trained(model, job.cell.fold)):
         return False
     scores = read_scores(path)
     job.refuse_change(scores, path)
+    if job.with_members(built_on).differences(scores):
+        return False
     there = {(row.case, row.view) for row in scores.rows}
     return all(
-        (case.name, view_name(view)) in there for case in _validation_cases(job, run) for view in _views(case, job, run)
+        (case.name, view_name(view)) in there
+        for case in validation_cases(job, run)
+        for view in views_of(case, job, run)
     )
 
 
@@ -201,75 +202,3 @@ def _seconds(out: Path) -> dict[str, float]:
 
 def _note_seconds(out: Path, job: Job, seconds: float) -> None:
     write_json(out / "seconds.json", {**_seconds(out), job.cell.name: round(seconds, 1)})
-
-
-# One cell
-
-
-def _train_and_judge(job: Job, run: _Run) -> CellScores:
-    cell, raw = job.cell, run.raw
-    model = run.out / "models" / run.plan.dataset / model_folder_name(cell.model)
-    settings = FoldSettings(run.device, seed=cell.seed, budget=cell.budget)
-    record = train_fold(raw, run.plan, job.recipe, model, cell.fold, settings)
-    cases = _validation_cases(job, run)
-    job.refuse_other_model(record, {subject_of(case) for case in cases}, model)
-    ensemble = Ensemble(model, (cell.fold,), run.device)
-    title = f"Judging fold {cell.fold}"
-    views = [view for case in track(cases, title, slow=True) for view in _judged(case, job, run, ensemble)]
-    facts = _facts(record, raw, ensemble)
-    return write_scores(_scores_path(run.out, cell.name), cell, job.made_of, facts, views)
-
-
-def _facts(record: FoldModel, raw: RawDataset, ensemble: Ensemble) -> TrainingFacts:
-    trained = {*record.training_cases}
-    encoder = record.encoder
-    return TrainingFacts(
-        steps=record.epochs * record.steps_per_epoch,
-        n_parameters=sum(p.numel() for _, network in ensemble.networks() for p in network.parameters()),
-        n_training_cases=len(trained),
-        n_training_subjects=len({subject_of(case) for case in raw.cases if case.name in trained}),
-        n_unlabelled_cases=len(record.unlabelled_cases),
-        encoder=f"{encoder.name} ({encoder.weights.removeprefix('sha256:')[:8]})" if encoder else None,
-        checkpoint=record.checkpoint,
-    )
-
-
-def _validation_cases(job: Job, run: _Run) -> list[RawCase]:
-    """Cases of the fold that can be predicted, by name."""
-    return [case for case in run.raw.cases if case.name in job.validation and _views(case, job, run)]
-
-
-def _views(case: RawCase, job: Job, run: _Run) -> list[tuple[Role, ...]]:
-    """Sets of sequences that a case is predicted from, all that the model may see first; none where it sees none."""
-    visible = [role for role in run.plan.channels if role in SUSCEPTIBILITY_ROLES and role in case.sequences]
-    if job.cell.trained_on is not None:
-        return [(role,) for role in visible]
-    seen = trained_sequences(run.plan, job.recipe)
-    has = tuple(role for role in seen if role in case.sequences)
-    if not set(has) & set(SUSCEPTIBILITY_ROLES):
-        return []
-    if job.cell.budget < run.full_budget:
-        return [has]
-    alone = ((role,) for role in visible if role in seen)
-    return list(dict.fromkeys([has, *alone, *(subsets_of(has) if run.subsets else ())]))
-
-
-def _judged(case: RawCase, job: Job, run: _Run, ensemble: Ensemble) -> list[ScoredView]:
-    images = images_of(case, run.raw, run.plan.channels)
-    brain, reference = brain_of(case, run.raw), read_volume(case.label, dtype="uint8")
-    views = _views(case, job, run)
-    whole = (job.cell.trained_on,) if job.cell.trained_on else views[0]
-    result = []
-    for view in views:
-        probability = ensemble.probability(_given(images, view, job))
-        row = ScoreRow(case=case.name, subject=subject_of(case), sequences=view_name(whole), view=view_name(view))
-        with_histogram = view == whole or len(view) == 1
-        result.append(score_view(row, ScoredCase(case.name, probability, reference, brain), with_histogram))
-    return result
-
-
-def _given(images: dict[Role, Volume], view: tuple[Role, ...], job: Job) -> dict[Role, Volume]:
-    """The sequences of a view; a model of one sequence gets another one in the place of its own."""
-    if job.cell.trained_on is not None:
-        return {job.cell.trained_on: images[view[0]]}
-    return {role: images[role] for role in view}

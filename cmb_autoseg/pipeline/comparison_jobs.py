@@ -1,7 +1,7 @@
 """What is asked for, and everything that can be refused before the first cell is trained."""
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmb_autoseg.comparison.case_scores import CellScores
@@ -9,14 +9,16 @@ from cmb_autoseg.comparison.cells import Cell, Comparison, grid_of_cells, read_c
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import text_digest
 from cmb_autoseg.locking import is_owned
+from cmb_autoseg.pipeline.comparison_matrix import matrix_sequences, tell_unlabelled_left_out, that_have_cases
+from cmb_autoseg.pipeline.comparison_members import depths, refuse_missing_members
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset, kind_of_data
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
+from cmb_autoseg.records import FoldModel, Plan
 from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder, choose_encoder, refuse_mixed_encoders
 from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
 from cmb_autoseg.trainers.recipe import Recipe
 
-__all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "refuse_other"]
+__all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "refuse_other", "steps_of"]
 
 RANDOM = "random"
 """What a cell without an encoder says in place of the weights' digest."""
@@ -56,6 +58,17 @@ class Job:
     """Names of the cases that it is judged on."""
     made_of: dict[str, str]
     """All that decides its scores, in words and digests."""
+    is_built_on: bool = False
+    """Whether another recipe of the call needs its model, and not the scores alone."""
+
+    def with_members(self, built_on: Mapping[str, str]) -> "Job":
+        """The job that knows on which models it is built.
+
+        Args:
+            built_on: their digests by name, as `comparison_members.identities` gives them.
+        """
+        more = {f"model of {name}": identity for name, identity in built_on.items()}
+        return replace(self, made_of={**self.made_of, **more})
 
     def refuse_other_model(self, record: FoldModel, judged: Collection[str], folder: Path) -> None:
         """Refuse to judge a trained fold that is not this cell's, whenever it was trained.
@@ -85,13 +98,17 @@ class Job:
                 f"{folder}: fold {record.fold} has learned from {', '.join(leaked)}, on whom it would be judged; {cure}"
             )
 
+    def differences(self, scores: CellScores) -> list[str]:
+        """What scores are made of that this cell is not, in words."""
+        return [name for name, value in self.made_of.items() if scores.made_of.get(name) != value]
+
     def refuse_change(self, scores: CellScores, path: Path) -> None:
         """Refuse scores of other settings than these.
 
         Raises:
             InputError: names what differs.
         """
-        differs = [name for name, value in self.made_of.items() if scores.made_of.get(name) != value]
+        differs = self.differences(scores)
         if differs:
             raise InputError(
                 f"{path}: made with another {differs[0]} than now; restore that, or move {path.parent.parent} away or "
@@ -102,50 +119,51 @@ class Job:
 def ask(
     raw: RawDataset, plan: Plan, folds: Sequence[Fold], settings: CompareSettings, out: Path
 ) -> tuple[list[Job], Comparison]:
-    """The cells that are asked for, each looked through.
+    """The cells that are asked for, each looked through; what a recipe is built on comes before it.
 
     Raises:
-        InputError: a setting is out of range or stands twice, an encoder is missing, a recipe finds no case, or
-            `out` holds a comparison of another dataset, plan or recipe.
+        InputError: a setting is out of range or stands twice, an encoder is missing, a recipe finds no case, a
+            recipe is built on one that is neither asked for nor there in all folds, or `out` holds a comparison of
+            another dataset, plan or recipe.
         LeakageError: an encoder has seen somebody whom its fold is judged on.
     """
     _refuse_odd(settings)
     earlier = read_comparison(out) if out.is_dir() else None
-    alone = _alone(plan, settings.recipes) if settings.cross_sequence else ()
+    alone = matrix_sequences(plan, settings.recipes) if settings.cross_sequence else ()
     names = [recipe.name for recipe in settings.recipes]
     cells = grid_of_cells(names, settings.seeds, settings.budgets, settings.folds, alone)
-    cells = _that_have_cases(cells, raw, folds)
+    cells = that_have_cases(cells, raw, folds)
     comparison = Comparison(
         dataset=plan.dataset,
         plan=plan.digest,
         channels=plan.channels,
         reference=_reference(settings.reference, names, earlier),
         recipes={recipe.name: recipe.digest for recipe in settings.recipes},
-        steps={recipe.name: recipe.epochs * recipe.steps_per_epoch for recipe in settings.recipes},
+        steps={recipe.name: steps_of(recipe) for recipe in settings.recipes},
         cells=cells,
         subsets=settings.subsets,
+        n_folds=len(folds),
         data=kind_of_data((raw, case) for case in raw.cases if case.labelled),
     )
     refuse_other(comparison, earlier, out)
     recipes = {recipe.name: recipe for recipe in settings.recipes}
     encoders = {recipe.name: _encoders(raw, plan, folds, settings.folds, recipe) for recipe in settings.recipes}
-    jobs = [_job(raw, plan, folds, cell, recipes[cell.recipe], encoders[cell.recipe][cell.fold]) for cell in cells]
+    first = depths(settings.recipes)
+    refuse_missing_members(plan, settings.recipes, settings.seeds, settings.budgets, settings.folds, len(folds), out)
+    jobs = [
+        _job(raw, plan, folds, cell, recipes[cell.recipe], encoders[cell.recipe][cell.fold])
+        for cell in sorted(cells, key=lambda cell: first[cell.recipe])
+    ]
+    needed = {name for recipe in settings.recipes for name in recipe.members}
+    jobs = [replace(job, is_built_on=job.cell.recipe in needed) for job in jobs]
     _warn_of_missing_lesions(raw, jobs)
-    _tell_unlabelled_left_out(raw, cells, settings.recipes)
+    tell_unlabelled_left_out(raw, cells, settings.recipes)
     return jobs, comparison
 
 
-def _tell_unlabelled_left_out(raw: RawDataset, cells: Sequence[Cell], recipes: Sequence[Recipe]) -> None:
-    """Say how many unlabelled cases teach nothing in the matrix, one line a sequence."""
-    learners = ", ".join(recipe.name for recipe in recipes if recipe.semi_supervised is not None)
-    unlabelled = [case for case in raw.training_cases() if not case.labelled]
-    for role in dict.fromkeys(cell.trained_on for cell in cells):
-        lacking = sum(role not in case.sequences for case in unlabelled)
-        if role is not None and learners and lacking:
-            log(
-                f"--cross-sequence: {lacking} of {len(unlabelled)} unlabelled cases have no {role} and are left out "
-                f"where {learners} is trained on {role} alone"
-            )
+def steps_of(recipe: Recipe) -> int:
+    """Optimisation steps of a fold; 0 of a mixture, which has none."""
+    return 0 if recipe.mixture is not None else recipe.epochs * recipe.steps_per_epoch
 
 
 def _warn_of_missing_lesions(raw: RawDataset, jobs: Sequence[Job]) -> None:
@@ -184,26 +202,6 @@ def _reference(chosen: str | None, names: Sequence[str], earlier: Comparison | N
     if chosen not in known:
         raise InputError(f"--reference {chosen}: not among the recipes; choose {', '.join(dict.fromkeys(known))}")
     return chosen
-
-
-def _alone(plan: Plan, recipes: Sequence[Recipe]) -> tuple[Role, ...]:
-    """The sequences of the cross-sequence matrix.
-
-    Raises:
-        InputError: there is only one, or a recipe has sequences of its own.
-    """
-    visible = tuple(role for role in plan.channels if role in SUSCEPTIBILITY_ROLES)
-    if len(visible) < 2:
-        raise InputError(
-            f"--cross-sequence: {plan.dataset} has {', '.join(visible)} alone of the sequences in which microbleeds "
-            "show, and the matrix needs two; leave the option out"
-        )
-    own = next((recipe for recipe in recipes if recipe.sequences is not None), None)
-    if own is not None:
-        raise InputError(
-            f"--cross-sequence: recipe {own.name} has sequences of its own, which this option replaces; leave one out"
-        )
-    return visible
 
 
 def refuse_other(asked: Comparison, earlier: Comparison | None, out: Path) -> None:
@@ -255,22 +253,6 @@ def _is_begun(out: Path, recipe: str) -> bool:
     )
 
 
-def _that_have_cases(cells: Sequence[Cell], raw: RawDataset, folds: Sequence[Fold]) -> tuple[Cell, ...]:
-    """All cells but those of the matrix whose fold has no case of their sequence, which is told."""
-    sequences = {case.name: case.sequences for case in raw.cases}
-    empty: set[tuple[Role, int]] = set()
-    for role, fold in dict.fromkeys((cell.trained_on, cell.fold) for cell in cells):
-        parts = {"training": folds[fold]["train"], "validation": folds[fold]["val"]}
-        lacks = [part for part, names in parts.items() if not any(role in sequences[name] for name in names)]
-        if role is not None and lacks:
-            empty.add((role, fold))
-            log(
-                f"warning: --cross-sequence: fold {fold} has no {' and no '.join(lacks)} case with {role}, so nothing "
-                f"is trained on {role} there"
-            )
-    return tuple(cell for cell in cells if (cell.trained_on, cell.fold) not in empty)
-
-
 def _encoders(
     raw: RawDataset, plan: Plan, folds: Sequence[Fold], asked: Sequence[int], recipe: Recipe
 ) -> dict[int, str]:
@@ -287,7 +269,7 @@ def _refuse_unfit(encoder: PretrainedEncoder, plan: Plan, recipe: Recipe) -> Non
     import torch
 
     from cmb_autoseg.networks.residual_unet import ResidualEncoder
-    from cmb_autoseg.trainers.transfer import transfer_encoder
+    from cmb_autoseg.trainers.patches.transfer import transfer_encoder
 
     fitted = recipe.applied_to(plan)
     with torch.device("meta"):

@@ -10,7 +10,7 @@ from cmb_autoseg.explanation import Explanation, Finding, level_modules
 from cmb_autoseg.explanation.grad_cam import Method
 from cmb_autoseg.explanation.places import Place, explain_places, share_near
 from cmb_autoseg.geometry import from_canonical, to_canonical
-from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.lesions import resample_lesions
 from cmb_autoseg.preprocessing import PreparedCase
 from cmb_autoseg.preprocessing.network_input import NetworkInput
@@ -33,7 +33,7 @@ class Explainer:
         InputError: the network has no such level.
     """
 
-    def __init__(self, ensemble: Ensemble, level: int | None = None, method: Method = "hirescam") -> None:
+    def __init__(self, ensemble: PatchEnsemble, level: int | None = None, method: Method = "hirescam") -> None:
         self.ensemble, self.method = ensemble, method
         _, network = next(ensemble.networks())
         try:

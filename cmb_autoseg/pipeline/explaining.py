@@ -21,9 +21,10 @@ from cmb_autoseg.explanation.grad_cam import Method
 from cmb_autoseg.explanation.pictures import write_picture
 from cmb_autoseg.files import file_digest, write_json, write_tsv
 from cmb_autoseg.geometry import Volume, check_same_grid, from_canonical, read_volume, to_canonical
-from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.inputs import InputFailure
+from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.inference.overlay import write_overlay
+from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.inference.predict import fixed_part, on_own_grid, prepare_for, range_warnings
 from cmb_autoseg.inference.run import ModelChoice
 from cmb_autoseg.lesions import Components, lesion_mask
@@ -78,8 +79,12 @@ def explain_scans(
     """
     with own_folder(out, "cmb_explain"):
         with telling("loading the model ..."):
-            ensemble = Ensemble(model.folder, model.folds, device, model.trust)
-            explainer = Explainer(ensemble, settings.level, settings.method)
+            ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
+        if not isinstance(ensemble, PatchEnsemble):
+            raise InputError(
+                f"{model.folder}: is no model of 3D patches, and Grad-CAM explains these alone; name one with -r or -m"
+            )
+        explainer = Explainer(ensemble, settings.level, settings.method)
         failed, results = list(failures), []
         for case in track(cases, "Explaining", slow=True):
             try:

@@ -1,13 +1,31 @@
 """From the raw dataset to the plan and the network inputs."""
 
+from collections.abc import Sequence
+
 from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import write_json, write_text
+from cmb_autoseg.files import read_json, write_json, write_text
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pipeline.network_inputs import numbered_lesions, refuse_while_read, write_network_inputs
-from cmb_autoseg.planners import PlanSettings, explain, fingerprint, fingerprint_path, plan_dataset, split_folds
+from cmb_autoseg.planners import (
+    N_FOLDS,
+    PlanSettings,
+    explain,
+    fingerprint,
+    fingerprint_path,
+    plan_dataset,
+    split_folds,
+)
 from cmb_autoseg.progress import log, track
-from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_file, parse_folds, read_raw_dataset
+from cmb_autoseg.raw_dataset import (
+    LEGAL_N_FOLDS,
+    Fold,
+    RawDataset,
+    check_folds,
+    folds_file,
+    parse_folds,
+    read_raw_dataset,
+)
 from cmb_autoseg.records import Fingerprint, Plan
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.workspace import DatasetFolders
@@ -15,21 +33,28 @@ from cmb_autoseg.workspace import DatasetFolders
 __all__ = ["plan_preprocess"]
 
 
-def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int = 0) -> Plan:
+def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int = 0, n_folds: int | None = None) -> Plan:
     """Fingerprint, plan, split and preprocess one raw dataset.
 
     Writes `dataset_fingerprint.json`, `<preset>.json` (nnU-Net's plans), `<preset>_plan.json` (ours),
     `<preset>_plan.txt` (ours in plain words), `splits_final.json` and the network inputs. Nothing is
     written before the plan is sound.
 
+    Args:
+        folders: of the dataset.
+        settings: of the plan.
+        seed: of the deal of the subjects to folds.
+        n_folds: None for as many as the dataset has, or `N_FOLDS` of one that has none yet.
+
     Raises:
-        InputError: the dataset cannot be planned; see `plan_dataset` and `split_folds`.
+        InputError: the dataset cannot be planned, or has another number of folds already; see
+            `plan_dataset` and `split_folds`.
         OutputError: another process works on this dataset's plans.
     """
     raw = read_raw_dataset(folders)
     measured = _fingerprint(raw)
     cases = {case.name: case for case in raw.cases}
-    splits = _folds(raw, measured, seed)
+    splits = _folds(raw, measured, seed, n_folds)
     plan = plan_dataset(measured, lambda name: numbered_lesions(cases[name]), settings)
     for warning in plan.warnings:
         log(f"{plan.dataset}: {warning}")
@@ -62,7 +87,7 @@ def _fingerprint(raw: RawDataset) -> Fingerprint:
     return fingerprint(raw, lambda cases: track(cases, "Fingerprinting", len(raw.training_cases())))
 
 
-def _folds(raw: RawDataset, measured: Fingerprint, seed: int) -> list[Fold]:
+def _folds(raw: RawDataset, measured: Fingerprint, seed: int, n_folds: int | None) -> list[Fold]:
     """The folds that are there, since trained folds depend on them; new ones where there are none."""
     path = folds_file(raw.folders)
     labelled = {case.case for case in measured.cases if case.labelled}
@@ -70,12 +95,33 @@ def _folds(raw: RawDataset, measured: Fingerprint, seed: int) -> list[Fold]:
         folds = parse_folds(raw.folders)
         if all({*fold["train"], *fold["val"]} == labelled for fold in folds):
             check_folds(raw, folds)
+            _refuse_other_number(raw, folds, n_folds)
             return folds
         log(f"{path}: names other cases than the dataset has; folds are dealt anew")
     try:
-        return split_folds(measured.cases, seed)
+        return split_folds(measured.cases, seed, n_folds or _earlier_number(raw))
     except InputError as error:
         raise InputError(f"{measured.dataset}: {error}") from None
+
+
+def _earlier_number(raw: RawDataset) -> int:
+    """How many folds there were before the cases changed, as the copy beside the plans still says."""
+    try:
+        earlier = read_json(raw.folders.preprocessed / "splits_final.json")
+    except InputError:
+        return N_FOLDS
+    return len(earlier) if isinstance(earlier, list) and len(earlier) in LEGAL_N_FOLDS else N_FOLDS
+
+
+def _refuse_other_number(raw: RawDataset, folds: Sequence[Fold], n_folds: int | None) -> None:
+    if n_folds in (None, len(folds)):
+        return
+    folders = raw.folders
+    models = f", move {folders.results} away" if folders.results.is_dir() else ""
+    raise InputError(
+        f"--folds {n_folds}: {folders.name} is dealt into {len(folds)} folds already, and models and encoders hang on "
+        f"that deal; leave the option out to keep it, or delete {folds_file(folders)}{models} and run this again"
+    )
 
 
 def _preprocess(raw: RawDataset, plan: Plan) -> None:

@@ -20,8 +20,8 @@ from cmb_autoseg.raw_dataset import RawDataset, check_folds, kind_of_data, parse
 from cmb_autoseg.records import Encoder, Plan
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.fold_cases import trained_sequences
+from cmb_autoseg.trainers.patches.run import refuse_missing_inputs
 from cmb_autoseg.trainers.recipe import PretrainingSettings, Recipe, list_recipes, read_recipe
-from cmb_autoseg.trainers.train import refuse_missing_inputs
 from cmb_autoseg.workspace import DatasetFolders, Workspace
 
 if TYPE_CHECKING:
@@ -248,6 +248,6 @@ def _learn_one(
 
 def _flip_axes(plan: Plan, recipe: Recipe) -> tuple[int, ...]:
     """Array axes, in the plan's order of axes, that mirror across the recipe's planes."""
-    from cmb_autoseg.trainers.augmentation import AXES
+    from cmb_autoseg.trainers.patches.augmentation import AXES
 
     return tuple(sorted(plan.transpose_forward.index(AXES[plane]) for plane in recipe.augmentation.flip))

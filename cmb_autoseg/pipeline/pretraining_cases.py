@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.leakage import held_out_subjects, subject_of
-from cmb_autoseg.locking import is_owned, own_folder
+from cmb_autoseg.locking import LONGEST_WAIT_S, is_owned, own_folder
 from cmb_autoseg.pipeline.network_inputs import refuse_while_read, unwritten, write_network_inputs
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawCase, RawDataset
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["PretrainingCases", "choose_cases", "open_cases", "write_inputs"]
 
 SECONDS_BETWEEN_LOOKS = 2.0
-LONGEST_WAIT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def open_cases(cases: PretrainingCases, plan: Plan, sequences: Collection[Role])
         InputError: one of them is damaged.
     """
     from cmb_autoseg.pretraining.patches import PretrainingCase
-    from cmb_autoseg.trainers.patch_data import load_source
+    from cmb_autoseg.trainers.patches.patch_data import load_source
 
     blank = [channel for channel, role in enumerate(plan.channels) if role not in sequences]
     opened = []

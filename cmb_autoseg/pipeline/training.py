@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cmb_autoseg.pipeline.members import find_members
 from cmb_autoseg.pipeline.stored import read_plan, refuse_stale_plan
 from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.records import FoldModel
@@ -43,5 +44,6 @@ def train(
     refuse_mixed_encoders(encoders)
     for fold, encoder in encoders.items():
         finished_fold(model, fold, encoder)
-    records = [train_fold(raw, plan, recipe, model, fold, chosen) for fold in folds]
+    members = find_members(raw, plan, recipe, model, settings.device)
+    records = [train_fold(raw, plan, recipe, model, fold, chosen, members) for fold in folds]
     return model, records

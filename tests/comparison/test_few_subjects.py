@@ -128,7 +128,7 @@ def test_notes_tell_of_columns_that_are_there(compared):
 def test_the_terminal_says_what_data_and_which_budget_it_shows(compared, capsys, budgets, told):
     page = draw(compared({"a": (2, 1), "b": (1, 0)}, budgets=budgets))
     first, _, table = capsys.readouterr().out.splitlines()[:3]
-    assert first == f"Learning paradigms on Dataset501_Made, simulated data, {told}"
+    assert first == f"Learning paradigms on Dataset501_Made, simulated data, {told[:-1]}, fold 0:"
     assert table.startswith("| recipe | scans |")
     assert f"\nL{told[1:-1]}.\n" in page
 

@@ -40,8 +40,8 @@ def test_subsets_have_a_sequence_that_shows_microbleeds():
 
 
 def test_every_table_is_there(tables):
-    names = ["paradigms", "differences", "annotation_efficiency", "per_sequence", "dropping", "subsets"]
-    assert list(tables) == [*names, "paired_tests", "cells"]
+    names = ["paradigms", "froc", "costs", "differences", "annotation_efficiency", "per_sequence", "dropping"]
+    assert list(tables) == [*names, "subsets", "paired_tests", "cells"]
     assert len(tables["cells"].rows) == 16
     assert [row["recipe"] for row in tables["paradigms"].rows] == ["plain", "better"]
     assert [(row["budget"], row["recipe"]) for row in tables["annotation_efficiency"].rows] == [
@@ -224,7 +224,10 @@ def test_page_tables_and_pictures(tables, made_up, tmp_path):
     comparison, _, _ = made_up
     write_page(list(tables.values()), comparison, tmp_path)
     page = (tmp_path / "comparison.md").read_text()
-    assert page.startswith("# Comparison on Dataset501_Made\n\n**Simulated data.** Seeds 1, 2; label budgets 0.25, 1;")
+    assert page.startswith(
+        "# Comparison on Dataset501_Made\n\n**Simulated data.** Seeds 1, 2; label budgets 0.25, 1. "
+        "Folds 0, 1 of 0 to 4, the same for all. "
+    )
     for name in tables:
         content = read_json(tmp_path / "tables" / f"{name}.json")
         assert content["data"] == "simulated"

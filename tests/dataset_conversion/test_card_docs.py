@@ -20,8 +20,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 COMMANDS = {"cmb_cohort": cohort.main, "cmb_convert": convert.main}
 
 
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str, marked: bool = True) -> list[str]:
+    """Fenced blocks of a page; with `marked` also those that a comment says are not run."""
+    before = "" if marked else "(?<!-->\n)"
+    return re.findall(rf"{before}^```{language}\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_card_of_the_reference_works(tmp_path):
@@ -69,7 +71,7 @@ def test_defaults_of_quality_control_are_those_of_the_page():
 
 
 def run_commands_of(page, capsys):
-    for line in "".join(blocks(page, "bash")).splitlines():
+    for line in "".join(blocks(page, "bash", marked=False)).splitlines():
         command, *arguments = shlex.split(line)
         assert COMMANDS[command](arguments) == 0, capsys.readouterr()
 

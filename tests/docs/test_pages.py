@@ -12,7 +12,7 @@ from cmb_autoseg.cli._help import examples_of
 from cmb_autoseg.dataset_conversion.card import Card
 from cmb_autoseg.dataset_conversion.card_file import parse_card
 from cmb_autoseg.files import read_json
-from cmb_autoseg.trainers.recipe import read_recipe
+from cmb_autoseg.trainers.recipe import Recipe, read_recipe
 
 from .blocks import (
     COMMANDS,
@@ -102,7 +102,7 @@ def test_how_tos_run_as_they_stand(page, reader, monkeypatch):
 
 def test_plain_nnunet_gives_our_probabilities_when_used_as_the_page_says(reader, monkeypatch):
     from cmb_autoseg.geometry import read_volume
-    from cmb_autoseg.inference.ensemble import Ensemble
+    from cmb_autoseg.inference.patches import PatchEnsemble
     from cmb_autoseg.records import Role
 
     run_page("how-to/plain-nnunet.md", monkeypatch)
@@ -112,7 +112,7 @@ def test_plain_nnunet_gives_our_probabilities_when_used_as_the_page_says(reader,
     theirs = np.load(reader / "nnunet_out" / f"{case}.npz")["probabilities"][1]
     channels = {Role.SWI: "0000", Role.GRE_MAG: "0001", Role.T1: "0002"}
     volumes = {role: read_volume(images / f"{case}_{number}.nii.gz") for role, number in channels.items()}
-    ours = Ensemble(model, None, "cpu").probability(volumes).data.transpose(2, 1, 0)
+    ours = PatchEnsemble(model, None, "cpu").probability(volumes).data.transpose(2, 1, 0)
     assert np.abs(ours - theirs).max() < 1e-3
     assert theirs.std() > 1e-4
 
@@ -154,6 +154,8 @@ def test_yaml_blocks_are_cards_or_recipes(tmp_path):
         if block.mark.startswith("part of a card"):
             whole = {"schema": 1, "name": "X", "images": {"s": {"role": "swi", "path": "{sub}.nii"}}}
             Card.model_validate({**whole, **content})
+        elif block.mark.startswith("part of a recipe"):
+            Recipe.model_validate({"name": "x", "description": "", "epochs": 1, "steps_per_epoch": 1, **content})
         elif "extends" in content:
             (tmp_path / "card.yaml").write_text(block.text)
             parse_card(str(tmp_path / "card.yaml"))
@@ -169,6 +171,9 @@ def test_recipe_reference_explains_every_key():
     rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([^|]*) \|$", page, re.M)
     assert len(rows) > 25
     assert all(meaning.strip() for _, meaning in rows)
+    assert "<class" not in page
+    assert "| `boxes.batch_norm` | `true` or `false` | `true` |" in page
+    assert re.search(r"^\| `ensemble` \|.*\| none of its own \|$", page, re.M)
 
 
 @pytest.mark.parametrize("command", reference_generator().build_parsers())

@@ -234,12 +234,12 @@ def test_a_single_bad_scan_is_refused(trained, tmp_path, capsys, spoil, expected
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 9 bytes")])
 def test_a_scan_that_needs_more_memory_than_there_is_says_so(trained, tmp_path, capsys, monkeypatch, error):
-    from cmb_autoseg.inference.ensemble import Ensemble
+    from cmb_autoseg.inference.patches import PatchEnsemble
 
     def fail(self, volumes):
         raise error
 
-    monkeypatch.setattr(Ensemble, "probability", fail)
+    monkeypatch.setattr(PatchEnsemble, "predict", fail)
     assert run_predict(trained, tmp_path / "out", a_scan(trained)) == 2
     assert "p2-susc: needs more memory than there is; close other programs" in error_line(capsys)
     assert not (tmp_path / "out").exists()

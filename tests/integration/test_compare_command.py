@@ -8,12 +8,13 @@ import torch
 from filelock import FileLock
 
 from cmb_autoseg.cli import compare
+from cmb_autoseg.comparison.case_scores import read_views
 from cmb_autoseg.comparison.cells import grid_of_cells
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, read_tsv, write_json, write_tsv
 from cmb_autoseg.locking import LOCK_NAME
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
-from cmb_autoseg.pipeline import comparing, comparison_jobs
+from cmb_autoseg.pipeline import comparing, comparison_cell, comparison_matrix
 from cmb_autoseg.pretraining.encoder_file import read_encoder, write_encoder
 from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.records import Encoder, Plan, Role
@@ -60,12 +61,18 @@ def times(out):
     return {path: path.stat().st_mtime_ns for path in files}
 
 
+def views_of(out):
+    return [view for path in (out / "scores").glob("*.json") for view in read_views(path)]
+
+
 def test_everything_is_written(compared, trained):
     _, base = compared
     out = base / "out"
     fold = richest_fold(trained)
     names = {f"{recipe}-seed0-budget{budget}-fold{fold}" for recipe in ("slow", "fast") for budget in ("1", "0.5")}
     assert {path.stem for path in (out / "scores").glob("*.json")} == names
+    ranked = {(view.row.view == view.row.sequences) == (view.candidates is not None) for view in views_of(out)}
+    assert ranked == {True}, "candidates are kept of what is predicted from all sequences"
     table = read_tsv(out / "tables" / "paradigms.tsv")
     assert [row["recipe"] for row in table] == ["slow", "fast"]
     validation = read_json(trained.raw / "splits_final.json")[fold]["val"]
@@ -79,7 +86,7 @@ def test_everything_is_written(compared, trained):
     assert {(row["state"], row["steps"], row["encoder"]) for row in cells} == {("finished", "2", "random")}
     assert {row["dropped"] for row in read_tsv(out / "tables" / "dropping.tsv")} == {"swi", "gre_mag"}
     page = (out / "comparison.md").read_text()
-    assert f"folds {fold} of 0 to 4" in page
+    assert f"Fold {fold} of 0 to 4, the same for all." in page
     assert not (out / "running").exists()
 
 
@@ -131,7 +138,7 @@ def test_the_matrix_feeds_a_sequence_in_anothers_place(compared):
         (["--budgets", "0"], "--budgets: found 0, legal are shares over 0"),
         (["--budgets", "2"], "--budgets: found 2, legal are shares over 0"),
         (["--budgets", "0.5", "0.5"], "--budgets: found 0.5 twice"),
-        (["-f", "7"], "-f: found '7', expected 0, 1, 2, 3, 4 or all"),
+        (["-f", "7"], "-f: found 7, but Dataset501_Elsewhere has 5 folds"),
         (["--reference", "other"], "--reference other: not among the recipes; choose slow"),
         (["--epochs", "3"], "recipe slow was compared there with other settings (2 steps, now 6)"),
         (["-d", "7"], "-d 7: no such dataset"),
@@ -149,6 +156,12 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(compared,
     assert found in shown
     assert "\n" not in shown
     assert before == {path: path.stat().st_mtime_ns for path in base.rglob("*")}
+
+
+def test_tables_only_refuses_folds_that_the_dataset_has_not(compared, capsys):
+    _, base = compared
+    assert compare.main(["-o", str(base / "out"), "--tables-only", "-f", "7"]) == 2
+    assert "-f: found 7, but Dataset501_Elsewhere has 5 folds; name some of 0 to 4, or all" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -170,7 +183,7 @@ def test_a_recipe_that_never_came_to_a_checkpoint_is_not_bound(compared, monkeyp
         raise InputError("stopped")
 
     with monkeypatch.context() as broken:
-        broken.setattr(comparing, "train_fold", stop)
+        broken.setattr(comparison_cell, "train_fold", stop)
         assert compare.main([*slow, "--epochs", "7"]) == 2
     model = next(iter((base / "out" / "models").rglob("plans.json")))
     left = out / "models" / model.parents[1].name / model.parent.name / "plans.json"
@@ -190,7 +203,7 @@ def test_a_fold_without_a_case_of_a_sequence_is_left_out_of_the_matrix_and_told(
     everyone = [case.name for case in raw.cases if case.labelled]
     folds = [{"train": everyone, "val": sorted(few)}, {"train": everyone, "val": everyone}]
     cells = grid_of_cells(["slow"], [0], [1.0], [0, 1], [Role.SWI, Role.GRE_MAG])
-    kept = comparison_jobs._that_have_cases(cells, raw, folds)
+    kept = comparison_matrix.that_have_cases(cells, raw, folds)
     assert [cell.name for cell in cells if cell not in kept] == ["slow-seed0-budget1-gre_mag-fold0"]
     assert "fold 0 has no validation case with gre_mag" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import pytest
 from cmb_autoseg.cli import cohort, convert, finalize, plan_preprocess, predict, train
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_tsv
-from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.records import Plan
 
 FORMULA = "a$b_^$c"
@@ -97,16 +97,16 @@ def test_a_converted_case_whose_file_name_is_no_text_is_left_out(tmp_path, capsy
 
 @pytest.mark.parametrize("error", [ValueError("odd content"), KeyError("odd"), ZeroDivisionError("odd")])
 def test_what_nobody_foresaw_costs_its_case_only(trained, scans, tmp_path, capsys, monkeypatch, error):
-    probability, calls = Ensemble.probability, []
+    predict, calls = PatchEnsemble.predict, []
 
     def fail_once(self, volumes):
         calls.append(volumes)
         if len(calls) == 1:
             raise error
-        return probability(self, volumes)
+        return predict(self, volumes)
 
     (scans / f"{NO_TEXT}.nii.gz").unlink()
-    monkeypatch.setattr(Ensemble, "probability", fail_once)
+    monkeypatch.setattr(PatchEnsemble, "predict", fail_once)
     assert run_predict(trained, tmp_path / "out", scans) == 1
     (failure,) = read_tsv(tmp_path / "out" / "failures.tsv")
     assert failure["case"] == FORMULA

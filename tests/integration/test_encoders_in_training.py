@@ -165,7 +165,7 @@ def test_folds_of_one_model_share_the_encoder_and_not_its_weights(pretrained, tm
 
 
 def stop_after(monkeypatch, steps):
-    from cmb_autoseg.trainers.cmb_trainer import CMBTrainer
+    from cmb_autoseg.trainers.patches.cmb_trainer import CMBTrainer
 
     step = CMBTrainer.train_step
 
@@ -221,7 +221,7 @@ def rewrite(pretrained, fold, seed=0, **changes):
 
 
 def test_a_fold_begins_at_step_zero_with_the_files_tensors(pretrained, tmp_path, monkeypatch):
-    from cmb_autoseg.trainers.cmb_trainer import CMBTrainer
+    from cmb_autoseg.trainers.patches.cmb_trainer import CMBTrainer
 
     begun = {}
 

@@ -16,7 +16,7 @@ from cmb_autoseg.cli import explain
 from cmb_autoseg.explanation import Finding
 from cmb_autoseg.files import read_tsv
 from cmb_autoseg.geometry import read_volume, to_canonical
-from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.pipeline.explainer import Explainer
 from cmb_autoseg.preprocessing import prepare_case
 from cmb_autoseg.records import Case, ImageSource, Lesion, PrepSettings, Role
@@ -288,8 +288,8 @@ def test_the_map_comes_back_to_the_voxel_that_the_answer_hangs_on(
     path = stored_as(scan.with_data(data), axes, turn_deg, tmp_path / "scan.nii.gz")
     case = Case(name="a", cohort="a", subject="a", images={Role.SWI: ImageSource(path=str(path))}, prep=PrepSettings())
     prepared = prepare_case(case)
-    monkeypatch.setattr(Ensemble, "networks", lambda self: iter([(0, Brightest().eval())]))
-    explainer = Explainer(Ensemble(two_folds, (0,), "cpu"), 0)
+    monkeypatch.setattr(PatchEnsemble, "networks", lambda self: iter([(0, Brightest().eval())]))
+    explainer = Explainer(PatchEnsemble(two_folds, (0,), "cpu"), 0)
     peak = np.unravel_index(prepared.original.data.argmax(), prepared.original.shape)
     middle = np.array([[n // 2 for n in prepared.original.shape]])
 
@@ -308,9 +308,9 @@ def test_of_a_model_of_one_sequence_only_that_one_is_blanked(scans, two_folds, m
         for number, role in enumerate((Role.SWI, Role.GRE_MAG))
     }
     prepared = prepare_case(Case(name="a", cohort="a", subject="a", images=images))
-    ensemble = Ensemble(two_folds, (0,), "cpu")
-    ensemble._channels = (Role.GRE_MAG,)
-    monkeypatch.setattr(Ensemble, "networks", lambda self: iter([(0, Brightest(1).eval())]))
+    ensemble = PatchEnsemble(two_folds, (0,), "cpu")
+    ensemble.channels = (Role.GRE_MAG,)
+    monkeypatch.setattr(PatchEnsemble, "networks", lambda self: iter([(0, Brightest(1).eval())]))
 
     (found,) = Explainer(ensemble, 0).explain([Finding("lesion", LESION, np.array([[20, 22, 7]]))], prepared)
 
@@ -331,8 +331,8 @@ def test_a_fold_with_larger_features_does_not_outvote_another(scans, two_folds, 
 
     def explained_by(*networks):
         folds = list(enumerate(network.eval() for network in networks))
-        monkeypatch.setattr(Ensemble, "networks", lambda self: iter(folds))
-        (found,) = Explainer(Ensemble(two_folds, (0, 1), "cpu"), 0).explain([finding], prepared)
+        monkeypatch.setattr(PatchEnsemble, "networks", lambda self: iter(folds))
+        (found,) = Explainer(PatchEnsemble(two_folds, (0, 1), "cpu"), 0).explain([finding], prepared)
         return found
 
     alone = [explained_by(Brightest(sequence)) for sequence in (0, 1)]
@@ -347,7 +347,7 @@ def test_a_fold_with_larger_features_does_not_outvote_another(scans, two_folds, 
 
 def test_maps_come_back_the_way_probabilities_do(scans, two_folds):
     """Softmax of the logits that were brought back one by one is nnU-Net's probability."""
-    ensemble = Ensemble(two_folds, (0,), "cpu")
+    ensemble = PatchEnsemble(two_folds, (0,), "cpu")
     volumes = {
         role: to_canonical(read_volume(scans / f"{CASE}_000{number}.nii.gz"))
         for number, role in enumerate(ensemble.channels)
@@ -370,7 +370,7 @@ def test_a_stop_while_a_class_is_made_for_the_model_is_no_damaged_model(
         def __set_name__(self, *_):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Ensemble, "_load", lambda *_: type("Whole", (), {"part": Part()}))
+    monkeypatch.setattr(PatchEnsemble, "_load", lambda *_: type("Whole", (), {"part": Part()}))
     assert explained(scans, tmp_path / "out", two_folds) == 128 + signal.SIGTERM
     said = capsys.readouterr().err
     assert "cmb_explain: interrupted; run the same command again" in said

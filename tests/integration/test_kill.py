@@ -141,9 +141,9 @@ def test_a_killed_training(trained, server, moments, tmp_path):
 
 def train_with_workers(arguments, quiet):
     """In the child: train with processes that load patches; the whole job gets SIGTERM in the first step."""
-    from cmb_autoseg.trainers import cmb_trainer, train
+    from cmb_autoseg.trainers.patches import cmb_trainer, run
 
-    environment, step = train.nnunet_environment, cmb_trainer.CMBTrainer.train_step
+    environment, step = run.nnunet_environment, cmb_trainer.CMBTrainer.train_step
 
     def signalled(self, batch):
         if self.steps_done == 0:
@@ -153,7 +153,7 @@ def train_with_workers(arguments, quiet):
 
     os.setsid()
     multiprocessing.set_start_method("fork", force=True)  # In this child it is that of the server.
-    train.nnunet_environment = lambda folders, _, **rest: environment(folders, 2, **rest)
+    run.nnunet_environment = lambda folders, _, **rest: environment(folders, 2, **rest)
     cmb_trainer.CMBTrainer.train_step = signalled
     call("train", arguments, quiet)
 

@@ -55,6 +55,8 @@ def test_a_finished_model_has_points_a_card_and_a_report(trained):
     assert [point["name"] for point in points] == ["counting", "screening", "youden"]
     metrics = read_json(trained.model / "crossvalidation" / "metrics.json")
     assert metrics["n_cases"] == len(trained.truth)
+    for figure in ("sensitivity", "fp_per_scan"):
+        assert metrics["lesion"][figure]["value"] == pytest.approx(points[0][figure])
     for fold in range(5):
         folder = trained.model / f"fold_{fold}"
         assert (folder / "progress.png").stat().st_size > 1000
@@ -177,7 +179,7 @@ def test_no_identifier_of_a_card_with_pseudonyms_is_written(trained, tmp_path, c
 def test_our_probabilities_are_plain_nnunets(trained, tmp_path):
     from cmb_autoseg._nnunet import nnunet_environment
     from cmb_autoseg.geometry import read_volume
-    from cmb_autoseg.inference.ensemble import Ensemble
+    from cmb_autoseg.inference.patches import PatchEnsemble
     from cmb_autoseg.records import Role
 
     with nnunet_environment():
@@ -190,7 +192,7 @@ def test_our_probabilities_are_plain_nnunets(trained, tmp_path):
         images, properties = NibabelIO().read_images(list(map(str, files)))
         _, theirs = predictor.predict_single_npy_array(images, properties, None, None, True)
     volumes = {role: read_volume(files[index]) for index, role in enumerate((Role.SWI, Role.GRE_MAG))}
-    ours = Ensemble(trained.model, None, "cpu").probability(volumes)
+    ours = PatchEnsemble(trained.model, None, "cpu").probability(volumes)
     assert np.abs(ours.data.transpose(2, 1, 0) - theirs[1]).max() < 1e-3
     assert theirs[1].std() > 1e-3
 

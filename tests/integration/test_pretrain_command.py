@@ -319,7 +319,7 @@ def without(settings, tmp_path, key):
     [
         (("--batch-size", "1"), "--batch-size 1: views are compared across the patches of a step; give at least 2"),
         (("--name", "../x"), "--name ../x: part of a folder's name"),
-        (("-f", "5"), "-f: found '5', expected 0, 1, 2, 3, 4 or all"),
+        (("-f", "5"), "-f: found 5, but Dataset"),
         (("--weights", "resnet.pth"), "learns by barlow_twins from random weights; leave it out"),
         (("-p", "s0"), "not planned with preset s0; run cmb_plan_preprocess"),
     ],

@@ -14,7 +14,7 @@ import torch
 
 from cmb_autoseg.cli import finalize, plan_preprocess, predict, train
 from cmb_autoseg.files import file_digest
-from cmb_autoseg.trainers import cmb_trainer
+from cmb_autoseg.trainers.patches import cmb_trainer
 
 
 @dataclass(frozen=True)

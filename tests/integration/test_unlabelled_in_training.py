@@ -13,7 +13,7 @@ from cmb_autoseg.files import read_json, read_tsv, write_json
 from cmb_autoseg.pipeline import TrainSettings
 from cmb_autoseg.pipeline import train as train_folds
 from cmb_autoseg.raw_dataset import read_raw_dataset
-from cmb_autoseg.trainers.cmb_trainer import CMBTrainer
+from cmb_autoseg.trainers.patches.cmb_trainer import CMBTrainer
 from cmb_autoseg.trainers.recipe import read_recipe
 from cmb_autoseg.workspace import Workspace
 

@@ -2,15 +2,21 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from cmb_autoseg.dataset_conversion.labels.box import Box, Picture
 from cmb_autoseg.dataset_conversion.labels.box_files import READERS_OF_BOXES, coco_lists
-from cmb_autoseg.dataset_conversion.labels.result import LabelResult, count_lesions
+from cmb_autoseg.dataset_conversion.labels.result import LabelResult, SliceFaces, count_lesions
 from cmb_autoseg.dataset_conversion.labels.shapes import Shape, draw, rasterize, touch, unite
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume
+from cmb_autoseg.lesions.linking import chain_boxes, pairs_across_slices
 from cmb_autoseg.records import LabelSource
 
 __all__ = ["read_boxes"]
+
+VOXEL_FACE = 0.5
+"""From the middle of voxel 0 to its face."""
 
 
 def read_boxes(source: LabelSource, grid: Volume) -> LabelResult:
@@ -34,7 +40,18 @@ def read_boxes(source: LabelSource, grid: Volume) -> LabelResult:
         )
     if n_lesions != len(lesions):
         notes.append(f"{len(lesions)} boxed lesions share or touch voxels and are counted as {n_lesions} lesions")
-    return LabelResult(grid.with_data(data), n_lesions, tuple(notes))
+    return LabelResult(grid.with_data(data), n_lesions, tuple(notes), boxes=_faces(boxes))
+
+
+def _faces(boxes: Sequence[Box]) -> tuple[SliceFaces, ...] | None:
+    """Boxes in slices as they were drawn, slice by slice; None where one is of a volume."""
+    faces: list[SliceFaces] = []
+    for box in boxes:
+        if box.slice is None:
+            return None
+        (x_min, y_min), (x_max, y_max) = ((side[:2] + VOXEL_FACE).tolist() for side in (box.low, box.high))
+        faces.append((box.slice, x_min, y_min, x_max, y_max))
+    return tuple(sorted(faces))
 
 
 def _pictures(source: LabelSource, grid: Volume) -> list[Picture]:
@@ -64,48 +81,14 @@ def _notes_on_pictures(source: LabelSource, pictures: Sequence[Picture]) -> list
 
 
 def _lesions(boxes: Sequence[Box], grid: Volume) -> list[Shape]:
-    """Boxes of neighbouring slices that overlap are one lesion; each has at most one box on a slice.
-
-    Of several that overlap the pair with the largest overlap goes together first.
-    """
+    """Boxes of neighboring slices that overlap, and whose ellipses touch, are one lesion."""
     shapes = [rasterize(box.inscribed, grid.shape) for box in boxes]
-    on_slice: dict[int | None, list[int]] = {}
-    for number, box in enumerate(boxes):
-        on_slice.setdefault(box.slice, []).append(number)
-    pairs = sorted(
-        (-overlap, one, other)
-        for one, box in enumerate(boxes)
-        if box.slice is not None
-        for other in on_slice.get(box.slice + 1, ())
-        if (overlap := _overlap(box, boxes[other])) > 0 and touch(shapes[one], shapes[other])
-    )
-    above: dict[int, int] = {}
-    taken: set[int] = set()
-    for _, one, other in pairs:
-        if one not in above and other not in taken:
-            above[one] = other
-            taken.add(other)
-    lowest = [number for number in range(len(boxes)) if number not in taken]
-    return [unite([shapes[number] for number in _chain(number, above)]) for number in lowest]
-
-
-def _chain(number: int, above: dict[int, int]) -> list[int]:
-    chain = [number]
-    while chain[-1] in above:
-        chain.append(above[chain[-1]])
-    return chain
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Shared area as a part of the joint one, of boxes on two slices."""
-    low = [max(a, b) for a, b in zip(one.low[:2], other.low[:2], strict=True)]
-    high = [min(a, b) for a, b in zip(one.high[:2], other.high[:2], strict=True)]
-    width, height = high[0] - low[0], high[1] - low[1]
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return float(shared / (_area(one) + _area(other) - shared))
-
-
-def _area(box: Box) -> float:
-    return float((box.high[0] - box.low[0]) * (box.high[1] - box.low[1]))
+    flat = [number for number, box in enumerate(boxes) if box.slice is not None]
+    slices = np.array([boxes[number].slice for number in flat], dtype=np.int64)
+    corners = np.array([[*boxes[number].low[:2], *boxes[number].high[:2]] for number in flat], dtype=np.float64)
+    pairs = [
+        pair._replace(lower=flat[pair.lower], upper=flat[pair.upper])
+        for pair in pairs_across_slices(slices, corners.reshape(-1, 4))
+    ]
+    linked = [pair for pair in pairs if touch(shapes[pair.lower], shapes[pair.upper])]
+    return [unite([shapes[number] for number in chain]) for chain in chain_boxes(len(boxes), linked)]

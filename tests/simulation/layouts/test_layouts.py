@@ -64,7 +64,10 @@ def test_card_is_clean_and_converts(layout, labels, tmp_path, capsys):
     assert "warning" not in said.err
 
     assert convert([str(out / "card.yaml"), "-d", "501", "--workspace", str(tmp_path / "w")]) == 0
-    assert "warning" not in capsys.readouterr().err
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    boxes_labelled = layout == "boxes2d" and not labels
+    assert [line for line in warnings if "its labels are boxes" in line] == warnings
+    assert len(warnings) == boxes_labelled
     raw = tmp_path / "w" / "raw" / "Dataset501_SIMULATED"
     cases = read_tsv(raw / "cases.tsv")
     groups = {row["participant_id"]: row["group"] for row in read_tsv(out / "participants.tsv")}
