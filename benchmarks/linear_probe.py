@@ -39,7 +39,7 @@ from cmb_autoseg.pretraining.encoder_file import read_encoder, weights_digest
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
 from cmb_autoseg.records import Encoder, Plan, Topology
-from cmb_autoseg.trainers.loader import crop
+from cmb_autoseg.trainers.patches.loader import crop
 from cmb_autoseg.workspace import Workspace
 
 PER_PERSON = 3

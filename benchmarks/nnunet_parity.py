@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from cmb_autoseg.geometry import read_volume
-from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.model_folder import available_folds
+from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.trainers.lookup import lookup_folder
 
 LARGEST_DIFFERENCE = 1e-3
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("images", type=Path)
     parser.add_argument("-n", type=int, default=2, help="cases to compare (default 2)")
     args = parser.parse_args()
-    ensemble = Ensemble(args.model, None, "cpu")
+    ensemble = PatchEnsemble(args.model, None, "cpu")
     cases = sorted({path.name[: -len("_0000.nii.gz")] for path in args.images.glob("*_0000.nii.gz")})[: args.n]
     channels = range(len(ensemble.channels))
     differences = {}

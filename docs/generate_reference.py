@@ -134,7 +134,8 @@ def recipes_page() -> str:
     ]
     for name in list_recipes():
         recipe = read_recipe(name)
-        parts.append(f"| `{name}` | {recipe.description} | {recipe.epochs * recipe.steps_per_epoch:,} |")
+        steps = "none of its own" if recipe.family == "mixture" else f"{recipe.epochs * recipe.steps_per_epoch:,}"
+        parts.append(f"| `{name}` | {recipe.description} | {steps} |")
     parts += ["\n## Keys\n", _fields(Recipe, "")]
     parts += _parts_of(Recipe, "")
     parts.append(
@@ -177,6 +178,8 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "none"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
     value = list(field.default) if isinstance(field.default, tuple) else field.default
     return f"`{str(value).replace(chr(39), '')}`"
 
@@ -209,7 +212,7 @@ def _type_name(annotation: Any) -> str:
         return f"list of {_plural(_type_name(first))}" if rest == [Ellipsis] else "list of two numbers"
     if get_origin(annotation) is not None:
         return _type_name(get_args(annotation)[0])
-    return {int: "whole number", float: "number", str: "text"}.get(annotation, str(annotation))
+    return {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}[annotation]
 
 
 def _plural(name: str) -> str:

@@ -9,7 +9,7 @@ from scipy import ndimage
 from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.protocols import PROTOCOLS
-from cmb_autoseg.trainers.sampling import CaseAnchors, PatchSampler, PatchShares
+from cmb_autoseg.trainers.patches.sampling import CaseAnchors, PatchSampler, PatchShares
 
 PATCH_SHAPE = (24, 48, 48)
 """(z, y, x) voxels of 2 x 1 x 1 mm, about what is planned for this protocol on a CPU."""
