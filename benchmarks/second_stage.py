@@ -1,13 +1,13 @@
 """False positives per scan of a first stage with and without a second look, at the same lesion sensitivity.
 
-    python benchmarks/second_stage.py --workspace WS -d 601 --pair FIRST SECOND [--pair FIRST SECOND ...]
+    python benchmarks/second_stage.py --workspace WS -d 601 --pair FIRST SECOND [--pair FIRST SECOND ...] [--fusion ...]
 
-FIRST and SECOND are folders of finished models of one dataset, `results/DATASET/CMBTrainer__<recipe>__3d`; SECOND is
-built on FIRST. What is compared are the probability maps in their `crossvalidation/`, so every case is judged by folds
-that have not seen it. The sensitivity in question is that of FIRST at its operating point `counting`, or the best that
-both reach where SECOND does not get there. Each system is then cut at the threshold with the fewest false positives of
-those that reach it. All of this is done anew in every draw of subjects, so the interval of the difference holds what
-choosing thresholds costs.
+FIRST and SECOND are folders of models trained in all folds, `results/DATASET/CMBTrainer__<recipe>__3d` or in the
+`models/` of a comparison; SECOND is built on FIRST. Every case is judged by folds that have not seen it, once for each
+way to join both stages' probabilities. The sensitivity in question is that of FIRST at its best lesion F1, as
+`cmb_finalize` chooses the operating point `counting`, or the best that both reach where SECOND does not get there. Each
+system is then cut at the threshold with the fewest false positives of those that reach it. The latter is done anew in
+every draw of subjects, so the interval of the difference holds what choosing thresholds costs.
 
 Lesions are counted in two ways, both with the rule of VALDO: `components` as `cmb_predict` writes them, at the 50
 thresholds of the operating points, and `peaks` as curves over all thresholds have them, where neighboring lesions stay
@@ -15,14 +15,14 @@ apart. Prints a table in Markdown.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.matching.candidates import find_candidates
 from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.matching.match import match_candidates
@@ -31,11 +31,23 @@ from cmb_autoseg.evaluation.metrics.figure import Statistic, Values, Weights
 from cmb_autoseg.evaluation.statistics.intervals import Resampling
 from cmb_autoseg.evaluation.statistics.paired import Difference, compare
 from cmb_autoseg.geometry import Volume, read_volume
-from cmb_autoseg.inference.model_folder import operating_point
-from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, ScoredCase, count_case
+from cmb_autoseg.inference.loading import load_ensemble
+from cmb_autoseg.inference.operating_points import (
+    SWEEP_THRESHOLDS,
+    ScoredCase,
+    count_case,
+    counting_threshold,
+    sweep_thresholds,
+)
+from cmb_autoseg.inference.two_stage import TwoStageEnsemble
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.lesions import find_components
-from cmb_autoseg.raw_dataset import RawCase, read_raw_dataset
+from cmb_autoseg.pipeline.out_of_fold import fold_records, out_of_fold_maps
+from cmb_autoseg.pipeline.stored import images_of, read_plan
+from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset
+from cmb_autoseg.records import Plan
+from cmb_autoseg.trainers.candidates.candidates import Candidates, propose
+from cmb_autoseg.trainers.candidates.fusion import Fusion, fuse, fused_map
 from cmb_autoseg.workspace import Workspace
 
 RULE = PROTOCOLS["valdo"]
@@ -146,50 +158,84 @@ class Contest:
         return Statistic(of, "no lesion, or no such scan", len(system.n_lesions))
 
 
-def shared_cases(pair: Sequence[Path], cases: Sequence[RawCase]) -> list[RawCase]:
-    """Labelled cases of which both models have an out-of-fold map."""
-    shared = [case for case in cases if case.labelled and all(map_of(model, case).is_file() for model in pair)]
-    if not shared:
-        raise InputError(f"{pair[0]} and {pair[1]}: no out-of-fold maps of the same cases; run cmb_finalize on both")
-    return shared
+@dataclass(frozen=True)
+class Verdict:
+    """What both stages say of a case that neither has seen.
+
+    Attributes:
+        case: with its reading.
+        first: probability map of the first stage.
+        candidates: that it proposes.
+        second: (n,), probabilities of the second stage.
+        threshold: that they were proposed at.
+    """
+
+    case: RawCase
+    first: Volume
+    candidates: Candidates
+    second: NDArray[np.float64]
+    threshold: float
+
+    def joined(self, fusion: Fusion) -> Volume:
+        """The probability map of both stages."""
+        fused = fuse(self.candidates.confidence, self.second, fusion)
+        data = np.asarray(self.first.data, dtype=np.float32)
+        return self.first.with_data(fused_map(data, self.candidates, fused, self.threshold))
 
 
-def map_of(model: Path, case: RawCase) -> Path:
-    return model / "crossvalidation" / f"{case.name}_prob.nii.gz"
+def verdicts(raw: RawDataset, plan: Plan, pair: Sequence[Path]) -> Iterator[Verdict]:
+    """Of every labelled training case."""
+    first, second = pair
+    cases = {case.name: case for case in raw.cases}
+    maps = dict(out_of_fold_maps(raw, fold_records(raw.folders, first, plan), first, "cpu"))
+    for record in fold_records(raw.folders, second, plan):
+        ensemble = load_ensemble(second, (record.fold,), "cpu")
+        assert isinstance(ensemble, TwoStageEnsemble)
+        settings = ensemble.settings
+        for name in record.validation_cases:
+            probability = read_volume(maps[name])
+            candidates = propose(probability, settings.threshold, settings.candidates_per_case)
+            scores = ensemble.second_scores(images_of(cases[name], raw, ensemble.second_channels), candidates)
+            yield Verdict(cases[name], probability, candidates, scores, settings.threshold)
 
 
-def rows_of(pair: Sequence[Path], cases: Sequence[RawCase], n_resamples: int) -> list[str]:
+def rows_of(raw: RawDataset, plan: Plan, pair: Sequence[Path], fusions: Sequence[Fusion], n_draws: int) -> list[str]:
     """Lines of the table for one pair of models."""
-    shared = shared_cases(pair, cases)
-    subjects = [subject_of(case) for case in shared]
-    readings = [read_volume(case.label, dtype="uint8") for case in shared]
-    maps = [
-        [(read_volume(map_of(model, case)), reading) for case, reading in zip(shared, readings, strict=True)]
-        for model in pair
-    ]
-    counting = operating_point(pair[0], "counting").threshold
+    judged = list(verdicts(raw, plan, pair))
+    subjects = [subject_of(verdict.case) for verdict in judged]
+    readings = [read_volume(verdict.case.label, dtype="uint8") for verdict in judged]
+    first = [(verdict.first, reading) for verdict, reading in zip(judged, readings, strict=True)]
+    counting = SWEEP_THRESHOLDS[counting_threshold(sweep_thresholds((ScoredCase("", *maps) for maps in first), RULE))]
     names = [model.name.split("__")[1] for model in pair]
     rows = []
     for kind, counted in (("components", counts_of_components), ("peaks", counts_of_peaks)):
-        contest = Contest(counted(maps[0]), counted(maps[1]), counting)
-        everyone, free = np.ones(len(shared), dtype=bool), contest.first.n_lesions == 0
-        one = np.ones((1, len(shared)))
-        target = contest.target(one)
-        best = [float(system.sensitivity(one).max()) for system in (contest.first, contest.second)]
-        for scans, only in (("all", everyone), ("lesion-free", free)):
-            first, second = (contest.statistic(system, only) for system in (contest.first, contest.second))
-            difference = compare(second, first, subjects, Resampling(n_resamples=n_resamples))
-            cells = [
-                *names,
-                kind,
-                f"{scans} ({int(only.sum())})",
-                f"{target[0]:.3f}",
-                f"{best[0]:.3f} / {best[1]:.3f}",
-                f"{first.value():.2f}",
-                f"{second.value():.2f}",
-                told(difference),
-            ]
-            rows.append("| " + " | ".join(cells) + " |")
+        without = counted(first)
+        for fusion in fusions:
+            joined = [(verdict.joined(fusion), reading) for verdict, reading in zip(judged, readings, strict=True)]
+            contest = Contest(without, counted(joined), counting)
+            rows += contest_rows(contest, subjects, [*names, fusion, kind], n_draws)
+    return rows
+
+
+def contest_rows(contest: Contest, subjects: Sequence[str], names: Sequence[str], n_draws: int) -> list[str]:
+    """A line for all scans, and one for those without a lesion."""
+    everyone, free = np.ones(len(subjects), dtype=bool), contest.first.n_lesions == 0
+    one = np.ones((1, len(subjects)))
+    target = contest.target(one)
+    best = [float(system.sensitivity(one).max()) for system in (contest.first, contest.second)]
+    rows = []
+    for scans, only in (("all", everyone), ("lesion-free", free)):
+        first, second = (contest.statistic(system, only) for system in (contest.first, contest.second))
+        cells = [
+            *names,
+            f"{scans} ({int(only.sum())})",
+            f"{target[0]:.3f}",
+            f"{best[0]:.3f} / {best[1]:.3f}",
+            f"{first.value():.2f}",
+            f"{second.value():.2f}",
+            told(compare(second, first, subjects, Resampling(n_resamples=n_draws))),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
     return rows
 
 
@@ -203,8 +249,8 @@ def told(difference: Difference) -> str:
 
 
 HEAD = """\
-| first stage | second stage | counted | scans | sensitivity | best of each | FP/scan without | with | difference |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
+| first | second | fusion | counted | scans | sensitivity | best of each | FP/scan alone | with | difference |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def main() -> None:
@@ -212,12 +258,14 @@ def main() -> None:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("-d", dest="dataset", required=True)
     parser.add_argument("--pair", type=Path, nargs=2, action="append", required=True, metavar=("FIRST", "SECOND"))
+    parser.add_argument("--fusion", nargs="+", choices=get_args(Fusion), default=list(get_args(Fusion)))
     parser.add_argument("--resamples", type=int, default=2000)
     arguments = parser.parse_args()
     raw = read_raw_dataset(Workspace.find(arguments.workspace).dataset(arguments.dataset))
+    plan = read_plan(raw.folders, None)
     print(HEAD)
     for pair in arguments.pair:
-        print("\n".join(rows_of(pair, raw.cases, arguments.resamples)), flush=True)
+        print("\n".join(rows_of(raw, plan, pair, arguments.fusion, arguments.resamples)), flush=True)
 
 
 if __name__ == "__main__":

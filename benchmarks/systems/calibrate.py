@@ -26,6 +26,7 @@ import numpy as np
 from cmb_autoseg.errors import CMBError
 from cmb_autoseg.files import write_text
 from cmb_autoseg.geometry import read_volume, write_volume
+from cmb_autoseg.pipeline.members import known_recipes
 from cmb_autoseg.pipeline.stored import brain_of, read_plan
 from cmb_autoseg.progress import Meter
 from cmb_autoseg.raw_dataset import RawDataset, parse_folds, read_raw_dataset
@@ -98,10 +99,11 @@ class Bench:
     n_steps: int
     clock: Callable[[], float]
 
-    def time(self, recipe: Recipe, known: Sequence[Recipe]) -> Timing:
+    def time(self, recipe: Recipe) -> Timing:
         """Train shortly, twice; only the second training is timed."""
         with TemporaryDirectory() as folder:
-            members = [self._made_up(name, known, Path(folder)) for name in recipe.members]
+            known = known_recipes(recipe)
+            members = [self._made_up(read_recipe(known.get(name, name)), Path(folder)) for name in recipe.members]
             self._train(recipe, 1, 1, Path(folder) / "warm", members)
             begun = self.clock()
             with step_ends(self.clock) as ends:
@@ -114,10 +116,9 @@ class Bench:
         train_fold(self.raw, self.plan, short, model, self.fold, FoldSettings("cpu"), members)
         return model
 
-    def _made_up(self, name: str, known: Sequence[Recipe], folder: Path) -> Member:
+    def _made_up(self, recipe: Recipe, folder: Path) -> Member:
         """A member that is hardly trained, with maps that find all lesions and some places more."""
-        recipe = next((one for one in known if one.name == name), None) or read_recipe(name)
-        model = folder / "members" / self.plan.dataset / model_folder_name(name)
+        model = folder / "members" / self.plan.dataset / model_folder_name(recipe.name)
         short = recipe.model_copy(update={"epochs": 1, "steps_per_epoch": 1})
         record = train_fold(self.raw, self.plan, short, model, self.fold, FoldSettings("cpu"))
         maps = {
@@ -132,7 +133,7 @@ class Bench:
                 places = brain[rng.choice(len(brain), FALSE_PLACES, replace=False)]
                 data[tuple(places.T)] = rng.uniform(0.1, 0.6, FALSE_PLACES)
                 write_volume(maps[case.name], reference.with_data(data), "float32")
-        return Member(name, model, (record,) * len(parse_folds(self.raw.folders)), maps)
+        return Member(recipe.name, model, (record,) * len(parse_folds(self.raw.folders)), maps)
 
 
 def with_steps(text: str, n_steps: int) -> str:
@@ -176,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"| {recipe.name} | | | | none | 0 |", flush=True)
             continue
         try:
-            timing = bench.time(recipe, list(recipes.values()))
+            timing = bench.time(recipe)
         except CMBError as error:
             print(f"| {recipe.name} | {error} | | | | |", flush=True)
             continue

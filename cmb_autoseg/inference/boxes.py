@@ -33,19 +33,14 @@ class BoxEnsemble(Ensemble):
     """The folds of a detector."""
 
     def _load(self) -> None:
-        import torch
-
+        from cmb_autoseg.inference.slice_networks import load_networks
         from cmb_autoseg.trainers.boxes.networks import build_detector
 
         settings = Recipe.model_validate(self.plans["cmb_autoseg"]["recipe"]).boxes
         if settings is None:
             raise ValueError("the recipe has no part boxes")
         self._settings = settings
-        self._networks: list[SingleShotDetector] = []
-        for fold in self.folds:
-            network = build_detector(settings, len(self.plan.channels))
-            network.load_state_dict(self.checkpoint(fold)["network_weights"])
-            self._networks.append(network.to(self.device).eval().to(memory_format=torch.channels_last))
+        self._networks = load_networks(self, lambda: build_detector(settings, len(self.plan.channels)))
 
     @property
     def n_parameters(self) -> int:
@@ -85,16 +80,14 @@ class BoxEnsemble(Ensemble):
         """Of every slice that shows anything, in pixels."""
         import torch
 
+        from cmb_autoseg.inference.slice_networks import shown_slices
         from cmb_autoseg.networks.ssd import suppressed
-        from cmb_autoseg.preprocessing.slices import with_neighbors
 
         settings, found = self._settings, []
-        shown = np.flatnonzero(made.data.any(axis=(1, 2, 3)))
-        step = SLICES_AT_ONCE[self.device]
-        for indices in (shown[first : first + step] for first in range(0, len(shown), step)):
-            stack = np.stack([with_neighbors(made.data, int(k), settings.pictures.neighbors) for k in indices])
+        at_once = SLICES_AT_ONCE[self.device]
+        for indices, pictures in shown_slices(made, settings.pictures.neighbors, self.device, at_once):
             with torch.inference_mode():
-                boxes, scores = self._joined(torch.from_numpy(stack))
+                boxes, scores = self._joined(pictures)
                 if not bool(torch.isfinite(scores).all()):
                     raise InputError(f"{name}: the model gives no finite score; check the scan's grey values")
                 for index, own_boxes, own_scores in zip(indices, boxes, scores, strict=True):
@@ -113,10 +106,9 @@ class BoxEnsemble(Ensemble):
         """Boxes (b, n, 4) and scores (b, n) of all anchors, over the folds."""
         import torch
 
-        inputs = pictures.to(self.device).contiguous(memory_format=torch.channels_last)
         total, weighted = torch.zeros(()), torch.zeros(())
         for network in self._networks:
-            boxes, scores = _decoded(network, inputs)
+            boxes, scores = _decoded(network, pictures)
             total = total.to(scores.device) + scores
             weighted = weighted.to(scores.device) + scores[..., None] * boxes
         return weighted / total.clamp(min=1e-12)[..., None], total / len(self._networks)

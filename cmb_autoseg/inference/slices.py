@@ -17,7 +17,7 @@ from cmb_autoseg.records import Role
 from cmb_autoseg.trainers.recipe import Recipe
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from cmb_autoseg.preprocessing.slices import SliceInput
 
@@ -31,17 +31,14 @@ class SliceEnsemble(Ensemble):
     """The folds of a network of slices."""
 
     def _load(self) -> None:
+        from cmb_autoseg.inference.slice_networks import load_networks
         from cmb_autoseg.trainers.slices.networks import build_slice_network
 
         settings = Recipe.model_validate(self.plans["cmb_autoseg"]["recipe"]).slices
         if settings is None:
             raise ValueError("the recipe has no part slices")
         self._settings = settings
-        self._networks: list[nn.Module] = []
-        for fold in self.folds:
-            network = build_slice_network(settings, len(self.plan.channels))
-            network.load_state_dict(self.checkpoint(fold)["network_weights"])
-            self._networks.append(_for_prediction(network, self.device))
+        self._networks = load_networks(self, lambda: build_slice_network(settings, len(self.plan.channels)))
 
     @property
     def n_parameters(self) -> int:
@@ -65,28 +62,17 @@ class SliceEnsemble(Ensemble):
         """Probability (slice, h, w) of every picture."""
         import torch
 
-        from cmb_autoseg.preprocessing.slices import with_neighbors
+        from cmb_autoseg.inference.slice_networks import shown_slices
 
         result = np.zeros((len(made.data), *made.frame.size), dtype=np.float32)
-        shown = np.flatnonzero(made.data.any(axis=(1, 2, 3)))
-        step = SLICES_AT_ONCE[self.device]
-        for indices in (shown[first : first + step] for first in range(0, len(shown), step)):
-            neighbors = self._settings.pictures.neighbors
-            stack = np.stack([with_neighbors(made.data, int(index), neighbors) for index in indices])
+        neighbors, at_once = self._settings.pictures.neighbors, SLICES_AT_ONCE[self.device]
+        for indices, pictures in shown_slices(made, neighbors, self.device, at_once):
             with torch.inference_mode():
-                result[indices] = torch.sigmoid(self._logits(torch.from_numpy(stack))).cpu().numpy()
+                result[indices] = torch.sigmoid(self._logits(pictures)).cpu().numpy()
         return result
 
-    def _logits(self, images: "Tensor") -> "Tensor":
+    def _logits(self, pictures: "Tensor") -> "Tensor":
         """(batch, h, w), mean over the folds."""
         import torch
 
-        pictures = images.to(self.device).contiguous(memory_format=torch.channels_last)
         return torch.stack([network(pictures)[:, 0].float() for network in self._networks]).mean(dim=0)
-
-
-def _for_prediction(network: "nn.Module", device: str) -> "nn.Module":
-    import torch
-
-    moved: nn.Module = network.to(device).eval().to(memory_format=torch.channels_last)
-    return moved

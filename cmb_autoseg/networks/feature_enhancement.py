@@ -1,6 +1,6 @@
 """Feature enhancement: features at true lesions are strengthened while a network learns, the dark ones most.
 
-After the single-shot detector of 3T SWAN slices (docs/concepts/other-systems.md), which puts it behind
+After the single-shot detector of 3T SWAN slices (docs/concepts/systems/boxes.md), which puts it behind
 VGG-16's conv4_3. It has no weights and nothing of it is left in prediction, so that a network trained with it is
 loaded and run as the same network without. Here it works on pictures and on volumes.
 """

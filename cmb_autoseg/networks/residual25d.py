@@ -1,6 +1,6 @@
 """A residual encoder-decoder of 28 convolutions that sees neighboring slices and segments the middle one.
 
-After the 2.5D system of `docs/concepts/other-systems.md`: three levels, 28 layers, six residual blocks, batch
+After the 2.5D system of `docs/concepts/systems/slices.md`: three levels, 28 layers, six residual blocks, batch
 normalization, bilinear upsampling. The publication lists no layers; this is a design that has these numbers:
 
 - a stem: 1 convolution of 3x3,

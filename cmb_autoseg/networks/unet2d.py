@@ -1,4 +1,4 @@
-"""The plain 2D U-Net with leaky ReLU of the end-to-end system of `docs/concepts/other-systems.md`.
+"""The plain 2D U-Net with leaky ReLU of the end-to-end system of `docs/concepts/systems/slices.md`.
 
 Four encoder blocks of two 3x3 convolutions, each with batch normalization and leaky ReLU of slope 0.05, then
 max-pooling and dropout of 0.05; a bottleneck; transposed 3x3 convolutions of stride 2 with skip connections by

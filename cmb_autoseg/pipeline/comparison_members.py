@@ -10,7 +10,7 @@ from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.model_folder import trained_settings
 from cmb_autoseg.locking import is_owned
-from cmb_autoseg.pipeline.members import known_recipes, member_folder
+from cmb_autoseg.pipeline.members import known_recipes, member_folder, refuse_circles
 from cmb_autoseg.progress import log
 from cmb_autoseg.records import FoldModel, Plan
 from cmb_autoseg.trainers.members import Member
@@ -32,15 +32,14 @@ def depths(recipes: Sequence[Recipe]) -> dict[str, int]:
         InputError: recipes are built on each other in a circle.
     """
     known = {recipe.name: recipe for recipe in recipes}
+    for recipe in recipes:
+        refuse_circles(recipe, lambda _: known)
 
-    def depth(name: str, above: tuple[str, ...]) -> int:
-        if name in above:
-            circle = " on ".join((*above[above.index(name) :], name))
-            raise InputError(f"-r: recipes are built in a circle, {circle}; leave one out")
+    def depth(name: str) -> int:
         inner = known[name].members if name in known else ()
-        return 1 + max((depth(member, (*above, name)) for member in inner), default=-1)
+        return 1 + max(map(depth, inner), default=-1)
 
-    return {name: depth(name, ()) for name in known}
+    return {name: depth(name) for name in known}
 
 
 def refuse_missing_members(

@@ -1,7 +1,7 @@
 """The finished models that a recipe is built on: beside its own, trained on the same folds."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cmb_autoseg.trainers.members import Member
 from cmb_autoseg.trainers.recipe import Recipe, list_recipes, read_recipe
 from cmb_autoseg.workspace import model_folder_name
 
-__all__ = ["find_members", "known_recipes", "member_folder", "sees", "sequences_seen"]
+__all__ = ["find_members", "known_recipes", "member_folder", "refuse_circles", "sees", "sequences_seen"]
 
 
 def member_folder(model: Path, recipe: Recipe, member: str) -> Path:
@@ -60,7 +60,7 @@ def find_members(raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, devic
         InputError: one is not trained in all folds, or by another plan or deal of the cases; it is no recipe; or
             recipes are built on each other in a circle.
     """
-    _refuse_circles(recipe, (recipe.name,))
+    refuse_circles(recipe, _readable_members)
     return tuple(_member(raw, plan, recipe, model, name, device) for name in recipe.members)
 
 
@@ -111,21 +111,32 @@ def known_recipes(recipe: Recipe) -> dict[str, str]:
     return known
 
 
-def _refuse_circles(recipe: Recipe, above: tuple[str, ...]) -> None:
+def refuse_circles(
+    recipe: Recipe, known: Callable[[Recipe], Mapping[str, Recipe]], above: tuple[str, ...] = ()
+) -> None:
     """Refuse recipes that are built on each other, which nobody can train.
 
     Args:
-        recipe: whose members are gone through, as far as they can be read.
-        above: names of recipes, from the outermost to this one.
+        recipe: whose members are gone through, as far as they are known.
+        known: gives recipes by name, at least those members of a recipe that can be looked into.
+        above: names of recipes, from the outermost to the one that is built on this one.
+
+    Raises:
+        InputError: names the circle.
     """
-    known = known_recipes(recipe)
+    way, inner = (*above, recipe.name), known(recipe)
     for name in recipe.members:
-        if name in above:
-            circle = " on ".join((*above[above.index(name) :], name))
-            raise InputError(f"recipe {above[0]}: is built in a circle, {circle}; take {name} out of {recipe.name}")
-        inner = _read(known[name]) if name in known else None
-        if inner is not None:
-            _refuse_circles(inner, (*above, name))
+        if name in way:
+            circle = " on ".join((*way[way.index(name) :], name))
+            raise InputError(f"recipe {way[0]}: is built in a circle, {circle}; take {name} out of {recipe.name}")
+        if name in inner:
+            refuse_circles(inner[name], known, way)
+
+
+def _readable_members(recipe: Recipe) -> dict[str, Recipe]:
+    known = known_recipes(recipe)
+    read = {name: _read(known[name]) for name in recipe.members if name in known}
+    return {name: inner for name, inner in read.items() if inner is not None}
 
 
 def _read(path: str) -> Recipe | None:

@@ -22,6 +22,21 @@ network: {features: [4, 8]}
 optimizer: {learning_rate: 1.0e-3}
 inference: {mirror: [], tile_step: 1.0}
 """
+ECHO_RECIPE = """\
+schema: 1
+name: {name}
+description: seconds, for tests
+epochs: 1
+steps_per_epoch: 2
+validation_steps: 1
+batch_size: 2
+optimizer: {{learning_rate: 1.0e-2}}
+sequences: [gre_mag]
+slices:
+  network: unet2d
+  features: [4, 4, 8]
+  pictures: {{size: [32, 32], fit: pad}}
+"""
 CARD = """\
 schema: 1
 name: Elsewhere
@@ -109,6 +124,18 @@ def tiny_cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny_cohort")
     write_cohort(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def write_echo_recipe():
+    """Write a recipe of slices that sees the magnitude images alone, which not every case has."""
+
+    def write(folder, name):
+        path = folder / f"{name}.yaml"
+        path.write_text(ECHO_RECIPE.format(name=name))
+        return str(path)
+
+    return write
 
 
 @pytest.fixture(scope="session")

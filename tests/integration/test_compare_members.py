@@ -191,7 +191,7 @@ def recipe_of(name, *members):
 def test_recipes_are_ordered_by_what_they_are_built_on():
     recipes = [recipe_of("outer", "inner", "c"), recipe_of("inner", "a", "b"), *map(recipe_of, "ab")]
     assert depths(recipes) == {"outer": 2, "inner": 1, "a": 0, "b": 0}
-    with pytest.raises(InputError, match="built in a circle, x on y on x; leave one out"):
+    with pytest.raises(InputError, match="recipe x: is built in a circle, x on y on x; take x out of y"):
         depths([recipe_of("x", "y", "a"), recipe_of("y", "x", "a")])
 
 

@@ -16,21 +16,6 @@ from cmb_autoseg.records import Role
 from cmb_autoseg.trainers.mixture.mixing import aligned
 from cmb_autoseg.workspace import model_folder_name
 
-OTHER = """\
-schema: 1
-name: other
-description: seconds, for tests
-epochs: 1
-steps_per_epoch: 2
-validation_steps: 1
-batch_size: 2
-optimizer: {learning_rate: 1.0e-2}
-sequences: [gre_mag]
-slices:
-  network: unet2d
-  features: [4, 4, 8]
-  pictures: {size: [32, 32], fit: pad}
-"""
 MIXTURE = """\
 schema: 1
 name: {name}
@@ -47,13 +32,12 @@ def write_mixture(folder, name, members="tiny, other", combine="mean"):
 
 
 @pytest.fixture(scope="module")
-def mixed(trained, tmp_path_factory):
+def mixed(trained, write_echo_recipe, tmp_path_factory):
     """A copy of the workspace with a second recipe, of slices of one sequence, and mixtures; and its arguments."""
     base = tmp_path_factory.mktemp("mixture")
     shutil.copytree(trained.workspace, base / "workspace")
-    (base / "other.yaml").write_text(OTHER)
     where = ["-d", "501", "--workspace", str(base / "workspace"), "-device", "cpu"]
-    assert train.main([*where, "-r", str(base / "other.yaml"), "-f", *FOLDS]) == 0
+    assert train.main([*where, "-r", write_echo_recipe(base, "other"), "-f", *FOLDS]) == 0
     with pytest.MonkeyPatch.context() as patch:  # These networks have learned nothing and see microbleeds everywhere.
         patch.setattr("cmb_autoseg.trainers.mixture.judging.MOST_VOXELS", 500)
         assert train.main([*where, "-r", write_mixture(base, "joined"), "-f", "all"]) == 0

@@ -7,21 +7,6 @@ from cmb_autoseg.files import read_json, read_tsv
 from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.records import Role
 
-FIRST = """\
-schema: 1
-name: echo
-description: seconds, for tests
-epochs: 1
-steps_per_epoch: 2
-validation_steps: 1
-batch_size: 2
-optimizer: {learning_rate: 1.0e-2}
-sequences: [gre_mag]
-slices:
-  network: unet2d
-  features: [4, 4, 8]
-  pictures: {size: [32, 32], fit: pad}
-"""
 SECOND = """\
 schema: 1
 name: behind
@@ -41,9 +26,9 @@ two_stage:
 
 
 @pytest.fixture(scope="module")
-def where(tiny_cohort, tmp_path_factory):
+def where(tiny_cohort, write_echo_recipe, tmp_path_factory):
     base = tmp_path_factory.mktemp("stages")
-    (base / "echo.yaml").write_text(FIRST)
+    write_echo_recipe(base, "echo")
     (base / "behind.yaml").write_text(SECOND)
     arguments = ["-d", "501", "--workspace", str(base / "ws"), "-device", "cpu"]
     assert plan_preprocess.main([*arguments, "-c", str(tiny_cohort / "card.yaml")]) == 0

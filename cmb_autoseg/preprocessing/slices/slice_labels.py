@@ -27,12 +27,10 @@ class SliceLabels:
         mask: (slice, h, w), 1 in a microbleed, `IGNORED` in one that is no target, else 0.
         boxes: (n, 5), slice, x_min, y_min, x_max, y_max in continuous pixels: one box for each connected part of a
             microbleed in a slice, targets only, by slice.
-        lesions: (n,), number of the 3D microbleed of each box, as `label_components` gives it.
     """
 
     mask: NDArray[np.uint8]
     boxes: NDArray[np.float32]
-    lesions: NDArray[np.int32]
 
 
 def slice_labels(
@@ -56,7 +54,6 @@ def slice_labels(
     slices = components.labels.transpose(2, 1, 0)
     masks = np.zeros((len(slices), *frame.size), dtype=np.uint8)
     boxes: list[tuple[float, ...]] = []
-    numbers: list[int] = []
     for index in np.flatnonzero(slices.any(axis=(1, 2))):
         parts, owners = _parts(slices[index])
         masks[index] = _picture_mask(parts, wanted[owners], frame)
@@ -64,8 +61,7 @@ def slice_labels(
             seen = _seen_box(box, frame) if wanted[owners[part]] else None
             if seen is not None:
                 boxes.append((float(index), *seen))
-                numbers.append(int(owners[part]))
-    return SliceLabels(masks, np.array(boxes, np.float32).reshape(-1, 5), np.array(numbers, np.int32))
+    return SliceLabels(masks, np.array(boxes, np.float32).reshape(-1, 5))
 
 
 def _parts(labels: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

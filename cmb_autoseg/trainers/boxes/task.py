@@ -10,14 +10,12 @@ from torch import Tensor
 
 from cmb_autoseg.networks.feature_enhancement import enhancement_mask
 from cmb_autoseg.networks.ssd import SingleShotDetector, decode, detection_loss, suppressed
-from cmb_autoseg.preprocessing.slices import with_neighbors
 from cmb_autoseg.records import Role
 from cmb_autoseg.trainers.boxes.average_precision import SliceDetections, average_precision
 from cmb_autoseg.trainers.boxes.networks import begin_from_file, build_detector
 from cmb_autoseg.trainers.loop import Task
 from cmb_autoseg.trainers.recipe import BoxSettings, Recipe
-from cmb_autoseg.trainers.slices.augmentation import SliceAugmentation
-from cmb_autoseg.trainers.slices.sampling import SliceAt, SlicePool, validation_slices
+from cmb_autoseg.trainers.slices.fold_slices import FoldSlices
 from cmb_autoseg.trainers.slices.store import SliceCase
 
 __all__ = ["BoxBatch", "BoxTask", "dark_picture", "edges_of", "middle_slice"]
@@ -65,13 +63,9 @@ class BoxTask(Task):
         weights: dict[str, Tensor] | None = None,
     ) -> None:
         assert recipe.boxes is not None
-        assert recipe.batch_size is not None
         self.settings: BoxSettings = recipe.boxes
-        self.batch_size, self.device, self.roles = recipe.batch_size, device, tuple(roles)
-        self.training, self.validation = training, validation
-        self.pool = SlicePool.of(training)
-        self.watched = validation_slices(SlicePool.of(validation), recipe.validation_steps * self.batch_size)
-        self.augmentation = SliceAugmentation(self.settings.augmentation, roles)
+        self.device, self.roles = device, tuple(roles)
+        self.slices = FoldSlices(recipe, self.settings, roles, training, validation)
         network = build_detector(self.settings, len(roles))
         if weights is not None:
             begin_from_file(network, self.settings, weights)
@@ -79,8 +73,8 @@ class BoxTask(Task):
 
     def batch(self, rng: np.random.Generator) -> BoxBatch:
         """See `Task.batch`."""
-        chosen = self.pool.draw(rng, self.batch_size, self.settings.positive_share)
-        batch = self._stacked([self._changed(rng, at) for at in chosen])
+        drawn = self.slices.draw(rng)
+        batch = self._stacked([(change.image(shown.picture), change.boxes(shown.boxes)) for shown, change in drawn])
         if not self.settings.feature_enhancement:
             return batch
         dark = torch.stack([dark_picture(picture, self.roles) for picture in batch.pictures])
@@ -101,8 +95,8 @@ class BoxTask(Task):
         """
         losses: list[float] = []
         judged: list[SliceDetections] = []
-        for first in range(0, len(self.watched), self.batch_size):
-            batch = self._stacked([self._shown(at) for at in self.watched[first : first + self.batch_size]])
+        for watched in self.slices.watched():
+            batch = self._stacked([(shown.picture, shown.boxes) for shown in watched])
             logits, places = self.network(self._on_device(batch.pictures))
             losses.append(float(self._loss(logits, places, batch)))
             boxes, scores = decode(logits, places, self.network.anchors)
@@ -118,16 +112,6 @@ class BoxTask(Task):
         kept = suppressed(boxes, scores, settings.size, settings.min_score, settings.nms_iou, settings.boxes_per_slice)
         found, own_scores = (values.cpu().numpy().astype(np.float64) for values in (kept.boxes, kept.scores))
         return found, own_scores, truth.numpy().astype(np.float64)
-
-    def _changed(self, rng: np.random.Generator, at: SliceAt) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        case, index = self.training[at[0]], at[1]
-        change = self.augmentation.draw(rng, (self.settings.size, self.settings.size))
-        picture = with_neighbors(case.data, index, self.settings.pictures.neighbors)
-        return change.image(picture), change.boxes(case.boxes_of(index))
-
-    def _shown(self, at: SliceAt) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        case, index = self.validation[at[0]], at[1]
-        return with_neighbors(case.data, index, self.settings.pictures.neighbors), case.boxes_of(index)
 
     def _stacked(self, shown: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> BoxBatch:
         pictures = torch.from_numpy(np.stack([picture for picture, _ in shown]))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.trainers.candidates.candidates import Candidates
 
-__all__ = ["FAINT", "fuse", "fused_map"]
+__all__ = ["FAINT", "Fusion", "fuse", "fused_map"]
 
 FAINT = 0.01
 """Voxels that the first stage does not propose end up below it, and so below every threshold that is looked at."""

@@ -5,7 +5,7 @@ where a scan, a label or the settings change. A case is complete when its `.json
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import atomic_path, read_json, text_digest, write_json
 from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.locking import LONGEST_WAIT_S, is_owned, own_folder
-from cmb_autoseg.preprocessing.slices import SliceFrame, slice_input, slice_labels
+from cmb_autoseg.preprocessing.slices import slice_input, slice_labels
 from cmb_autoseg.progress import Meter, log
 from cmb_autoseg.raw_dataset import RawCase, RawDataset
 from cmb_autoseg.records import Role
@@ -32,25 +32,19 @@ VERSION = 2
 class SliceCase:
     """The pictures of one case; arrays are read from disk as they are used.
 
-    Slices below and above the brain are not kept: index 0 is slice `first_slice` of the scan.
+    Slices below and above the brain are not kept.
 
     Attributes:
         name: of the case.
         data: (slice, channel, h, w) float16, from 0 to 1.
         mask: (slice, h, w) uint8, 1 in a microbleed, `preprocessing.slices.IGNORED` in one that is no target.
         boxes: (n, 5) float32, slice, x_min, y_min, x_max, y_max in continuous pixels, by slice.
-        lesions: (n,), number of the 3D microbleed of each box.
-        frame: where the pictures lie in the scan.
-        first_slice: see above.
     """
 
     name: str
     data: NDArray[np.float16]
     mask: NDArray[np.uint8]
     boxes: NDArray[np.float32]
-    lesions: NDArray[np.int32]
-    frame: SliceFrame
-    first_slice: int
 
     def __len__(self) -> int:
         return len(self.data)
@@ -151,29 +145,21 @@ class SliceStore:
             ("data", made.data[first:stop].astype(np.float16)),
             ("mask", labels.mask[first:stop]),
             ("boxes", boxes),
-            ("lesions", labels.lesions),
         ):
             with atomic_path(self._path(case.name, f"{part}.npy")) as temporary:
                 np.save(temporary, array)
-        write_json(
-            self._path(case.name, "json"),
-            {"made_of": sources, "frame": asdict(made.frame), "first_slice": first, "slices": stop - first},
-        )
+        write_json(self._path(case.name, "json"), {"made_of": sources, "slices": stop - first})
 
     def _open(self, name: str) -> SliceCase:
         try:
             content = read_json(self._path(name, "json"))
-            frame = SliceFrame(**{key: (int(a), int(b)) for key, (a, b) in content["frame"].items()})
             case = SliceCase(
                 name,
                 np.load(self._path(name, "data.npy"), mmap_mode="r"),
                 np.load(self._path(name, "mask.npy"), mmap_mode="r"),
                 np.load(self._path(name, "boxes.npy")),
-                np.load(self._path(name, "lesions.npy")),
-                frame,
-                int(content["first_slice"]),
             )
-            if len(case.data) != content["slices"] or case.mask.shape != (len(case), *frame.size):
+            if len(case.data) != content["slices"] or case.mask.shape != (len(case), *self.size):
                 raise ValueError(f"{len(case)} slices, {content['slices']} were written")
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             reason = str(error).splitlines()[0]

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cmb_autoseg.preprocessing.slices import IGNORED, with_neighbors
+from cmb_autoseg.preprocessing.slices import IGNORED
 from cmb_autoseg.records import Role
 from cmb_autoseg.trainers.loop import Task
 from cmb_autoseg.trainers.recipe import Recipe, SliceSettings
-from cmb_autoseg.trainers.slices.augmentation import SliceAugmentation
+from cmb_autoseg.trainers.slices.fold_slices import FoldSlices
 from cmb_autoseg.trainers.slices.networks import build_slice_network
-from cmb_autoseg.trainers.slices.sampling import SliceAt, SlicePool, validation_slices
 from cmb_autoseg.trainers.slices.store import SliceCase
 
 __all__ = ["SliceBatch", "SliceTask", "masked_bce"]
@@ -59,20 +58,16 @@ class SliceTask(Task):
         device: str,
     ) -> None:
         assert recipe.slices is not None
-        assert recipe.batch_size is not None
         self.settings: SliceSettings = recipe.slices
-        self.batch_size, self.device = recipe.batch_size, device
-        self.training, self.validation = training, validation
-        self.pool = SlicePool.of(training)
-        self.watched = validation_slices(SlicePool.of(validation), recipe.validation_steps * self.batch_size)
-        self.augmentation = SliceAugmentation(self.settings.augmentation, roles)
+        self.device = device
+        self.slices = FoldSlices(recipe, self.settings, roles, training, validation)
         network = build_slice_network(self.settings, len(roles)).to(device)
         self.network = network.to(memory_format=torch.channels_last)
 
     def batch(self, rng: np.random.Generator) -> SliceBatch:
         """See `Task.batch`."""
-        chosen = self.pool.draw(rng, self.batch_size, self.settings.positive_share)
-        return _stacked([self._changed(rng, at) for at in chosen])
+        drawn = self.slices.draw(rng)
+        return _stacked([(change.image(shown.picture), change.mask(shown.mask)) for shown, change in drawn])
 
     def loss(self, batch: SliceBatch) -> Tensor:
         """See `Task.loss`."""
@@ -86,8 +81,8 @@ class SliceTask(Task):
         """
         losses: list[float] = []
         overlap, n_found, n_true = 0, 0, 0
-        for first in range(0, len(self.watched), self.batch_size):
-            batch = _stacked([self._shown(self.validation, at) for at in self.watched[first : first + self.batch_size]])
+        for watched in self.slices.watched():
+            batch = _stacked([(shown.picture, shown.mask) for shown in watched])
             masks = batch.masks.to(self.device)
             logits = self.network(self._on_device(batch.images))[:, 0]
             losses.append(masked_bce(logits, masks, self.settings.positive_weight).item())
@@ -96,15 +91,6 @@ class SliceTask(Task):
             n_found, n_true = n_found + int(found.sum()), n_true + int(truth.sum())
         dice = 2 * overlap / (n_found + n_true) if n_true else math.nan
         return {"validation_loss": float(np.mean(losses)), self.figure: dice}
-
-    def _changed(self, rng: np.random.Generator, at: SliceAt) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        image, mask = self._shown(self.training, at)
-        change = self.augmentation.draw(rng, (mask.shape[0], mask.shape[1]))
-        return change.image(image), change.mask(mask)
-
-    def _shown(self, cases: Sequence[SliceCase], at: SliceAt) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        case, index = cases[at[0]], at[1]
-        return with_neighbors(case.data, index, self.settings.pictures.neighbors), np.asarray(case.mask[index])
 
     def _on_device(self, images: Tensor) -> Tensor:
         return images.to(self.device).contiguous(memory_format=torch.channels_last)

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.preprocessing.slices import SliceFrame
 from cmb_autoseg.records import Role
 from cmb_autoseg.trainers.boxes.average_precision import average_precision
 from cmb_autoseg.trainers.boxes.networks import begin_from_file, build_detector, read_weights
@@ -88,8 +87,7 @@ def case_of(rng):
     data[1, 0, 100:110, 120:132] = 0.1
     boxes = np.array([[1, 119.5, 99.5, 131.5, 109.5]], np.float32)
     mask = np.zeros((3, 300, 300), np.uint8)
-    frame = SliceFrame((300, 300), (0, 0), (300, 300), (300, 300))
-    return SliceCase("a", data, mask, boxes, np.array([1], np.int32), frame, 0)
+    return SliceCase("a", data, mask, boxes)
 
 
 def test_enhancement_goes_with_the_changed_picture_and_boxes():

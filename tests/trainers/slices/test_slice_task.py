@@ -46,8 +46,9 @@ class Oracle(nn.Module):
 
 def test_dice_is_pooled_over_every_pixel_of_the_validation_slices(task):
     task.network = Oracle()
-    truth = np.concatenate([case.mask for case in task.validation]) == 1
-    grey = np.concatenate([case.data[:, 0] for case in task.validation]).astype(np.float32)
+    cases = task.slices.validation
+    truth = np.concatenate([case.mask for case in cases]) == 1
+    grey = np.concatenate([case.data[:, 0] for case in cases]).astype(np.float32)
     found = (grey > 0) & (grey < 0.5)
     expected = 2 * (truth & found).sum() / (truth.sum() + found.sum())
     assert 0 < expected < 1
@@ -57,8 +58,7 @@ def test_dice_is_pooled_over_every_pixel_of_the_validation_slices(task):
 
 
 def test_dice_without_a_lesion_is_not_defined(task):
-    free = [case for case in task.validation if case.name == "free"]
-    alone = SliceTask(
-        SimpleNamespace(slices=task.settings, batch_size=4, validation_steps=9), (0, 1), task.training, free, "cpu"
-    )
+    free = [case for case in task.slices.validation if case.name == "free"]
+    recipe = SimpleNamespace(slices=task.settings, batch_size=4, validation_steps=9)
+    alone = SliceTask(recipe, (0, 1), task.slices.training, free, "cpu")
     assert math.isnan(alone.validate()["validation_dice"])

@@ -127,7 +127,8 @@ def test_what_decides_are_cases_that_neither_teach_nor_judge(make_recipe, make_r
     tasks = []
     monkeypatch.setattr(slices_run, "train_task", lambda _, build: tasks.append(build()))
     train_slices(run)
-    drawn_from, watched = ({case.name for case in cases} for cases in (tasks[0].training, tasks[0].validation))
+    slices = tasks[0].slices
+    drawn_from, watched = ({case.name for case in cases} for cases in (slices.training, slices.validation))
     if schedule:
         assert len(watched) == 1
         assert watched < {"a", "b"}
