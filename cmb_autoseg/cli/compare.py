@@ -63,11 +63,18 @@ def build_parser() -> Parser:
     )
     add_preset(what)
     more = parser.add_argument_group("further tables")
+    views = more.add_mutually_exclusive_group()
     add_option(
-        more,
+        views,
         "--subsets",
         action="store_true",
         help="also judge predictions from subsets of the sequences (missing ones)",
+    )
+    add_option(
+        views,
+        "--no-single-sequences",
+        action="store_true",
+        help="do not judge predictions from each sequence alone; with three sequences a quarter of the predictions",
     )
     add_option(
         more,
@@ -96,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
             **{"-d": args.d, "-r": args.r, "--seeds": args.seeds, "--budgets": args.budgets},
             **{"--preset": args.preset, "--epochs": args.epochs, "--steps-per-epoch": args.steps_per_epoch},
             **{"--subsets": args.subsets or None, "--cross-sequence": args.cross_sequence or None},
+            "--no-single-sequences": args.no_single_sequences or None,
         }
         given = next((flag for flag, value in chosen.items() if value is not None), None)
         if given is not None:
@@ -126,7 +134,10 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.progress import report
 
     seeds, budgets = tuple(args.seeds or [0]), tuple(args.budgets or [1.0])
-    settings = CompareSettings(recipes, seeds, budgets, folds, args.reference, args.subsets, args.cross_sequence)
+    views = {"subsets": args.subsets, "singles": not args.no_single_sequences}
+    settings = CompareSettings(
+        recipes, seeds, budgets, folds, args.reference, cross_sequence=args.cross_sequence, **views
+    )
     report(compare(folders, settings, args.o, args.preset, device))
     return ExitCode.DONE
 

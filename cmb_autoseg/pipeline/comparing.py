@@ -63,7 +63,7 @@ def compare(folders: DatasetFolders, settings: CompareSettings, out: Path, prese
         comparison = asked if earlier is None else asked.joined_to(earlier)
         comparison.write(out / "comparison.json")
     full_budget = max(cell.budget for cell in comparison.cells)
-    _run_missing(jobs, CellRun(raw, plan, out, device, settings.subsets, full_budget, len(folds)))
+    _run_missing(jobs, CellRun(raw, plan, out, device, settings.subsets, settings.singles, full_budget, len(folds)))
     return redraw(out)
 
 

@@ -34,6 +34,8 @@ class CellRun:
     out: Path
     device: str
     subsets: bool
+    singles: bool
+    """Whether each sequence alone is predicted from, too."""
     full_budget: float
     """The largest; only there the tables show what parts of the sequences give."""
     n_folds: int
@@ -104,7 +106,7 @@ def views_of(case: RawCase, job: Job, run: CellRun) -> list[tuple[Role, ...]]:
         return []
     if job.cell.budget < run.full_budget:
         return [has]
-    alone = ((role,) for role in visible if role in seen)
+    alone = [(role,) for role in visible if role in seen] if run.singles else []
     views = dict.fromkeys([has, *alone, *(subsets_of(has) if run.subsets else ())])
     return [view for view in views if sees(job.recipe, run.plan, model, view)]
 

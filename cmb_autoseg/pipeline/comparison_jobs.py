@@ -35,6 +35,7 @@ class CompareSettings:
         folds: from 0.
         reference: name of the recipe that the others are tested against; None for the first.
         subsets: judge on subsets of the sequences, too.
+        singles: judge on each sequence alone, too.
         cross_sequence: train on each sequence alone, too, and test on each.
     """
 
@@ -44,6 +45,7 @@ class CompareSettings:
     folds: tuple[int, ...] = (0, 1, 2, 3, 4)
     reference: str | None = None
     subsets: bool = False
+    singles: bool = True
     cross_sequence: bool = False
 
 

@@ -90,6 +90,17 @@ def test_everything_is_written(compared, trained):
     assert not (out / "running").exists()
 
 
+def test_without_single_sequences_every_scan_is_predicted_once(compared, tmp_path):
+    fold, base = compared
+    out = tmp_path / "once"
+    where = fold[: fold.index("-o")]
+    again = ["-r", str(base / "slow.yaml"), "-f", fold[fold.index("-f") + 1], "--no-single-sequences"]
+    assert compare.main([*where, "-o", str(out), *again]) == 0
+    assert {view.row.view == view.row.sequences for view in views_of(out)} == {True}
+    assert read_tsv(out / "tables" / "paradigms.tsv")[0]["recipe"] == "slow"
+    assert not (out / "tables" / "per_sequence.tsv").exists()
+
+
 def test_a_second_call_trains_nothing_and_a_wider_one_only_what_is_missing(compared, capsys):
     fold, base = compared
     out = base / "out"
@@ -165,7 +176,15 @@ def test_tables_only_refuses_folds_that_the_dataset_has_not(compared, capsys):
 
 
 @pytest.mark.parametrize(
-    "given", [["--epochs", "3"], ["--steps-per-epoch", "3"], ["--subsets"], ["--cross-sequence"], ["-p", "s0"]]
+    "given",
+    [
+        ["--epochs", "3"],
+        ["--steps-per-epoch", "3"],
+        ["--subsets"],
+        ["--cross-sequence"],
+        ["-p", "s0"],
+        ["--no-single-sequences"],
+    ],
 )
 def test_tables_only_takes_no_settings_of_training(compared, capsys, given):
     _, base = compared
