@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 from cmb_autoseg.evaluation.matching.candidates import find_candidates
 from cmb_autoseg.evaluation.matching.protocols import LesionRule
@@ -16,6 +17,7 @@ __all__ = ["Candidates", "propose"]
 
 TOP_SHARE = 0.99
 """Voxels of this share of a candidate's peak have a say in where it lies."""
+EVERY_NEIGHBOR = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def propose(probability: Volume, threshold: float, most: int) -> Candidates:
 
     A component at a low threshold often holds several lesions, so a candidate is a peak with what surrounds it down to
     half of its height (see `evaluation.matching.candidates`), as in curves over all thresholds. What lies lower in the
-    same component goes to the nearest of them, so that all of a vetoed candidate vanishes, its halo included.
+    same component goes to the candidate that it climbs to (a watershed), so that all of a vetoed one vanishes, its halo
+    and its slopes included.
 
     Args:
         probability: of the first stage, 0 to 1.
@@ -57,7 +60,7 @@ def propose(probability: Volume, threshold: float, most: int) -> Candidates:
     blobs = found.components.labels
     number = np.zeros(len(found) + 1, dtype=np.int32)
     number[order + 1] = np.arange(1, len(order) + 1)
-    owners = number[_spread(blobs, probability.data >= threshold, probability.spacing_mm)]
+    owners = number[watershed(-probability.data, blobs, EVERY_NEIGHBOR, mask=probability.data >= threshold)]
     boxes: Sequence[Any] = ndimage.find_objects(blobs)
     peaks = [_middle_of_top(probability, blobs, index + 1, boxes[index], found.confidence[index]) for index in order]
     return Candidates(np.array(peaks, dtype=np.int64).reshape(-1, 3), found.confidence[order], owners)
@@ -79,20 +82,3 @@ def _middle_of_top(
     away_mm = (top - top.mean(axis=0)) * probability.spacing_mm
     nearest: NDArray[np.intp] = top[int(np.argmin((away_mm**2).sum(axis=1)))] + [side.start for side in box]
     return nearest
-
-
-def _spread(blobs: NDArray[np.int32], mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.int32]:
-    """Give each voxel of a mask to the nearest blob of its own component; every component holds its highest peak."""
-    spread = np.zeros_like(blobs)
-    components, _ = ndimage.label(mask, np.ones((3, 3, 3), dtype=bool))
-    boxes: Sequence[Any] = ndimage.find_objects(components)
-    for component, box in enumerate(boxes, start=1):
-        inside = components[box] == component
-        own = np.where(inside, blobs[box], 0)
-        there = np.unique(own[own > 0])
-        if len(there) == 1:
-            spread[box][inside] = there[0]
-            continue
-        nearest = ndimage.distance_transform_edt(own == 0, spacing_mm, return_distances=False, return_indices=True)
-        spread[box][inside] = own[tuple(nearest)][inside]
-    return spread

@@ -36,9 +36,7 @@ def fused_map(
         threshold: that the candidates were proposed at.
     """
     factors = np.concatenate([[0.0], fused / candidates.confidence]).astype(np.float32)
-    most = np.concatenate([[0.0], fused]).astype(np.float32)
-    # A voxel between two candidates may be higher than the peak of the one that it was given to.
-    looked_at = np.minimum(probability * factors[candidates.owners], most[candidates.owners])
+    looked_at = probability * factors[candidates.owners]
     faint = probability * np.float32(min(1.0, FAINT / threshold))
     result: NDArray[np.float32] = np.where(probability >= threshold, looked_at, faint).astype(np.float32)
     return result

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from cmb_autoseg.evaluation.matching.candidates import find_candidates
+from cmb_autoseg.evaluation.matching.protocols import LesionRule
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.trainers.candidates.candidates import propose
 from cmb_autoseg.trainers.candidates.fusion import FAINT, fuse, fused_map
@@ -75,14 +77,33 @@ def test_a_vetoed_candidate_vanishes_with_its_halo():
     assert not joined.any()
 
 
-def test_no_voxel_outdoes_the_peak_that_it_belongs_to():
-    # Voxel 3 (0.42) is nearer to the faint candidate's blob; five times as high it would pass that one's own peak.
-    first, fused = line(0.9, 0.44, 0.43, 0.42, 0.08, 0.2, 0.2), np.array([0.1, 0.99])
+def test_a_slope_goes_with_the_peak_that_it_climbs_to():
+    # Voxel 3 (0.42) is nearer to the faint candidate's blob, and would be a peak of its own if it stayed with that one.
+    first = line(0.9, 0.44, 0.43, 0.42, 0.08, 0.2, 0.2)
     found = propose(first, 0.05, 60)
-    assert found.owners.ravel().tolist() == [1, 1, 1, 2, 2, 2, 2]
-    joined = fused_map(first.data, found, fused, 0.05).ravel()
-    assert joined[:3].max() == pytest.approx(0.1)
-    assert joined[3:].max() == pytest.approx(0.99)
+    assert found.owners.ravel()[[0, 1, 2, 3, 5, 6]].tolist() == [1, 1, 1, 1, 2, 2]
+    joined = fused_map(first.data, found, np.array([0.0, 0.2]), 0.05)
+    assert joined.ravel()[:4].tolist() == [0, 0, 0, 0]
+
+
+def test_no_voxel_outdoes_the_peak_that_it_belongs_to():
+    first, fused = line(0.9, 0.44, 0.43, 0.42, 0.08, 0.2, 0.2), np.array([0.1, 0.99])
+    joined = fused_map(first.data, propose(first, 0.05, 60), fused, 0.05).ravel()
+    assert joined[:4].max() == pytest.approx(0.1)
+    assert joined[5:].max() == pytest.approx(0.99)
+
+
+def test_a_vetoed_neighbor_leaves_nothing_behind():
+    """A wide bump, vetoed, whose slope reaches a narrow one, confirmed: what is left is the narrow one's own shape."""
+    away = np.indices((24, 16, 12), dtype=float) - np.array([8, 8, 6]).reshape(3, 1, 1, 1)
+    wide = 0.9 * np.exp(-(away**2).sum(axis=0) / 20)
+    away[0] -= 7
+    narrow = 0.6 * np.exp(-(away**2).sum(axis=0) / 4)
+    first = Volume(np.maximum(wide, narrow).astype(np.float32), np.eye(4))
+    found = propose(first, 0.05, 60)
+    joined = first.with_data(fused_map(first.data, found, np.array([0.001, 0.6]), 0.05))
+    assert np.array_equal(joined.data >= 0.1, narrow >= 0.1)
+    assert find_candidates(joined, LesionRule(), 0.02).confidence.tolist() == pytest.approx([0.6])
 
 
 def test_what_is_below_the_threshold_keeps_its_order_below_every_operating_point():
