@@ -227,7 +227,7 @@ def choose_folds(folders: DatasetFolders, wanted: Sequence[int] | None) -> tuple
     if strange is not None:
         raise InputError(
             f"-f: found {strange}, but {folders.name} has {n_folds} folds ({folds_file(folders)}); name some of 0 to "
-            f"{n_folds - 1}, or all; cmb_plan_preprocess -d {folders.number} --folds N deals another number"
+            f"{n_folds - 1}, or all"
         )
     return tuple(dict.fromkeys(wanted))
 

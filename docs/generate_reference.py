@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from cmb_autoseg.cli._help import SHARED, shown_spellings
 from cmb_autoseg.files import write_text
 from cmb_autoseg.trainers.recipe import Recipe, list_recipes, read_recipe
+from cmb_autoseg.trainers.recipe.recipe import KEYS_OF_MIXTURES
 
 REFERENCE = Path(__file__).parent / "reference"
 PROJECT = Path(__file__).parents[1]
@@ -169,7 +170,9 @@ def _fields(model: type[BaseModel], prefix: str) -> str:
             continue
         key = f"`{prefix}{field.alias or name}`"
         about = " ".join((field.description or "").split())
-        rows.append(f"| {key} | {_type(field)} | {_default(field)} | {_escaped(about)} |")
+        spared = model is Recipe and field.is_required() and name not in KEYS_OF_MIXTURES
+        default = f"{_default(field)}; a mixture has none" if spared else _default(field)
+        rows.append(f"| {key} | {_type(field)} | {default} | {_escaped(about)} |")
     return "\n".join(rows)
 
 

@@ -126,7 +126,7 @@ def add_model(parser: Parser) -> None:
     """Options that name the model, and where it runs."""
     model = parser.add_argument_group("model (-d or -m)")
     add_dataset(model, required=False)
-    add_recipe(model, "recipe of the model, with -d (default: supervised)", default="supervised")
+    add_recipe(model, "recipe of the model: a name or a YAML file, with -d (default: supervised)", default="supervised")
     add_preset(model)
     add_option(model, "-m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
     add_option(model, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")

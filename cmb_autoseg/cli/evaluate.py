@@ -143,7 +143,8 @@ def build_parser() -> Parser:
         "--images",
         type=Path,
         metavar="DIR",
-        help="scans to draw the best and worst cases on: <case>_0000.nii.gz, or those that cmb_predict was given",
+        help="scans to draw the best and worst cases on: <case>_0000.nii.gz, or those that cmb_predict was given; "
+        "lists that count in voxels count in theirs where there is no mask",
     )
     add_option(about, "--explanations", type=Path, metavar="DIR", help="folder of cmb_explain, for the same cases")
     lists = parser.add_argument_group("lists of points and boxes")
@@ -151,7 +152,12 @@ def build_parser() -> Parser:
         lists, "--space", choices=("ras_mm", "lps_mm", "voxel0", "voxel1"), help="of coordinates without a unit's name"
     )
     add_option(
-        lists, "--spacing", nargs="+", type=positive_float, metavar="MM", help="voxel size where no mask tells it"
+        lists,
+        "--spacing",
+        nargs="+",
+        type=positive_float,
+        metavar="MM",
+        help="voxel size where no mask and no scan of --images tells it",
     )
     add_option(lists, "--predicted-kind", choices=KINDS, help="which to score where a prediction has several")
     add_option(lists, "--reference-kind", choices=KINDS, help="the same of references")
@@ -306,7 +312,7 @@ def _request(args: Namespace, predicted: Path, reference: Path, against: dict[st
         inputs=InputSettings(
             predicted_kind=args.predicted_kind,
             reference_kind=args.reference_kind,
-            lists=ListSettings(args.space, args.spacing and tuple(args.spacing)),
+            lists=ListSettings(args.space, args.spacing and tuple(args.spacing), args.images),
             regions=args.regions,
             table=None if args.cases is None else read_case_table(args.cases),
             seconds=args.seconds,

@@ -34,7 +34,7 @@ def build_parser() -> Parser:
     )
     model = parser.add_argument_group("model")
     add_dataset(model)
-    add_recipe(model, "name of the recipe (default: supervised)", default="supervised")
+    add_recipe(model, "recipe: a name or a YAML file (default: supervised)", default="supervised")
     add_preset(model)
     run = parser.add_argument_group("run")
     add_device(run)

@@ -40,7 +40,7 @@ def paradigms(judge: Judge, comparison: Comparison) -> Table:
     columns = ("recipe", "scans", "lesions", *figures, "f1_seeds")
     budget = budget_shown(comparison)
     notes = (f"{budget[0].upper()}{budget[1:]}.", POOLED, THRESHOLD)
-    return table_of("paradigms", "Learning paradigms", columns, rows, notes)
+    return table_of("paradigms", "Recipes", columns, rows, notes)
 
 
 def differences(judge: Judge, comparison: Comparison) -> Table:

@@ -85,7 +85,7 @@ def write_page(tables: Sequence[Table], comparison: Comparison, out: Path, whole
 def headline(comparison: Comparison) -> str:
     """What the first table shows, for where it stands alone."""
     data = f", {comparison.data} data" if comparison.data else ""
-    return f"Learning paradigms on {comparison.dataset}{data}, {budget_shown(comparison)}, {folds_shown(comparison)}:"
+    return f"Recipes on {comparison.dataset}{data}, {budget_shown(comparison)}, {folds_shown(comparison)}:"
 
 
 def _head(comparison: Comparison, whole: Comparison) -> str:

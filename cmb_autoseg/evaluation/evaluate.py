@@ -13,7 +13,13 @@ from cmb_autoseg.evaluation.confidence import doubts_of_confidence, without_holl
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport, Failure
 from cmb_autoseg.evaluation.inputs.box_labels import doubts_of_box_labels
 from cmb_autoseg.evaluation.inputs.case_table import CaseTable, described_cases, header_columns
-from cmb_autoseg.evaluation.inputs.loading import ListSettings, LoadedCase, load_case, refuse_swapped_values
+from cmb_autoseg.evaluation.inputs.loading import (
+    ListSettings,
+    LoadedCase,
+    doubts_of_grids,
+    load_case,
+    refuse_swapped_values,
+)
 from cmb_autoseg.evaluation.inputs.pairing import FoundCases, find_cases
 from cmb_autoseg.evaluation.inputs.run_times import read_seconds, seconds_of_run
 from cmb_autoseg.evaluation.inputs.sides import CaseFiles, LoadedSide
@@ -189,6 +195,7 @@ def find_predictions(predicted: Path, reference: Path, inputs: InputSettings) ->
     failures = tuple(Failure(case=case, reason=reason, is_missing=True) for case, reason in found.failures.items())
     with_voxels = [case for case in found.cases if case.predicted.kind == case.reference.kind == "mask"]
     told += doubts_of_box_labels([case.reference.path for case in with_voxels])
+    told += doubts_of_grids(found.cases, inputs.lists)
     return Predictions(sources, failures, (*found.warnings, *told), found.cases, inputs.lists)
 
 

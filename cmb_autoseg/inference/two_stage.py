@@ -87,7 +87,7 @@ class TwoStageEnsemble(Ensemble):
         window = Window.of(self.settings, next(iter(volumes.values())).spacing_mm)
         no_boxes = np.zeros((0, 4), dtype=np.float32)
         places = [
-            Neighborhood(window, window.cut(stack, peak), False, no_boxes, float(confidence))
+            Neighborhood(window, window.kept(stack, peak), False, no_boxes, float(confidence))
             for peak, confidence in zip(candidates.peaks, candidates.confidence, strict=True)
         ]
         scores = [second_scores(self.settings, network, places, self.device) for network in self.networks]

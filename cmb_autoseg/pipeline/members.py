@@ -10,7 +10,7 @@ from cmb_autoseg.inference.model_folder import trained_plan, trained_settings
 from cmb_autoseg.locking import LONGEST_WAIT_S, own_folder
 from cmb_autoseg.pipeline.out_of_fold import fold_records, out_of_fold_maps
 from cmb_autoseg.raw_dataset import RawDataset
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Plan, Role
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, FoldModel, Plan, Role
 from cmb_autoseg.trainers.fold_cases import trained_sequences
 from cmb_autoseg.trainers.members import Member
 from cmb_autoseg.trainers.recipe import Recipe, list_recipes, read_recipe
@@ -61,7 +61,11 @@ def find_members(raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, devic
             recipes are built on each other in a circle.
     """
     refuse_circles(recipe, _readable_members)
-    return tuple(_member(raw, plan, recipe, model, name, device) for name in recipe.members)
+    checked = [_checked(raw, plan, recipe, model, name) for name in recipe.members]  # all, before hours of prediction
+    return tuple(
+        _member(raw, folder, records, name, device)
+        for name, (folder, records) in zip(recipe.members, checked, strict=True)
+    )
 
 
 def _recipe_of(model: Path) -> Recipe:
@@ -72,7 +76,8 @@ def _folders(recipe: Recipe, model: Path) -> list[Path]:
     return [member_folder(model, recipe, name) for name in recipe.members]
 
 
-def _member(raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, name: str, device: str) -> Member:
+def _checked(raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, name: str) -> tuple[Path, tuple[FoldModel, ...]]:
+    """The folder of a member and what its folds say of themselves."""
     folder = member_folder(model, recipe, name)
     if not (folder / "plans.json").is_file():
         raise InputError(
@@ -84,7 +89,10 @@ def _member(raw: RawDataset, plan: Plan, recipe: Recipe, model: Path, name: str,
             f"{folder}: trained by another plan of {plan.dataset} than {recipe.name} is; move that folder away and "
             f"{_cure(raw, plan, recipe, name)}"
         )
-    records = tuple(fold_records(raw.folders, folder, plan, known_recipes(recipe).get(name)))
+    return folder, tuple(fold_records(raw.folders, folder, plan, known_recipes(recipe).get(name), recipe.name))
+
+
+def _member(raw: RawDataset, folder: Path, records: tuple[FoldModel, ...], name: str, device: str) -> Member:
     with own_folder(folder, f"out-of-fold prediction of {name}", wait_s=LONGEST_WAIT_S):
         maps = dict(out_of_fold_maps(raw, records, folder, device, f"Out-of-fold prediction of {name}"))
     return Member(name, folder, records, maps)

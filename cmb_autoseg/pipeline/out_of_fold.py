@@ -20,7 +20,9 @@ from cmb_autoseg.workspace import DatasetFolders
 __all__ = ["fold_records", "map_path", "out_of_fold_maps"]
 
 
-def fold_records(folders: DatasetFolders, model: Path, plan: Plan, given: str | None = None) -> list[FoldModel]:
+def fold_records(
+    folders: DatasetFolders, model: Path, plan: Plan, given: str | None = None, built: str | None = None
+) -> list[FoldModel]:
     """What each fold of a model says of itself, in order; all must be trained.
 
     Args:
@@ -28,6 +30,7 @@ def fold_records(folders: DatasetFolders, model: Path, plan: Plan, given: str | 
         model: its folder.
         plan: that it was trained by.
         given: what to type for its recipe; None where that is not known but for its name.
+        built: name of the recipe that is built on this model; None where the model is wanted for itself.
 
     Raises:
         InputError: a fold is not trained, or they are not of one model or of another deal of the cases.
@@ -41,9 +44,9 @@ def fold_records(folders: DatasetFolders, model: Path, plan: Plan, given: str | 
     command = f"cmb_train -d {folders.number} -r {recipe} -p {plan.preset} -f"
     if absent:
         listed = [str(fold) for fold in absent]
-        raise InputError(
-            f"{model}: folds {', '.join(listed)} are not trained; run {command} {' '.join(listed)}{of_file}"
-        )
+        whose = f"{model}:" if built is None else f"recipe {built}: is built on {name}, of which"
+        folds = f"folds {', '.join(listed)} are" if listed[1:] else f"fold {listed[0]} is"
+        raise InputError(f"{whose} {folds} not trained; run {command} {' '.join(listed)}{of_file}")
     try:
         records = [FoldModel.read(model / f"fold_{fold}" / "fold.json") for fold in range(len(dealt))]
     except InputError as error:

@@ -86,7 +86,8 @@ class TrainingState:
         path = self.run.folder / LATEST_CHECKPOINT
         cure = "delete it to train this fold from the start"
         try:
-            content = torch.load(path, map_location=self.run.settings.device, weights_only=True)
+            # Weights and the optimizer's state are copied to where the network is; what else there is stays here.
+            content = torch.load(path, map_location="cpu", weights_only=True)
             if content["fold"] != self.run.fold or not same_training(content["settings"], self.run.shared):
                 raise InputError(f"{path}: of another fold, plan, recipe, seed or deal of the cases to folds; {cure}")
             self.network.load_state_dict(content["network_weights"])

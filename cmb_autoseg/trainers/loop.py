@@ -69,7 +69,7 @@ def train_task(run: FoldRun, build: Callable[[], Task]) -> None:
             is no longer finite.
         Stopped: the process was asked to end, and the checkpoint is written.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if run.settings.device == "cuda" else []):
         torch.manual_seed(_torch_seed(run.settings.seed, run.fold))
         loop = _Loop(run, build())
         if (run.folder / LATEST_CHECKPOINT).is_file():

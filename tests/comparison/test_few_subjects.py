@@ -80,8 +80,8 @@ def rows_under(page, heading):
 def test_one_subject_has_neither_interval_nor_p(compared):
     out = compared({"a": (2, 1)})
     page = draw(out)
-    assert " to 0." not in page.partition("## Learning paradigms")[2]
-    head, plain, _ = rows_under(page, "Learning paradigms")
+    assert " to 0." not in page.partition("## Recipes")[2]
+    head, plain, _ = rows_under(page, "Recipes")
     assert plain[head.index("lesion F1")] == "0.000 (n/a)"
     assert plain[head.index("FP per scan")] == "1.000 (n/a)"
     for heading in ("Differences from plain", "One sequence missing", "Every set of sequences"):
@@ -94,7 +94,7 @@ def test_one_subject_has_neither_interval_nor_p(compared):
 
 
 def test_a_figure_that_one_of_several_subjects_defines_has_no_interval(compared):
-    head, plain, _ = rows_under(draw(compared({"a": (2, 1), "b": (3, 0), "c": (0, 2)})), "Learning paradigms")
+    head, plain, _ = rows_under(draw(compared({"a": (2, 1), "b": (3, 0), "c": (0, 2)})), "Recipes")
     assert plain[head.index("FP per lesion-free scan")] == "2.000 (n/a)"
     assert plain[head.index("FP per scan")].startswith("1.000 (0.")
     assert plain[head.index("lesion sensitivity")] == "0.000 (0.000 to 0.000)"
@@ -128,7 +128,7 @@ def test_notes_tell_of_columns_that_are_there(compared):
 def test_the_terminal_says_what_data_and_which_budget_it_shows(compared, capsys, budgets, told):
     page = draw(compared({"a": (2, 1), "b": (1, 0)}, budgets=budgets))
     first, _, table = capsys.readouterr().out.splitlines()[:3]
-    assert first == f"Learning paradigms on Dataset501_Made, simulated data, {told[:-1]}, fold 0:"
+    assert first == f"Recipes on Dataset501_Made, simulated data, {told[:-1]}, fold 0:"
     assert table.startswith("| recipe | scans |")
     assert f"\nL{told[1:-1]}.\n" in page
 
@@ -139,12 +139,12 @@ def words(axes):
 
 def test_a_panel_without_a_value_says_so_and_counts_begin_at_0(compared, drawn):
     draw(compared({"a": (2, 0), "b": (1, 0)}))
-    for title in ("Learning paradigms", "Differences from plain"):
+    for title in ("Recipes", "Differences from plain"):
         assert words(drawn[title]["voxel AUC"]) == ["undefined"]
         assert not drawn[title]["voxel AUC"].get_xticks().size
         assert not words(drawn[title]["FP per scan"])
     for name in ("FP per scan", "lesion F1"):
-        assert drawn["Learning paradigms"][name].get_xlim()[0] == 0
+        assert drawn["Recipes"][name].get_xlim()[0] == 0
         assert drawn["Differences from plain"][name].get_xlim()[0] < 0
         assert drawn["Fewer labels"][name].get_ylim()[0] == 0
     assert words(drawn["Fewer labels"]["voxel AUC"]) == ["undefined"]

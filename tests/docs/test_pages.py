@@ -173,6 +173,9 @@ def test_recipe_reference_explains_every_key():
     assert all(meaning.strip() for _, meaning in rows)
     assert "<class" not in page
     assert "| `boxes.batch_norm` | `true` or `false` | `true` |" in page
+    for key in ("epochs", "steps_per_epoch"):
+        assert re.search(rf"^\| `{key}` \|.*\| required; a mixture has none \|", page, re.M)
+    assert re.search(r"^\| `name` \|.*\| required \|", page, re.M)
     assert re.search(r"^\| `ensemble` \|.*\| none of its own \|$", page, re.M)
 
 

@@ -1,15 +1,21 @@
 """Boxes of slices: linked to lesions, drawn as a map, written in voxels of the scan."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from cmb_autoseg.files import read_tsv
 from cmb_autoseg.geometry import Volume, to_canonical
 from cmb_autoseg.inference.box_files import write_boxes
 from cmb_autoseg.inference.box_maps import draw_boxes
+from cmb_autoseg.inference.boxes import BoxEnsemble
 from cmb_autoseg.inference.ensemble import SliceBox
 from cmb_autoseg.inference.linking import link_boxes
-from cmb_autoseg.trainers.recipe import LinkSettings
+from cmb_autoseg.networks.ssd.matching import places_of
+from cmb_autoseg.records import Role
+from cmb_autoseg.trainers.recipe import BoxSettings, LinkSettings
 
 
 def linked(rows, **settings):
@@ -110,3 +116,29 @@ def test_boxes_of_a_scan_stored_in_another_plane_have_three_dimensions(tmp_path)
     (row,) = read_tsv(tmp_path / "a_boxes.tsv")
     assert list(row) == ["x_min", "y_min", "z_min", "x_max", "y_max", "z_max", "score", "lesion"]
     assert [float(row[c]) for c in list(row)[:6]] == [3, 1, 2, 4, 3, 3]
+
+
+class Told(torch.nn.Module):
+    """Says two boxes of every picture, in pixels whose faces are whole numbers, at scores of about 0.99 and 0.73."""
+
+    anchors = torch.tensor([[40.0, 60, 60, 90], [200, 150, 230, 180]])
+    boxes = torch.tensor([[30.0, 60, 42, 78], [240, 150, 246, 165]])
+
+    def forward(self, pictures):
+        logits = torch.tensor([[0.0, 5], [0, 1]])
+        return tuple(values.expand(len(pictures), -1, -1) for values in (logits, places_of(self.boxes, self.anchors)))
+
+
+def test_boxes_of_pixels_lie_at_the_same_place_in_the_scan():
+    """A scan of 100 x 100 voxels is a picture of 300 x 300: the pixels' face at 30 is the voxels' at 10, which is 9.5
+    where voxel 0 reaches from -0.5 to 0.5."""
+    ensemble = BoxEnsemble.__new__(BoxEnsemble)
+    ensemble.device, ensemble.channels, ensemble.plan = "cpu", (Role.SWI,), SimpleNamespace(channels=(Role.SWI,))
+    ensemble._settings, ensemble._networks = BoxSettings(size=300), [Told(), Told()]
+    volume = Volume(np.random.default_rng(0).normal(100, 5, (100, 100, 2)).astype(np.float32), np.eye(4))
+    found = ensemble.predict({Role.SWI: volume})
+    rows = [(box.slice, box.x_min, box.y_min, box.x_max, box.y_max, box.lesion) for box in found.boxes]
+    sure, faint = (9.5, 19.5, 13.5, 25.5, 1), (79.5, 49.5, 81.5, 54.5, 2)
+    np.testing.assert_allclose(sorted(rows), [(0, *sure), (0, *faint), (1, *sure), (1, *faint)], atol=1e-3)
+    marked = np.argwhere(found.probability.data[:, :, 0] > 0.9)
+    assert (marked.min(axis=0).tolist(), marked.max(axis=0).tolist()) == ([10, 20], [13, 25])

@@ -37,14 +37,14 @@ def test_the_adaptive_model_goes_first_where_no_preset_is_named(workspace, recip
 
 
 def test_a_model_that_is_not_there_says_how_it_is_trained(workspace):
-    with pytest.raises(InputError, match=r"publication_s0\); use -r both, or run .*-r publication -p adaptive"):
+    with pytest.raises(InputError, match=r"publication_s0\); run .*-r publication -p adaptive"):
         find_model(None, "501", "publication", "adaptive", workspace)
 
 
 def test_a_model_of_which_no_fold_is_finished_is_not_proposed(workspace):
     fold = workspace / "results" / "Dataset501_A" / "CMBTrainer__both__3d" / "fold_0"
     (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
-    with pytest.raises(InputError, match=r"\(trained: both_s0, publication_s0\); use -r both_s0, or run"):
+    with pytest.raises(InputError, match=r"\(trained: both_s0, publication_s0\); run"):
         find_model(None, "501", "publication", "adaptive", workspace)
     for path in workspace.glob("results/*/*/fold_0/checkpoint_final.pth"):
         path.unlink()
@@ -52,12 +52,31 @@ def test_a_model_of_which_no_fold_is_finished_is_not_proposed(workspace):
         find_model(None, "501", "mine", None, workspace)
 
 
+def recipe_file(folder, name):
+    path = folder / "anything.yaml"
+    path.write_text(f"name: {name}\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\n")
+    return str(path)
+
+
+def test_the_file_of_a_recipe_names_its_model(workspace, tmp_path):
+    path = recipe_file(tmp_path, "both")
+    assert find_model(None, "501", path, None, workspace).name == "CMBTrainer__both__3d"
+    with pytest.raises(InputError, match=r"-r .*anythin\.yaml: no such file; did you mean .*anything\.yaml\?"):
+        find_model(None, "501", path.replace("anything", "anythin"), None, workspace)
+
+
+def test_a_model_of_nearly_that_name_is_proposed(workspace):
+    with pytest.raises(InputError, match=r"did you mean -r publication_s0\? Else run cmb_train .*-r publicaton_s0"):
+        find_model(None, "501", "publicaton_s0", None, workspace)
+
+
 @pytest.mark.parametrize("command", [predict, explain])
 def test_the_cure_trains_the_folds_and_the_recipe_that_were_asked_for(command, workspace, tmp_path, capsys):
     (tmp_path / "scan.nii.gz").touch()
     where = ["-i", str(tmp_path / "scan.nii.gz"), "-o", str(tmp_path / "out"), "--workspace", str(workspace)]
-    assert command.main([*where, "-d", "501", "-r", "own/mine.yaml", "-f", "3", "1"]) == 2
-    assert capsys.readouterr().err.rstrip().endswith("run cmb_train -d 501 -r own/mine.yaml -f 3 1")
+    recipe = recipe_file(tmp_path, "mine")
+    assert command.main([*where, "-d", "501", "-r", recipe, "-f", "3", "1"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"run cmb_train -d 501 -r {recipe} -f 3 1")
     assert command.main([*where, "-d", "501", "-r", "mine"]) == 2
     assert capsys.readouterr().err.rstrip().endswith("run cmb_train -d 501 -r mine -f all")
 

@@ -339,7 +339,7 @@ def test_a_model_without_all_folds_is_not_finalized(trained, tmp_path, capsys):
     model = model_copy(trained, tmp_path / "results" / "Dataset501_Elsewhere" / trained.model.name)
     shutil.rmtree(model / "fold_3")
     assert finalize.main(["-d", "501", "-r", "tiny", "--workspace", str(tmp_path), "-device", "cpu"]) == 2
-    assert "folds 3 are not trained; run cmb_train -d 501 -r tiny -p adaptive -f 3" in error_line(capsys)
+    assert "fold 3 is not trained; run cmb_train -d 501 -r tiny -p adaptive -f 3" in error_line(capsys)
 
 
 def test_an_interrupted_second_prediction_is_not_taken_for_the_first(trained, tmp_path, monkeypatch):

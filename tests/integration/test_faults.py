@@ -807,7 +807,7 @@ TRAININGS = [
     Fault(
         "splits_of_two_folds",
         TRAIN.replace("-f 0", "-f 3"),
-        ("splits_final.json", "2 folds", "cmb_plan_preprocess -d 501"),
+        ("splits_final.json", "2 folds", "name some of 0 to 1, or all"),
         both(FRESH, edit_json(SPLITS, lambda splits: splits.__delitem__(slice(2, None)))),
     ),
     Fault(
@@ -837,7 +837,7 @@ TRAININGS = [
     Fault(
         "finalize_without_a_fold",
         FINALIZE,
-        ("folds 3 are not trained", "cmb_train -d 501 -r tiny", "-f 3"),
+        ("fold 3 is not trained", "cmb_train -d 501 -r tiny", "-f 3"),
         remove(f"trained/{MODEL}/fold_3"),
     ),
     Fault(

@@ -122,7 +122,9 @@ def test_ten_folds_from_training_to_prediction(planned, tmp_path, capsys):
     assert "folds 1, 2, 3, 4, 5, 6, 7, 8 are not trained" in error_of(capsys)
     for command, more in ((train, recipe), (pretrain, []), (compare, [*recipe, "-o", str(tmp_path / "compared")])):
         assert command.main([*where, *more, "-f", "10"]) == 2
-        assert "-f: found 10, but Dataset501_Tens has 10 folds" in error_of(capsys)
+        line = error_of(capsys)
+        assert "-f: found 10, but Dataset501_Tens has 10 folds" in line
+        assert line.endswith("name some of 0 to 9, or all")  # folds are dealt once
     assert train.main([*where, *recipe, "-f", "all"]) == 0
     assert len(read_json(model / "model.json")["folds"]) == 10
     assert read_json(model / "model.json")["n_cases"] == 11

@@ -198,7 +198,8 @@ def test_a_first_stage_with_folds_missing_is_named_with_the_command(workspace, c
     shutil.rmtree(model_of(workspace, "torso") / "fold_3")
     path = recipe_file(workspace.parent, "second_torso", first="torso")
     assert train.main([*where(workspace), "-r", str(path), "-f", "0"]) == 2
-    assert "folds 3 are not trained; run cmb_train -d 501 -r torso" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "recipe second_torso: is built on torso, of which fold 3 is not trained; run cmb_train -d 501 -r" in message
 
 
 def test_a_recipe_built_on_itself_is_refused(workspace, capsys):

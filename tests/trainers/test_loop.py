@@ -16,6 +16,7 @@ from cmb_autoseg.interruption import Stopped
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.records import Role
 from cmb_autoseg.trainers import loop
+from cmb_autoseg.trainers.checkpoints import TrainingState
 from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import FoldSettings
 from cmb_autoseg.trainers.loop import Task, train_task
@@ -449,3 +450,40 @@ def test_a_fold_that_another_process_trains_counts_before_its_first_checkpoint(b
         (broken_off.model / "fold_0" / "progress.tsv").touch()
         with pytest.raises(InputError, match="holds folds trained with another recipe or schedule"):
             train_task(corrected(broken_off), Regression)
+
+
+def test_what_goes_on_keeps_the_best_weights_and_the_counters_of_steps_on_the_cpu(run):
+    """A device without memory stands for a GPU: what is loaded to it has no values."""
+
+    def state_of(settings):
+        network = nn.Linear(4, 1)
+        optimizer = torch.optim.Adam(network.parameters())
+        network(torch.ones(2, 4)).sum().backward()
+        optimizer.step()
+        return TrainingState(replace(run, settings=settings), network, optimizer, None)
+
+    before = state_of(run.settings)
+    before.best = before.weights()
+    before.save()
+    after = state_of(FoldSettings("meta"))
+    after.go_on()
+    assert same(after.best, before.best)
+    assert same(after.network.state_dict(), before.network.state_dict())
+    for own, theirs in zip(after.optimizer.state.values(), before.optimizer.state.values(), strict=True):
+        assert same(own, theirs)
+        assert own["step"].device.type == "cpu"
+
+
+@pytest.mark.parametrize(("device", "forked"), [("cpu", []), ("cuda", [3])])
+def test_the_generator_of_the_device_is_put_back(run, monkeypatch, device, forked):
+    seen = []
+
+    def fork(devices):
+        seen.append(devices)
+        raise InterruptedError
+
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 3)
+    monkeypatch.setattr("torch.random.fork_rng", fork)
+    with pytest.raises(InterruptedError):
+        train_task(replace(run, settings=FoldSettings(device)), Regression)
+    assert seen == [forked]

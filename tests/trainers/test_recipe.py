@@ -41,6 +41,18 @@ def test_an_unknown_recipe_lists_the_known_ones():
         read_recipe("nothing")
 
 
+def test_a_file_that_is_not_there_is_told_with_its_nearest_neighbor(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^-r my_sdd\.yaml: no such file; check the path"):
+        read_recipe("my_sdd.yaml")
+    for name in ("my_ssd.yaml", "other.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"^-r my_sdd\.yml: no such file; did you mean my_ssd\.yaml\?$"):
+        read_recipe("my_sdd.yml")
+    with pytest.raises(InputError, match=r"^-r recipes/supervised: no such file"):
+        read_recipe("recipes/supervised")
+
+
 @pytest.mark.parametrize("name", ["ensemble", "ensemble_vote"])
 def test_mixtures_join_recipes_that_are_shipped(name):
     recipe = read_recipe(name)
@@ -83,7 +95,14 @@ MIXED = "name: own\ndescription: b\nmixture: {members: [one, other]}\n"
         (TRAINED + "slices: {network: unet2d, features: [4, 8], augmentation: {intensity: [2, 1]}}", "the smallest"),
         (TRAINED + "boxes: {width: 1.0e-9}", "boxes.width: found 1e-09"),
         (TRAINED + "boxes: {backbone: resnet34, batch_norm: false}", r"boxes.batch_norm: found false, but resnet34"),
-        (TRAINED + "boxes: {pictures: {size: [300, 300]}}", r"boxes.pictures.size: unknown key \(legal keys: fit"),
+        (
+            TRAINED + "boxes: {pictures: {size: [300, 300]}}",
+            r"size: unknown key; did you mean boxes.size\? \(legal keys: fit",
+        ),
+        (
+            TRAINED + "boxes: {neighbors: 1}",
+            r"boxes\.neighbors: unknown key; did you mean boxes\.pictures\.neighbors\?",
+        ),
         (TRAINED + "boxes: {}\nslices: {network: unet2d, features: [4, 8]}", "yaml: slices, boxes: found together"),
         (TRAINED + "two_stage: {window_mm: 0.001}", "two_stage.window_mm: found 0.001"),
         (TRAINED + "two_stage: {slices: 999}", "two_stage.slices: found 999"),
@@ -104,6 +123,22 @@ def test_settings_that_do_nothing_or_harm_are_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as error:
         read_recipe(str(path))
     assert "schema" not in str(error.value)  # the file is not repeated
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("boxes: {}\nwidth: 0.25", "; did you mean boxes.width?"),
+        ("boxes: {}\nlearning_rate: 0.1", "; did you mean optimizer.learning_rate?"),
+        ("width: 0.25", ""),  # of a detector alone
+    ],
+)
+def test_a_key_of_another_section_is_told_with_its_section(tmp_path, text, hint):
+    path = tmp_path / "own.yaml"
+    path.write_text(TRAINED + text)
+    with pytest.raises(InputError) as error:
+        read_recipe(str(path))
+    assert f": unknown key{hint} (legal keys: schema, name," in str(error.value)
 
 
 def test_pictures_of_boxes_keep_their_own_defaults_beside_what_is_given():

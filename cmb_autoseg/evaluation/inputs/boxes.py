@@ -11,7 +11,7 @@ from cmb_autoseg.evaluation.inputs.rows import Row, Rows, is_missing, number
 from cmb_autoseg.evaluation.inputs.sides import ListGrid, Space
 from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 
-__all__ = ["BOX_COLUMNS", "SLICE_BOX_COLUMNS", "has_boxes", "read_boxes"]
+__all__ = ["BOX_COLUMNS", "SLICE_BOX_COLUMNS", "has_boxes", "has_slice_boxes", "read_boxes"]
 
 SLICE_BOX_COLUMNS = ("x_min", "y_min", "x_max", "y_max")
 BOX_COLUMNS = ("x_min", "y_min", "z_min", "x_max", "y_max", "z_max")
@@ -28,6 +28,12 @@ FIRST_FACE = -0.5
 def has_boxes(columns: Sequence[str]) -> bool:
     there = set(columns)
     return COCO_BOX in there or {*SLICE_BOX_COLUMNS} <= there or {*BOX_COLUMNS_MM} <= there
+
+
+def has_slice_boxes(columns: Sequence[str]) -> bool:
+    """Whether boxes are of slices, which count in voxels whatever else is told."""
+    there = set(columns)
+    return has_boxes(columns) and not ({*BOX_COLUMNS} <= there or {*BOX_COLUMNS_MM} <= there)
 
 
 def read_boxes(listed: Rows, space: Space | None = None, grid: ListGrid | None = None) -> LesionSet:

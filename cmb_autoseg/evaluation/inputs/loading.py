@@ -1,10 +1,13 @@
 """The files of one case, read and checked against one another."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.evaluation.inputs.boxes import has_boxes, read_boxes
+from cmb_autoseg.evaluation.inputs.boxes import has_boxes, has_slice_boxes, read_boxes
+from cmb_autoseg.evaluation.inputs.images import image_of
 from cmb_autoseg.evaluation.inputs.lesion_lists import SCORE_COLUMNS
 from cmb_autoseg.evaluation.inputs.masks import is_plain_mask, read_prediction, read_probability, read_reference
 from cmb_autoseg.evaluation.inputs.points import read_points
@@ -13,7 +16,7 @@ from cmb_autoseg.evaluation.inputs.rows import Rows, first_of, read_rows
 from cmb_autoseg.evaluation.inputs.sides import CaseFiles, ListGrid, LoadedSide, SideFile, Space
 from cmb_autoseg.geometry import Volume, check_same_grid, read_grid, read_volume
 
-__all__ = ["ListSettings", "LoadedCase", "load_case", "refuse_swapped_values"]
+__all__ = ["ListSettings", "LoadedCase", "doubts_of_grids", "load_case", "refuse_swapped_values"]
 
 CURE = "predict on the grid of the reference, or resample the prediction to it (nearest neighbor for masks)"
 
@@ -25,7 +28,9 @@ class ListSettings:
     space: Space | None = None
     """Of `x y z`, and of boxes without `_mm`."""
     spacing_mm: tuple[float, ...] | None = None
-    """Of the voxels that a list counts in, where no mask of the case tells; two or three sizes."""
+    """Of the voxels that a list counts in, where no mask and no image of the case tells; two or three sizes."""
+    images: Path | None = None
+    """Folder of the scans, in whose voxels a list counts where no mask of the case tells."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,46 @@ def _grid(files: CaseFiles, lists: ListSettings) -> ListGrid | None:
     for side in (files.reference, files.predicted):
         if side.kind == "mask":
             return ListGrid.of(read_grid(side.path), str(side.path))
+    scan = image_of(files, lists.images)
+    # Lists in millimetres need no grid, and may be of people whose scan is drawn in another space.
+    if scan is not None and any(_in_voxels(_rows(side), lists) for side in (files.reference, files.predicted)):
+        return ListGrid.of(read_grid(scan), str(scan))
     return None if lists.spacing_mm is None else ListGrid.of_spacing(lists.spacing_mm)
+
+
+def _in_voxels(rows: Rows, lists: ListSettings) -> bool:
+    """Whether a list counts in voxels, by its columns or else by what was told of it."""
+    if not rows.columns or {"x_mm", "x_min_mm"} & {*rows.columns}:
+        return False
+    return has_slice_boxes(rows.columns) or lists.space in ("voxel0", "voxel1")
+
+
+def doubts_of_grids(cases: Sequence[CaseFiles], lists: ListSettings) -> tuple[str, ...]:
+    """A warning where boxes of slices are scored without anything that tells the size of their voxels.
+
+    Args:
+        cases: as `find_cases` gives them; tables that cannot be read say nothing here.
+        lists: as for `load_case`.
+    """
+    if lists.spacing_mm is not None:
+        return ()
+    n_unknown = sum(_has_unknown_grid(files, lists) for files in cases)
+    if not n_unknown:
+        return ()
+    which = "" if n_unknown == len(cases) else f" for {n_unknown} of {len(cases)} cases"
+    return (
+        f"no grid given{which}: 1 mm voxels are assumed, figures in mm are of that; give --spacing, or --images with "
+        "the scans",
+    )
+
+
+def _has_unknown_grid(files: CaseFiles, lists: ListSettings) -> bool:
+    sides = (files.reference, files.predicted)
+    if any(side.kind == "mask" for side in sides) or image_of(files, lists.images) is not None:
+        return False
+    with suppress(InputError):
+        return any(_in_voxels(_rows(side), lists) for side in sides)
+    return False
 
 
 def _load_side(case: str, side: SideFile, is_reference: bool, grid: ListGrid | None, lists: ListSettings) -> LoadedSide:

@@ -1,6 +1,5 @@
 """What the marks of a case are drawn on: its scan, else its probability map, else a mask."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +7,9 @@ from cmb_autoseg.evaluation.inputs.loading import ListSettings, load_case
 from cmb_autoseg.evaluation.inputs.sides import CaseFiles
 from cmb_autoseg.geometry import Volume, read_volume
 
-__all__ = ["SCAN", "Background", "find_gradcam", "find_image", "read_background"]
+__all__ = ["SCAN", "Background", "find_gradcam", "read_background"]
 
 SCAN = "scan"
-IMAGE_NAMES = ("{case}_0000.nii.gz", "{case}.nii.gz", "{case}_0000.nii", "{case}.nii")
 GRADCAM_NAME = "{case}_gradcam.png"
 
 
@@ -29,7 +27,7 @@ def read_background(files: CaseFiles, scan: Path | None, lists: ListSettings | N
 
     Args:
         files: of the case.
-        scan: see `find_image`.
+        scan: see `inputs.images.image_of`.
         lists: as for scoring.
 
     Raises:
@@ -46,22 +44,7 @@ def read_background(files: CaseFiles, scan: Path | None, lists: ListSettings | N
     return Background(loaded.predicted.volume, "predicted mask") if loaded.predicted.volume is not None else None
 
 
-def find_image(folder: Path, case: str, scans: Sequence[str] = ()) -> Path | None:
-    """The first image of a case as nnU-Net names it: `<case>_0000.nii.gz`, else `<case>.nii.gz`.
-
-    Else the first of `scans` that lies in the folder or below it, as in a BIDS dataset.
-    """
-    named = _first(folder, IMAGE_NAMES, case)
-    if named is not None:
-        return named
-    return next((path for name in scans for path in sorted(folder.rglob(name))), None)
-
-
 def find_gradcam(folder: Path, case: str) -> Path | None:
     """`<case>_gradcam.png` of `cmb_explain`."""
-    return _first(folder, (GRADCAM_NAME,), case)
-
-
-def _first(folder: Path, names: tuple[str, ...], case: str) -> Path | None:
-    paths = (folder / name.format(case=case) for name in names)
-    return next((path for path in paths if path.is_file()), None)
+    path = folder / GRADCAM_NAME.format(case=case)
+    return path if path.is_file() else None

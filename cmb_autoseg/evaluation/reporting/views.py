@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from cmb_autoseg.errors import CMBError, InputError
+from cmb_autoseg.errors import CMBError
 from cmb_autoseg.evaluation.evaluate import Predictions
 from cmb_autoseg.evaluation.evaluation_report import EvaluationReport
+from cmb_autoseg.evaluation.inputs.images import image_of
 from cmb_autoseg.evaluation.inputs.sides import CaseFiles
-from cmb_autoseg.evaluation.reporting.backgrounds import Background, find_gradcam, find_image, read_background
+from cmb_autoseg.evaluation.reporting.backgrounds import Background, find_gradcam, read_background
 from cmb_autoseg.evaluation.reporting.cases import view_cases
 from cmb_autoseg.evaluation.reporting.page import CaseView
-from cmb_autoseg.files import read_json
 from cmb_autoseg.geometry import grids_agree
 from cmb_autoseg.progress import log
 
@@ -45,7 +45,7 @@ def views_of(
 
 def _scan_of(files: CaseFiles, images: Path | None) -> Path | None:
     """The case's scan, if it is on the grid of the case's mask; a scan of somebody else would mislead."""
-    scan = None if images is None else find_image(images, files.name, _scans_of(files))
+    scan = image_of(files, images)
     if scan is None:
         if images is not None:
             log(f"warning: {files.name}: no scan in {images}; drawn on what was scored")
@@ -67,13 +67,3 @@ def _is_picture(path: Path) -> bool:
         log(f"warning: {path}: not readable as a picture ({type(error).__name__}); left out")
         return False
     return True
-
-
-def _scans_of(files: CaseFiles) -> list[str]:
-    """Names of the files that a case was predicted from, by the record that `cmb_predict` leaves beside the mask."""
-    record = files.predicted.path.with_name(f"{files.name}.json")
-    try:
-        inputs = read_json(record)["inputs"] if record.is_file() else []
-        return [str(scan["file"]) for scan in inputs if "*" not in str(scan["file"])]
-    except (InputError, KeyError, TypeError):  # of another tool
-        return []

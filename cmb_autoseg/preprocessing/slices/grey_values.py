@@ -27,6 +27,11 @@ WITH_PEAK = (Role.SWI, Role.GRE_MAG, Role.T1, Role.T2, Role.FLAIR, Role.QSM)
 """Sequences whose commonest grey value is that of white matter; the others are scaled by their extremes."""
 DARKEST = 1e-3
 """Least grey value of the brain, so that 0 is the background alone."""
+LEAST_KEPT = 1 / 8
+"""Share of the bins; where the tail's cut leaves fewer, what is left is binned again. A handful of voxels a thousand
+times too bright would else have the whole brain in a few bins, its peak at their width."""
+MOST_BINNINGS = 4
+"""Enough for voxels a million times too bright; a scan of one value alone would be cut for ever."""
 SPIKES, SPIKES_SHARE = 10, 1e-5
 """Most voxels, and most of the brain's, that are set to the lower end because they may be faults. Of microbleeds that
 are among them nothing is lost but the order of their darkest voxels."""
@@ -81,10 +86,15 @@ def histogram_window(values: NDArray[np.float64], both_tails: bool) -> tuple[flo
         spread[0] = np.partition(values, n_spikes)[n_spikes]
     if spread[0] == spread[1]:
         spread = np.array([values.min(), values.max()])
-    counts, edges = np.histogram(values, BINS, (float(spread[0]), float(spread[1])))
-    smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), SMOOTHING_BINS, mode="constant")
-    top = int(smooth[1:-1].argmax()) + 1  # a peak has two sides
-    thick = np.flatnonzero(smooth >= TAIL_SHARE * len(values))
-    first = min(int(thick[0]), top - 1) if both_tails and thick.size else 0
-    last = max(int(thick[-1]), top + 1) if thick.size else BINS - 1
-    return float(edges[first]), float((edges[top] + edges[top + 1]) / 2), float(edges[last + 1])
+    low, high = float(spread[0]), float(spread[1])
+    for _ in range(MOST_BINNINGS):
+        counts, edges = np.histogram(values, BINS, (low, high))
+        smooth = ndimage.gaussian_filter1d(counts.astype(np.float64), SMOOTHING_BINS, mode="constant")
+        top = int(smooth[1:-1].argmax()) + 1  # a peak has two sides
+        thick = np.flatnonzero(smooth >= TAIL_SHARE * len(values))
+        first = min(int(thick[0]), top - 1) if both_tails and thick.size else 0
+        last = max(int(thick[-1]), top + 1) if thick.size else BINS - 1
+        low, peak, high = float(edges[first]), float((edges[top] + edges[top + 1]) / 2), float(edges[last + 1])
+        if last + 1 - first >= LEAST_KEPT * BINS:
+            break
+    return low, peak, high

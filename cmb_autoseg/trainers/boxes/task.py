@@ -15,6 +15,7 @@ from cmb_autoseg.trainers.boxes.average_precision import SliceDetections, averag
 from cmb_autoseg.trainers.boxes.networks import begin_from_file, build_detector
 from cmb_autoseg.trainers.loop import Task
 from cmb_autoseg.trainers.recipe import BoxSettings, Recipe
+from cmb_autoseg.trainers.slices.augmentation import SliceChange
 from cmb_autoseg.trainers.slices.fold_slices import FoldSlices
 from cmb_autoseg.trainers.slices.store import SliceCase
 
@@ -73,12 +74,12 @@ class BoxTask(Task):
 
     def batch(self, rng: np.random.Generator) -> BoxBatch:
         """See `Task.batch`."""
-        drawn = self.slices.draw(rng)
+        drawn = list(self.slices.draw(rng))
         batch = self._stacked([(change.image(shown.picture), change.boxes(shown.boxes)) for shown, change in drawn])
         if not self.settings.feature_enhancement:
             return batch
         dark = torch.stack([dark_picture(picture, self.roles) for picture in batch.pictures])
-        in_brain = torch.stack([middle_slice(picture, self.roles).any(dim=0) for picture in batch.pictures])
+        in_brain = torch.stack([self._brain(shown.picture, change) for shown, change in drawn])
         mask = enhancement_mask(dark, batch.truths, self.settings.enhancement_beta, in_brain)
         return BoxBatch(batch.pictures, batch.truths, mask)
 
@@ -102,6 +103,11 @@ class BoxTask(Task):
             boxes, scores = decode(logits, places, self.network.anchors)
             judged += [self._judged(*item) for item in zip(boxes, scores, batch.truths, strict=True)]
         return {"validation_loss": float(np.mean(losses)), self.figure: average_precision(judged)}
+
+    def _brain(self, picture: NDArray[np.float32], change: SliceChange) -> Tensor:
+        """(h, w), where a picture has brain once it is changed; a blur makes pixels around the brain others than 0."""
+        brain = middle_slice(torch.from_numpy(picture), self.roles).any(dim=0)
+        return torch.from_numpy(change.mask(brain.numpy().astype(np.uint8)))
 
     def _loss(self, logits: Tensor, places: Tensor, batch: BoxBatch) -> Tensor:
         truths = [truth.to(self.device) for truth in batch.truths]

@@ -1,5 +1,6 @@
 """The neighborhood of a voxel, as the second stage sees it: square pixels, some slices, every planned sequence."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,15 +69,14 @@ class Window:
         """What it takes of a stack (k, channel, j, i) to fill the window about a voxel (i, j, k); 0 beyond the scan.
 
         Returns:
-            (planes, channel, rows, columns) in voxels of the scan, the voxel in the middle; half precision, since
-            thousands are kept in memory.
+            (planes, channel, rows, columns) in voxels of the scan, the voxel in the middle; half precision.
         """
         wanted, target = [], []
         for axis, at, half in zip((0, 2, 3), reversed(voxel), self._halves, strict=True):
             low, high = max(0, at - half), min(stack.shape[axis], at + half + 1)
             wanted.append(slice(low, high))
             target.append(slice(low - at + half, high - at + half))
-        planes, rows, columns = (2 * half + 1 for half in self._halves)
+        planes, rows, columns = self._crop_shape
         crop = np.zeros((planes, stack.shape[1], rows, columns), dtype=np.float16)
         crop[target[0], :, target[1], target[2]] = stack[wanted[0], :, wanted[1], wanted[2]]
         return crop
@@ -86,6 +86,28 @@ class Window:
         """Voxels on either side of the middle, with those to spare that interpolation needs."""
         planes, rows, columns = (int(np.ceil(np.abs(offsets).max() + _reach(offsets))) for offsets in self.offsets)
         return planes, rows, columns
+
+    @property
+    def _crop_shape(self) -> tuple[int, int, int]:
+        planes, rows, columns = (2 * half + 1 for half in self._halves)
+        return planes, rows, columns
+
+    @property
+    def _keeps_pictures(self) -> bool:
+        """Whether pictures are smaller than crops, as those of fine voxels are."""
+        return math.prod(len(offsets) for offsets in self.offsets) < math.prod(self._crop_shape)
+
+    def kept(self, stack: NDArray[np.float32], voxel: Sequence[int]) -> NDArray[np.float16]:
+        """What is kept in memory of the window about a voxel: crop or picture, whichever is smaller.
+
+        Half precision, since there are thousands. Arguments as of `cut`.
+        """
+        crop = self.cut(stack, voxel)
+        return self.picture(crop).astype(np.float16) if self._keeps_pictures else crop
+
+    def picture_of_kept(self, kept: NDArray[np.float16]) -> NDArray[np.float32]:
+        """What `kept` returns, as `picture` does."""
+        return kept.astype(np.float32) if self._keeps_pictures else self.picture(kept)
 
     def picture(self, crop: NDArray[np.float16]) -> NDArray[np.float32]:
         """A crop as the network sees it: (plane, channel, row, column), linear, and averaged where voxels are finer."""
@@ -114,21 +136,21 @@ class Neighborhood:
 
     Attributes:
         window: of its scan.
-        crop: see `Window.cut`.
+        kept: see `Window.kept`.
         is_right: whether there is a microbleed in the middle.
         boxes: (n, 4) of true lesions, x_min, y_min, x_max, y_max in pixels.
         first: the first stage's probability; 0 where it does not propose.
     """
 
     window: Window
-    crop: NDArray[np.float16]
+    kept: NDArray[np.float16]
     is_right: bool
     boxes: NDArray[np.float32]
     first: float
 
     def picture(self) -> NDArray[np.float32]:
         """(plane, channel, row, column)."""
-        return self.window.picture(self.crop)
+        return self.window.picture_of_kept(self.kept)
 
 
 def _interpolated(values: NDArray[np.float32], positions: NDArray[np.float64], axis: int) -> NDArray[np.float32]:

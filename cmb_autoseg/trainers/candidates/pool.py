@@ -132,7 +132,7 @@ def case_places(
     places = [
         Neighborhood(
             window,
-            window.cut(stack, voxel),
+            window.kept(stack, voxel),
             bool(hit),
             window.pixels(lesions.boxes_in(int(voxel[2]), int(hit)), voxel),
             float(confidence),

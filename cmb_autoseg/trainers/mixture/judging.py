@@ -38,22 +38,31 @@ MOST_VOXELS = 50_000
 minutes a case, and what it says of the other voxels is worth nothing."""
 
 
+_State = tuple[int, int] | None
+"""When a file was written, in ns, and its bytes."""
+
+
 def member_threshold(files: Iterable[tuple[Path, Path]], checkpoint: str) -> float:
     """Probability at which a member counts best: the operating point `counting` of these cases.
 
     Args:
         files: out-of-fold probability and reference mask of each case.
-        checkpoint: what the maps were made by; names them beside their paths.
+        checkpoint: what the maps were made by; names them beside their paths and states.
 
     Returns:
         0.5 where no lesion is there or found.
     """
-    swept = sum((_counts(*paths, checkpoint) for paths in files), NO_CASES)
+    swept = sum((_counts(*paths, checkpoint, (_state(paths[0]), _state(paths[1]))) for paths in files), NO_CASES)
     return SWEEP_THRESHOLDS[counting_threshold(swept)]
 
 
+def _state(path: Path) -> _State:
+    """Changes with what a file holds; None of one that is not there, so that who reads it can say so."""
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+
+
 @lru_cache(maxsize=4096)
-def _counts(probability: Path, reference: Path, _checkpoint: str) -> Sweep:
+def _counts(probability: Path, reference: Path, _checkpoint: str, _states: tuple[_State, _State]) -> Sweep:
     """Of one case; folds that are trained one after the other share most of their training cases."""
     return count_case(ScoredCase("", read_map(probability), read_volume(reference, dtype="uint8")), PROTOCOL)
 
@@ -108,10 +117,21 @@ def aligned_volume(path: Path, threshold: float, common: float) -> Volume:
     return own.with_data(aligned(own.data, threshold, common))
 
 
-def draws_of_cases(n_cases: int, seed: Sequence[int]) -> NDArray[np.float64]:
-    """(1 + N_DRAWS, n_cases): how often each case counts; once, then as bootstrap draws have it."""
-    drawn = np.random.default_rng(seed).multinomial(n_cases, np.full(n_cases, 1 / n_cases), size=N_DRAWS)
-    return np.concatenate([np.ones((1, n_cases)), drawn])
+def draws_of_cases(subjects: Sequence[str], seed: Sequence[int]) -> NDArray[np.float64]:
+    """How often each case counts: once, then as bootstrap draws of people have it, each with all scans.
+
+    Args:
+        subjects: of each case; scans of one person are no independent cases.
+        seed: of the draws.
+
+    Returns:
+        (1 + N_DRAWS, cases).
+    """
+    number = {subject: index for index, subject in enumerate(dict.fromkeys(subjects))}
+    n_people = len(number)
+    drawn = np.random.default_rng(seed).multinomial(n_people, np.full(n_people, 1 / n_people), size=N_DRAWS)
+    own = [number[subject] for subject in subjects]
+    return np.concatenate([np.ones((1, len(own))), drawn[:, own]])
 
 
 def judge(cases: Sequence[JudgedCase], mixing: Mixing, draws: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -80,14 +80,21 @@ def middle_of(*probabilities: float) -> float:
 def aligned(probability: NDArray[np.float32], threshold: float, common: float) -> NDArray[np.float32]:
     """Probabilities shifted in log-odds so that `threshold` becomes `common`; 0 and 1 stay.
 
+    Those from `threshold` on, and no others, are `common` or more, whatever is rounded.
+
     Args:
         probability: of any shape, 0..1.
         threshold: over 0 and below 1.
         common: over 0 and below 1.
     """
     values = np.asarray(probability, dtype=np.float32)
+    if threshold == common:
+        return values
     up = values * np.float32((1 - threshold) * common)
-    return np.asarray(up / (up + (1 - values) * np.float32(threshold * (1 - common))), dtype=np.float32)
+    moved = up / (up + (1 - values) * np.float32(threshold * (1 - common)))
+    least = np.float32(common)
+    below = np.minimum(moved, np.nextafter(least, np.float32(0)))
+    return np.asarray(np.where(values >= threshold, np.maximum(moved, least), below), dtype=np.float32)
 
 
 def _plain(values: NDArray[np.float64]) -> tuple[float, ...]:

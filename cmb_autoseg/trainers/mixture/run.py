@@ -6,6 +6,7 @@ from typing import Any
 from cmb_autoseg._nnunet import FINAL_CHECKPOINT
 from cmb_autoseg.files import file_digest, write_tsv
 from cmb_autoseg.geometry import read_volume
+from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawCase
@@ -70,13 +71,13 @@ def _threshold(run: FoldRun, member: Member) -> float:
 
 
 def _search(run: FoldRun, settings: MixtureSettings, equal: Mixing) -> Searched:
-    cases = [
-        judged
+    known = [
+        (subject_of(case), judged)
         for case in track(run.cases.training, f"Maps of fold {run.fold}", slow=True)
         if (judged := _judged(run, case, equal)) is not None
     ]
-
-    draws = draws_of_cases(len(cases), (run.settings.seed, run.fold))
+    cases = [judged for _, judged in known]
+    draws = draws_of_cases([subject for subject, _ in known], (run.settings.seed, run.fold))
 
     def figures(weights: Weights) -> Figures:
         return judge(cases, replace(equal, weights=weights), draws)

@@ -32,28 +32,44 @@ def vote_map(maps: Sequence[NDArray[np.float32]], weights: Sequence[float], coun
         (i, j, k), 0..1.
     """
     voters = [(own, weight) for own, weight in zip(maps, weights, strict=True) if weight > 0]
-    votes = lesion_votes([own for own, _ in voters], [weight for _, weight in voters], counted)
-    mean = np.zeros(maps[0].shape, dtype=np.float64)
-    for own, weight in voters:
-        mean += weight * own
+    # Lesions fill little of a map: all that takes much memory a voxel is of theirs alone.
+    voted, votes = _voted([own for own, _ in voters], [weight for _, weight in voters], counted)
+    mean = np.sum([weight * own[voted].astype(np.float64) for own, weight in voters], axis=0)
     shares = _possible_shares([weight for _, weight in voters])
     band = np.searchsorted(shares, votes - TIE)
     low = np.where(band > 0, shares[np.maximum(band - 1, 0)], 0.0)
-    voted = UNVOTED_SHARE + (1 - UNVOTED_SHARE) * (low + (shares[band] - low) * np.minimum(mean, 1))
-    # Where nobody has a lesion, every probability and so their mean is below `counted`.
-    return np.where(votes > 0, voted, UNVOTED_SHARE / counted * mean).astype(np.float32)
+    result = np.zeros(maps[0].shape, dtype=np.float32)
+    for own, weight in voters:
+        result += np.float32(UNVOTED_SHARE / counted * weight) * own
+    # Where nobody has a lesion, every probability and so their mean is below `counted`, but for rounding.
+    np.minimum(result, np.float32(UNVOTED_SHARE), out=result)
+    result[voted] = UNVOTED_SHARE + (1 - UNVOTED_SHARE) * (low + (shares[band] - low) * np.minimum(mean, 1))
+    return result
 
 
 def lesion_votes(maps: Sequence[NDArray[np.float32]], weights: Sequence[float], counted: float) -> NDArray[np.float64]:
     """(i, j, k): share of votes at each voxel, 0 where no member has a lesion; arguments as of `vote_map`."""
-    labels = [label_components(own >= counted) for own in maps]
-    votes: NDArray[np.float64] = np.zeros(maps[0].shape)
+    result: NDArray[np.float64] = np.zeros(maps[0].shape)
+    voted, votes = _voted(maps, weights, counted)
+    result[voted] = votes
+    return result
+
+
+def _voted(
+    maps: Sequence[NDArray[np.float32]], weights: Sequence[float], counted: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Where any member has a lesion, (i, j, k), and the share of votes at each of these voxels, (n,)."""
+    voted = np.zeros(maps[0].shape, dtype=bool)
+    for own in maps:
+        voted |= own >= counted
+    labels = [label_components(own >= counted)[voted] for own in maps]
+    votes = np.zeros(np.count_nonzero(voted))
     for lesions in labels:
-        share = np.zeros(int(lesions.max()) + 1)
+        share = np.zeros(int(lesions.max(initial=0)) + 1)
         for others, weight in zip(labels, weights, strict=True):
             share[np.unique(lesions[(lesions > 0) & (others > 0)])] += weight
-        votes = np.asarray(np.maximum(votes, share[lesions]), dtype=np.float64)
-    return votes
+        votes = np.maximum(votes, share[lesions])
+    return voted, votes
 
 
 def _possible_shares(weights: Sequence[float]) -> NDArray[np.float64]:

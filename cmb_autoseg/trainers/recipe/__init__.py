@@ -11,7 +11,7 @@ from cmb_autoseg.trainers.recipe.patches import (
     SemiSupervisedSettings,
 )
 from cmb_autoseg.trainers.recipe.pretraining import PretrainingSettings
-from cmb_autoseg.trainers.recipe.reading import list_recipes, read_recipe
+from cmb_autoseg.trainers.recipe.reading import is_recipe_file, list_recipes, read_recipe
 from cmb_autoseg.trainers.recipe.recipe import Family, Recipe
 from cmb_autoseg.trainers.recipe.slices import PictureSettings, SliceAugmentationSettings, SliceSettings
 from cmb_autoseg.trainers.recipe.two_stage import TwoStageSettings
@@ -35,6 +35,7 @@ __all__ = [
     "SliceAugmentationSettings",
     "SliceSettings",
     "TwoStageSettings",
+    "is_recipe_file",
     "list_recipes",
     "read_recipe",
 ]

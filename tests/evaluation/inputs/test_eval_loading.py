@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmb_autoseg.errors import GeometryError, InputError
-from cmb_autoseg.evaluation.inputs.loading import ListSettings, load_case, refuse_swapped_values
+from cmb_autoseg.evaluation.inputs.loading import ListSettings, doubts_of_grids, load_case, refuse_swapped_values
 from cmb_autoseg.evaluation.inputs.pairing import find_cases
 from cmb_autoseg.files import write_text
 from cmb_autoseg.geometry import Volume, from_canonical, to_canonical, write_volume
@@ -187,6 +187,47 @@ def test_points_against_points_count_in_the_spacing_that_was_given(tmp_path):
     assert loaded.predicted.lesions.centres_mm.tolist() == [[2, 1, 2]]
     with pytest.raises(InputError, match="give the voxel size with --spacing"):
         load_case(case, ListSettings("voxel0"))
+
+
+@pytest.fixture
+def boxes_alone(tmp_path):
+    """Boxes of slices on both sides of two cases, and an oblong, shifted scan of the first."""
+    for side in "pr":
+        for case in "ab":
+            write_text(tmp_path / side / f"{case}_boxes.tsv", "slice\tx_min\ty_min\tx_max\ty_max\n2\t3\t4\t5\t6\n")
+    affine = np.array([[-0.5, 0, 0, 7], [0, 0.5, 0, -3], [0, 0, 4, 10], [0, 0, 0, 1.0]])
+    write_volume(tmp_path / "scans" / "a_0000.nii.gz", Volume(np.zeros((20, 20, 5)), affine), np.uint8)
+    return tmp_path
+
+
+def test_boxes_without_a_mask_count_in_the_voxels_of_the_scan(boxes_alone):
+    case, _ = find_cases(boxes_alone / "p", boxes_alone / "r").cases
+
+    loaded = load_case(case, ListSettings(spacing_mm=(1, 1, 1), images=boxes_alone / "scans"))
+
+    # Voxels 3 and 4, 4 and 5, slice 2.
+    assert loaded.predicted.lesions.centres_mm.tolist() == [[7 - 1.75, -3 + 2.25, 18]]
+    assert loaded.reference.lesions.volumes_mm3.tolist() == [4]
+    write_text(boxes_alone / "p" / "a_boxes.tsv", "slice,x_min,y_min,x_max,y_max\n9,3,4,5,6\n".replace(",", "\t"))
+    with pytest.raises(InputError, match=r"a_boxes\.tsv.*a_0000\.nii\.gz"):
+        load_case(case, ListSettings(images=boxes_alone / "scans"))
+
+
+def test_boxes_whose_voxels_have_no_known_size_are_told(boxes_alone):
+    cases = find_cases(boxes_alone / "p", boxes_alone / "r").cases
+
+    (none,) = doubts_of_grids(cases, ListSettings())
+    assert none.startswith("no grid given: 1 mm voxels are assumed, figures in mm are of that; give --spacing")
+    (some,) = doubts_of_grids(cases, ListSettings(images=boxes_alone / "scans"))
+    assert some.startswith("no grid given for 1 of 2 cases: ")
+    assert doubts_of_grids(cases, ListSettings(spacing_mm=(0.5, 0.5))) == ()
+    for case in "ab":
+        write_text(
+            boxes_alone / "p" / f"{case}_boxes.tsv",
+            "x_min_mm\ty_min_mm\tz_min_mm\tx_max_mm\ty_max_mm\tz_max_mm\n",
+        )
+        write_text(boxes_alone / "r" / f"{case}_boxes.tsv", "")
+    assert doubts_of_grids(cases, ListSettings()) == ()
 
 
 def test_sides_that_were_swapped_are_told_by_their_values(sides, mask):

@@ -9,8 +9,9 @@ from PIL import Image
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.case_score import CaseScore, Matching, Pair
+from cmb_autoseg.evaluation.inputs.images import find_image
 from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
-from cmb_autoseg.evaluation.reporting.backgrounds import Background, find_image
+from cmb_autoseg.evaluation.reporting.backgrounds import Background
 from cmb_autoseg.evaluation.reporting.case_tables import best_cases, best_worst, told, worst_cases
 from cmb_autoseg.evaluation.reporting.cases import MARKS, draw_case, gradcam_picture, view_cases
 from cmb_autoseg.geometry import Volume

@@ -80,3 +80,35 @@ def test_a_few_faulty_voxels_do_not_take_the_dark_end_of_the_scale():
 def test_only_the_background_is_zero(role, normalization):
     data = scan(np.random.default_rng(0), offset=-300)
     np.testing.assert_array_equal(grey_values(data, role, normalization) == 0, data == 0)
+
+
+def brain_of(n=125_000):
+    """White matter at 300, gray matter at 240, some voxels of 400."""
+    rng, kind = np.random.default_rng(0), np.random.default_rng(1).random(n)
+    white, gray, bright = (rng.normal(*of, n) for of in ((300, 15), (240, 20), (400, 40)))
+    return np.where(kind < 0.45, white, np.where(kind < 0.85, gray, bright)).clip(min=5)
+
+
+@pytest.mark.parametrize("n_faulty", [1, 4, 20])
+@pytest.mark.parametrize("both_tails", [False, True])
+def test_a_handful_of_voxels_a_thousand_times_too_bright_leaves_the_window_where_it_was(n_faulty, both_tails):
+    values = brain_of()
+    low, peak, high = histogram_window(values, both_tails)
+    values[:n_faulty] = 1e6
+    found = histogram_window(values, both_tails)
+    bin_width = (high - low) / 512
+    assert found[1] == pytest.approx(peak, abs=3 * bin_width)
+    assert (found[0], found[2]) == (pytest.approx(low, abs=20), pytest.approx(high, abs=20))
+
+
+def test_the_window_of_a_scan_without_faults_is_that_of_one_histogram():
+    """By hand: uniform from 100 to 612, so that bins are 1 wide, and a peak of 50 voxels more at 300."""
+    values = np.concatenate([np.repeat(np.arange(100.5, 612), 10), np.full(50, 300.5), [100.0, 612.0]])
+    assert histogram_window(values, both_tails=False) == (100, 300.5, 612)
+
+
+def test_a_plateau_with_a_few_bright_voxels_is_not_cut_for_ever():
+    values = np.r_[np.full(100_000, 300.0), np.linspace(301, 1e6, 50)]
+    low, peak, high = histogram_window(values, False)
+    assert low <= 300 <= high
+    assert peak == pytest.approx(300, abs=1)

@@ -60,3 +60,15 @@ def test_an_empty_mask_has_no_boxes():
     labels = slice_labels(np.zeros((8, 8, 2), bool), SliceFrame.fit(8, 8, (8, 8), "crop"))
     assert labels.boxes.shape == (0, 5)
     assert not labels.mask.any()
+
+
+@pytest.mark.parametrize(("n_voxels", "wanted"), [(8, False), (9, True), (1047, True), (1048, False)])
+def test_the_rule_of_2_to_10_mm_by_hand(n_voxels, wanted):
+    """Spheres of 2 and 10 mm have 4.19 and 523.6 mm3: 8.4 and 1047.2 voxels of 0.5 x 0.5 x 2 mm."""
+    mask = np.zeros((30, 30, 20), bool)
+    block = np.zeros((11, 11, 11), bool)
+    block.flat[:n_voxels] = True
+    mask[5:16, 5:16, 5:16] = block
+    labels = slice_labels(mask, SliceFrame.fit(30, 30, (30, 30), "crop"), 0.5 * 0.5 * 2, (2.0, 10.0))
+    assert (len(labels.boxes) > 0) is wanted
+    assert (labels.mask == (1 if wanted else IGNORED)).sum() == n_voxels

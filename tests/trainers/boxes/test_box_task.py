@@ -9,6 +9,7 @@ from cmb_autoseg.records import Role
 from cmb_autoseg.trainers.boxes.average_precision import average_precision
 from cmb_autoseg.trainers.boxes.networks import begin_from_file, build_detector, read_weights
 from cmb_autoseg.trainers.boxes.task import BoxTask, dark_picture, edges_of
+from cmb_autoseg.trainers.optimization import scheduled_rate
 from cmb_autoseg.trainers.recipe import BoxSettings, Recipe, SliceAugmentationSettings, list_recipes, read_recipe
 from cmb_autoseg.trainers.slices.augmentation import SliceAugmentation
 from cmb_autoseg.trainers.slices.store import SliceCase
@@ -135,7 +136,8 @@ def test_shipped_recipes_differ_in_size_and_enhancement_alone():
         )
     steps = first.epochs * first.steps_per_epoch
     assert steps == 120_000
-    assert [round(share * steps, -3) for share in first.schedule.falls_at] == [80_000, 100_000]
+    rates = [scheduled_rate(first.optimizer, first.schedule, step, steps, []) for step in range(79_998, 100_002)]
+    assert [79_998 + n for n in range(1, len(rates)) if rates[n] < rates[n - 1]] == [80_000, 100_000]
     assert (first.batch_size, first.optimizer.learning_rate, first.boxes.enhancement_beta) == (4, 1e-3, 1.5)
 
 
@@ -168,3 +170,23 @@ def test_nothing_outside_the_brain_is_enhanced():
     picture, mask = batch.pictures[0, 0], batch.enhancement[0, 0]
     assert (mask[100:110, 120:126] > 0).all()
     assert not mask[picture == 0].any()
+
+
+def test_a_blur_takes_nothing_from_the_enhancement_at_the_edge_of_the_brain():
+    """Pixels around the brain are no longer 0 then, but still darker than any microbleed."""
+    case = case_of(np.random.default_rng(0))
+    case.data[1, 0, :, 126:] = 0
+    changes = {"flip": ["sagittal"], "intensity_probability": 1, "intensity": [1, 1], "blur_pixels": 3}
+    recipe = recipe_of(feature_enhancement=True, positive_share=1.0, augmentation=changes)
+    task = BoxTask(recipe, (Role.SWI,), [case], [case], "cpu")
+    batch = task.batch(np.random.default_rng(1))
+    mirrored = []
+    for picture, mask, truth in zip(batch.pictures[:, 0], batch.enhancement[:, 0], batch.truths, strict=True):
+        mirrored.append(truth[0, 0] > 150)
+        brain = slice(174, 180) if mirrored[-1] else slice(120, 126)
+        outside = slice(0, 174) if mirrored[-1] else slice(126, 300)
+        assert (picture[100:110, outside] > 0).any()
+        assert not mask[:, outside].any()
+        grey = picture[100:110, brain]
+        np.testing.assert_allclose(mask[100:110, brain], (1 - grey / (1.5 * grey.mean())).clamp(min=0), atol=1e-5)
+    assert mirrored == [False, True]

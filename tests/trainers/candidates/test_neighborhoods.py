@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.records import Role
-from cmb_autoseg.trainers.candidates.neighborhoods import Window, scaled_stack
+from cmb_autoseg.trainers.candidates.neighborhoods import Neighborhood, Window, scaled_stack
 from cmb_autoseg.trainers.recipe import TwoStageSettings
 
 SPACING_MM = (0.8, 1.0, 2.5)
@@ -100,3 +100,18 @@ def test_voxels_finer_than_pixels_are_averaged_so_that_none_is_overlooked(spacin
     np.testing.assert_allclose(seen, per_pixel**-3, rtol=0.35)
     plain = np.ones((61, 1, 61, 61), dtype=np.float32)
     np.testing.assert_allclose(window.picture(window.cut(plain, (30, 30, 30))), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 2.0), (0.45, 0.45, 1.0)])
+@pytest.mark.parametrize("settings", [YOLO, CUBE], ids=["yolo", "cube"])
+def test_the_smaller_of_voxels_and_pixels_is_kept_and_shows_the_same(settings, spacing_mm):
+    stack, voxel = smooth_stack(shape=(31, 2, 60, 64)), (33, 28, 14)
+    window = Window.of(settings, spacing_mm)
+    crop = window.cut(stack, voxel)
+    kept = window.kept(stack, voxel)
+    picture = window.picture(crop)
+    assert kept.dtype == np.float16
+    assert kept.size == min(crop.size, picture.size)
+    place = Neighborhood(window, kept, False, np.zeros((0, 4), np.float32), 0.0)
+    assert place.picture().dtype == np.float32
+    np.testing.assert_allclose(place.picture(), picture, atol=1e-3)

@@ -1,11 +1,14 @@
 """What is learned from on a hand-made case: right, false, missed and random places."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from cmb_autoseg.geometry import Volume
+from cmb_autoseg.geometry import Volume, write_volume
+from cmb_autoseg.raw_dataset import RawCase
 from cmb_autoseg.records import Role
-from cmb_autoseg.trainers.candidates.pool import case_places
+from cmb_autoseg.trainers.candidates.pool import case_places, gather
 from cmb_autoseg.trainers.candidates.true_lesions import TrueLesions
 from cmb_autoseg.trainers.recipe import TwoStageSettings
 
@@ -43,13 +46,15 @@ def test_candidates_know_whether_they_are_right_and_see_all_lesions_of_their_win
 def test_training_adds_what_was_missed_and_random_places_of_the_brain(case):
     volumes, probability, mask = case
     rng = np.random.default_rng(0)
-    places, missed = case_places(volumes, (Role.SWI,), probability, TrueLesions.of(mask), SETTINGS, rng)
+    fine = SETTINGS.model_copy(update={"window_pixels": 32})  # so that voxels are kept
+    places, missed = case_places(volumes, (Role.SWI,), probability, TrueLesions.of(mask), fine, rng)
     assert missed == 1
     assert len(places) == 2 + 1 + 5
     assert places[2].is_right
     assert places[2].first == 0.0
     for place in places[3:]:
-        middle = place.crop[place.crop.shape[0] // 2, 0, place.crop.shape[2] // 2, place.crop.shape[3] // 2]
+        assert place.kept.shape[2] % 2
+        middle = place.kept[place.kept.shape[0] // 2, 0, place.kept.shape[2] // 2, place.kept.shape[3] // 2]
         assert middle != 0  # in the brain, whose voxels are never exactly 0
 
 
@@ -60,7 +65,7 @@ def test_random_places_hang_on_the_generator_alone(case):
         for _ in range(2)
     ]
     for one, other in zip(*twice, strict=True):
-        assert (one.crop == other.crop).all()
+        assert (one.kept == other.kept).all()
 
 
 def test_a_scan_without_lesions_gives_false_places(case):
@@ -70,3 +75,27 @@ def test_a_scan_without_lesions_gives_false_places(case):
     assert missed == 0
     assert len(places) == 2 + 5
     assert not any(place.is_right for place in places)
+
+
+def test_the_candidates_of_a_case_come_from_its_own_map(case, tmp_path):
+    """Three cases alike but for their maps, of which one has none: peaks of 0.9 and 0.4, then of 0.3 alone."""
+    volumes, probability, mask = case
+    own = np.zeros_like(probability.data)
+    own[10, 10, 5] = 0.3
+    cases, maps = [], {}
+    for name, values in (("p1", probability.data), ("p2", None), ("p3", own)):
+        cases.append(RawCase(name, "x", name, (Role.SWI,), "train", True, 3.0, tmp_path))
+        write_volume(cases[-1].image(0), volumes[Role.SWI], "float32")
+        write_volume(cases[-1].label, mask, "uint8")
+        if values is not None:
+            maps[name] = tmp_path / f"{name}_prob.nii.gz"
+            write_volume(maps[name], probability.with_data(values), "float32")
+    recipe = SimpleNamespace(name="again", sequences=None)
+    run = SimpleNamespace(
+        **{"fold": 0, "raw": SimpleNamespace(roles=(Role.SWI,)), "plan": SimpleNamespace(channels=(Role.SWI,))},
+        **{"recipe": recipe, "members": (SimpleNamespace(recipe="before", maps=maps),)},
+    )
+    pool = gather(run, SETTINGS, cases, for_training=False)
+    assert [place.first for place in pool.places] == pytest.approx([0.9, 0.4, 0.3])
+    assert [place.is_right for place in pool.places] == [True, False, True]
+    assert (pool.n_cases, pool.n_missed) == (2, 1 + 1)

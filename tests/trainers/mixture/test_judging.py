@@ -60,7 +60,7 @@ def figure(cases, weights, combine="mean"):
 
 
 def search(cases, combine):
-    draws = draws_of_cases(len(cases), (0, 0))
+    draws = draws_of_cases([str(number) for number in range(len(cases))], (0, 0))
     return search_weights(lambda weights: judge(cases, mixture(weights, combine), draws), 2)
 
 
@@ -161,3 +161,23 @@ def test_the_search_sees_every_candidate_that_votes_lift_into_view():
     deployed = mixing.map_of([own, own])
     assert deployed[25, 25, 5] == pytest.approx(0.15)
     assert sorted(case.candidates(mixing).confidence) == pytest.approx([0.15, float(deployed[10, 10, 5])])
+
+
+def test_people_are_drawn_with_all_their_scans():
+    draws = draws_of_cases(["x/1", "x/2", "x/1", "y/1"], (3, 1))
+    assert draws.shape == (201, 4)
+    assert (draws[0] == 1).all()
+    assert np.array_equal(draws[:, 0], draws[:, 2])
+    assert (draws[1:, [0, 1, 3]].sum(axis=1) == 3).all()  # three people
+    assert draws[1:].std() > 0.5
+
+
+def test_thresholds_are_those_of_the_maps_as_they_are_now(tmp_path):
+    reference, (own,) = phantom(1, (1.0, 2))
+    files = [(tmp_path / "map.nii.gz", tmp_path / "reference.nii.gz")]
+    write_volume(files[0][1], Volume(reference, AFFINE), "uint8")
+    found = []
+    for values in (own, aligned(own, 0.95, 0.5)):
+        write_volume(files[0][0], Volume(values, AFFINE), "float32")
+        found.append(member_threshold(files, "digest"))
+    assert found[1] < 0.2 < found[0]

@@ -45,3 +45,18 @@ def test_folds_are_averaged_thresholds_in_log_odds():
         pytest.approx(0.5),
     )
     assert Mixing.averaged([first]) == first
+
+
+def test_no_probability_crosses_the_threshold_by_rounding():
+    steps = np.round(np.arange(0.02, 1, 0.02), 2).tolist()
+    for threshold in steps:
+        at = np.float32(threshold)
+        values = np.array([np.nextafter(at, np.float32(0)), at, np.nextafter(at, np.float32(1))])
+        for common in steps:
+            moved = aligned(values, threshold, common)
+            assert (moved >= common).tolist() == (values >= threshold).tolist() == [False, True, True]
+
+
+def test_maps_of_members_that_count_best_at_the_common_point_are_left_as_they_are():
+    values = np.random.default_rng(0).random(1000, dtype=np.float32)
+    assert np.array_equal(aligned(values, 0.34, 0.34), values)

@@ -1,5 +1,6 @@
 """Votes on hand-made maps of few voxels, counted by hand."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -93,3 +94,14 @@ def test_lesions_begin_at_the_common_threshold():
     line = vote_map(maps, [0.5, 0.5], 0.2)[:, 3, 1]
     assert line[4] == pytest.approx(0.5 + 0.5 * (0.5 + 0.5 * 0.225))
     assert line[12] == pytest.approx(0.5 * (0.5 * 0.19) / 0.2)
+
+
+def test_memory_hangs_on_the_maps_and_hardly_on_what_votes():
+    shape = (64, 64, 40)
+    maps = [np.random.default_rng(seed).random(shape, dtype=np.float32) ** 20 for seed in range(2)]
+    tracemalloc.start()
+    try:
+        vote_map(maps, (0.5, 0.5), 0.5)
+        assert tracemalloc.get_traced_memory()[1] < 20 * maps[0].size
+    finally:
+        tracemalloc.stop()

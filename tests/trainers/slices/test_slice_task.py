@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -62,3 +63,19 @@ def test_dice_without_a_lesion_is_not_defined(task):
     recipe = SimpleNamespace(slices=task.settings, batch_size=4, validation_steps=9)
     alone = SliceTask(recipe, (0, 1), task.slices.training, free, "cpu")
     assert math.isnan(alone.validate()["validation_dice"])
+
+
+def test_a_microbleed_that_is_no_target_is_neither_missed_nor_false(task):
+    """The oracle marks it, since it is as dark as the others."""
+    cases = [replace(case, mask=np.array(case.mask), boxes=np.array(case.boxes)) for case in task.slices.validation]
+    for case in cases:
+        case.mask[:, :24][case.mask[:, :24] == 1] = IGNORED
+    task.slices.validation, task.network = cases, Oracle()
+    masks = np.concatenate([case.mask for case in cases])
+    grey = np.concatenate([case.data[:, 0] for case in cases]).astype(np.float32)
+    found, truth = (grey > 0) & (grey < 0.5), masks == 1
+    counted = found & (masks != IGNORED)
+    assert truth.any()
+    assert counted.sum() < found.sum()
+    expected = 2 * (truth & found).sum() / (truth.sum() + counted.sum())
+    assert task.validate()["validation_dice"] == pytest.approx(expected, rel=1e-9)
