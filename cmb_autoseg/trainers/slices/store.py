@@ -24,7 +24,7 @@ from cmb_autoseg.trainers.recipe import BoxPictureSettings, PictureSettings
 
 __all__ = ["SliceCase", "SliceStore"]
 
-VERSION = 2
+VERSION = 3
 """Of the code that makes pictures: a higher number makes them anew."""
 
 
