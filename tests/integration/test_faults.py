@@ -731,7 +731,7 @@ FRESH = remove(f"trained/{MODEL}")
 TRAININGS = [
     Fault("train_without_fold", TRAIN.replace("-f 0", ""), ("-f FOLD is missing", "cmb_train -d 501 -f 0")),
     Fault("train_without_dataset", "cmb_train -f 0", ("-d DATASET is missing", "cmb_train -d 501 -f 0")),
-    Fault("fold_seven", TRAIN.replace("-f 0", "-f 7"), ("-f: found 7", "has 5 folds", "0 to 4, or all", "--folds N")),
+    Fault("fold_seven", TRAIN.replace("-f 0", "-f 7"), ("-f: found 7", "has 5 folds", "0 to 4, or all")),
     Fault("fold_in_words", TRAIN.replace("-f 0", "-f first"), ("-f", "found 'first'", "numbers of folds", "or all")),
     Fault(
         "recipe_unknown",
