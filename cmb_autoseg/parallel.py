@@ -1,8 +1,9 @@
 """Work on many cases at a time, with as many processes as the memory holds; one that dies stops no other."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 from cmb_autoseg.interruption import end_with
 
-__all__ = ["available_bytes", "choose_workers", "run_jobs"]
+__all__ = ["available_bytes", "choose_workers", "in_threads", "run_jobs"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -50,6 +51,33 @@ def choose_workers(n_jobs: int, bytes_each: int, jobs_each: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     fitting = int(SHARE_OF_MEMORY * available_bytes() // max(bytes_each, 1))
     return max(1, min(cores, fitting, n_jobs // max(jobs_each, 1)))
+
+
+def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+    """Yield the result of each job in order, worked on by threads of this process, which start at once.
+
+    For work that is done in compiled code: decompression, arrays, files. No more than one result a thread waits.
+
+    Args:
+        work: whatever it raises ends the run.
+        jobs: what it is called with.
+        workers: threads; with one, everything is done in this one.
+    """
+    if workers <= 1:
+        yield from map(work, jobs)
+        return
+    waiting = deque[Future[Result]]()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def run_jobs(

@@ -219,16 +219,29 @@ def resolve_device(chosen: str | None, tell: bool = True) -> Literal["cuda", "cp
     """
     from cmb_autoseg.progress import telling
 
+    if chosen == "cpu" or (chosen is None and not _has_driver()):
+        return "cpu"
     with telling("loading PyTorch ...") if tell else nullcontext():
         import torch
 
-    if chosen == "cpu":
-        return "cpu"
     if torch.cuda.is_available():
         return "cuda"
     if chosen == "cuda":
         raise InputError("-device cuda: torch finds no CUDA device; use -device cpu or check the driver")
     return "cpu"
+
+
+def _has_driver() -> bool:
+    """Whether a GPU's driver is there at all; without one PyTorch need not be loaded to know that it finds none."""
+    import ctypes
+
+    for library in ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so"):
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def fold_list(values: Sequence[str]) -> tuple[int, ...] | None:

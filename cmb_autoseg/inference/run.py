@@ -8,6 +8,7 @@ from pathlib import Path
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import CaseResult, Layout
 from cmb_autoseg.locking import own_folder
+from cmb_autoseg.progress import log, telling, track
 from cmb_autoseg.records import Case, OperatingPoint
 
 __all__ = ["ModelChoice", "predict_scans"]
@@ -50,12 +51,12 @@ def predict_scans(
     with ExitStack() as owned:
         for folder, nested in layout.territory(cases, failures):
             owned.enter_context(own_folder(folder, doing, nested=nested))
-        from cmb_autoseg.inference.loading import load_ensemble
-        from cmb_autoseg.inference.operating_points import weakness
-        from cmb_autoseg.inference.predict import predict_cases
-        from cmb_autoseg.progress import log, track
+        with telling("loading PyTorch ..."):
+            from cmb_autoseg.inference.loading import load_ensemble
+            from cmb_autoseg.inference.operating_points import weakness
+            from cmb_autoseg.inference.predict import predict_cases
 
-        ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
+            ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
         outcome = predict_cases(
             cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse
         )

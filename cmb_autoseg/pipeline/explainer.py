@@ -11,6 +11,7 @@ from cmb_autoseg.explanation.grad_cam import Method
 from cmb_autoseg.explanation.places import Place, explain_places, share_near
 from cmb_autoseg.geometry import from_canonical, to_canonical
 from cmb_autoseg.inference.patches import PatchEnsemble
+from cmb_autoseg.inference.tiles import pad_to
 from cmb_autoseg.lesions import resample_lesions
 from cmb_autoseg.preprocessing import PreparedCase
 from cmb_autoseg.preprocessing.network_input import NetworkInput
@@ -56,8 +57,8 @@ class Explainer:
         if not findings:
             return []
         inputs = self.ensemble.network_input(prepared.volumes)
-        padded, below = _padded(inputs.data, self.ensemble.patch_shape)
-        places = [self._place(finding, prepared, inputs, padded.shape[1:], below) for finding in findings]
+        padded, inner = pad_to(inputs.data, self.ensemble.patch_shape)
+        places = [self._place(finding, prepared, inputs, padded.shape[1:], inner) for finding in findings]
         inside = [index for index, place in enumerate(places) if place is not None]
         known = [place for place in places if place is not None]
         # The network has a channel for each sequence of the plan, and may have learned from fewer.
@@ -78,7 +79,7 @@ class Explainer:
                 channels[channel]: float(values[0, n] - values[1 + order, n]) for order, channel in enumerate(present)
             }
             near, by_chance = share_near(maps[n], known[n].region, self.ensemble.plan.spacing_mm)
-            whole = self._on_scan(maps[n], known[n], padded.shape[1:], below, inputs, prepared)
+            whole = self._on_scan(maps[n], known[n], padded.shape[1:], inner, inputs, prepared)
             results.append(Explanation(finding, whole, float(values[0, n]), drops, near, by_chance))
         return results
 
@@ -88,18 +89,15 @@ class Explainer:
         prepared: PreparedCase,
         inputs: NetworkInput,
         padded_shape: tuple[int, ...],
-        below: NDArray[np.int64],
+        inner: tuple[slice, slice, slice],
     ) -> Place | None:
         """Where a finding lies in the network's input; None where it lies outside."""
         own = np.zeros(prepared.original.shape, dtype=np.uint8)
         own[tuple(finding.voxels.T)] = 1
         canonical = to_canonical(prepared.original.with_data(own)).data.transpose(2, 1, 0)
-        box = tuple(slice(*side) for side in inputs.properties["bbox_used_for_cropping"])
-        turned = canonical.transpose(self.ensemble.plan.transpose_forward)[box]
+        turned = inputs.grid.crop(canonical)
         region = np.zeros(padded_shape, dtype=bool)
-        shape = inputs.data.shape[1:]
-        inner = tuple(slice(b, b + n) for b, n in zip(below, shape, strict=True))
-        region[inner] = resample_lesions(turned, 1, shape, preserve=True).mask > 0
+        region[inner] = resample_lesions(turned, 1, inputs.grid.shape, preserve=True).mask > 0
         if not region.any():
             return None
         voxels = np.argwhere(region)
@@ -114,20 +112,12 @@ class Explainer:
         patch: NDArray[np.float32],
         place: Place,
         padded_shape: tuple[int, ...],
-        below: NDArray[np.int64],
+        inner: tuple[slice, slice, slice],
         inputs: NetworkInput,
         prepared: PreparedCase,
     ) -> NDArray[np.float32]:
         whole = np.zeros(padded_shape, dtype=np.float32)
         whole[place.box()] = patch
-        inner = tuple(slice(b, b + n) for b, n in zip(below, inputs.data.shape[1:], strict=True))
-        own: NDArray[np.float32] = from_canonical(self.ensemble.onto_scan(whole[inner], inputs), prepared.original)
+        on_scan = inputs.grid.in_scan(inputs.grid.back(whole[inner][None])[0])
+        own: NDArray[np.float32] = from_canonical(on_scan, prepared.original)
         return np.clip(own, 0, 1, out=own)
-
-
-def _padded(data: NDArray[np.float32], patch_shape: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The input with zeros around it where it is smaller than a patch, as nnU-Net pads; and how many lie before it."""
-    missing = np.maximum(np.array(patch_shape) - data.shape[1:], 0)
-    below = missing // 2
-    widths = [(0, 0), *zip(below.tolist(), (missing - below).tolist(), strict=True)]
-    return np.pad(data, widths), below

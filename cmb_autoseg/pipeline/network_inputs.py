@@ -1,5 +1,6 @@
 """Network inputs of raw cases by a plan: written once, kept as long as the plan is the same."""
 
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,19 +8,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cmb_autoseg._nnunet import NETWORK_INPUT_ENDS, dataset_json, nnunet_environment, nnunet_plans
+from cmb_autoseg._nnunet import NETWORK_INPUT_ENDS, nnunet_plans
 from cmb_autoseg.errors import InputError, OutputError
 from cmb_autoseg.files import read_json, write_json
-from cmb_autoseg.geometry import read_volume
+from cmb_autoseg.geometry import read_grid, read_volume
 from cmb_autoseg.lesions import label_components
 from cmb_autoseg.locking import is_owned
-from cmb_autoseg.pipeline.stored import made_by
+from cmb_autoseg.parallel import choose_workers, in_threads
+from cmb_autoseg.pipeline.stored import images_of, made_by
+from cmb_autoseg.preprocessing.network_input import network_input, save_network_input, stack_channels
 from cmb_autoseg.progress import track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset
 from cmb_autoseg.records import Plan
+from cmb_autoseg.run_log import record
+from cmb_autoseg.timing import StepTimes
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = ["numbered_lesions", "refuse_while_read", "unwritten", "write_network_inputs"]
+
+BYTES_A_VOXEL = 24
+"""Of masks, numbered lesions and an array on its way to another grid; sequences come on top."""
 
 
 def write_network_inputs(
@@ -47,22 +55,34 @@ def write_network_inputs(
         before_anew()
         shutil.rmtree(folder)
     write_json(_record(folder), dict(origin))
-    with nnunet_environment(raw.folders):
-        from cmb_autoseg.preprocessing.network_input import network_input, save_network_input, stack_channels
+    plans, times = nnunet_plans(plan, plan.preset, {}), StepTimes()
 
-        plans = nnunet_plans(plan, plan.preset, {})
-        content = dataset_json(plan.channels, len(raw.training_cases()), plan.dataset)
-        for case in track(unwritten(cases, folder, origin), "Preprocessing"):
-            images = {
-                role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in plan.channels
-            }
+    def write(case: RawCase) -> None:
+        with times.step("read"):
+            images = images_of(case, raw, plan.channels)
             data, spacing = stack_channels(images, plan.channels)
             lesions = numbered_lesions(case) if case.labelled else None
-            result = network_input(data, spacing, plans, content, lesions, plan.preserve_lesions)
-            unforeseen = [f"{case.name}#{n}" for n in result.lost if f"{case.name}#{n}" not in plan.lost_lesions]
-            if unforeseen:
-                raise InputError(f"{case.name}: lesions {', '.join(unforeseen)} vanish in preprocessing; plan again")
+        result = network_input(data, spacing, plans, lesions, plan.preserve_lesions, times)
+        unforeseen = [f"{case.name}#{n}" for n in result.lost if f"{case.name}#{n}" not in plan.lost_lesions]
+        if unforeseen:
+            raise InputError(f"{case.name}: lesions {', '.join(unforeseen)} vanish in preprocessing; plan again")
+        with times.step("write"):
             save_network_input(result, folder, case.name, plan.patch_shape)
+
+    todo = unwritten(cases, folder, origin)
+    for _ in track(in_threads(write, todo, threads_for(raw, todo)), "Preprocessing", len(todo)):
+        pass
+    if todo:
+        record(f"preprocessing: {times.shares}", event="shares", seconds=times.seconds)
+
+
+def threads_for(raw: RawDataset, cases: Sequence[RawCase]) -> int:
+    """How many cases the machine can work on at a time: one a core, as many as fit into the memory."""
+    if not cases:
+        return 1
+    largest = max(cases, key=lambda case: case.image(raw.roles.index(case.sequences[0])).stat().st_size)
+    shape, _ = read_grid(largest.image(raw.roles.index(largest.sequences[0])))
+    return choose_workers(len(cases), math.prod(shape) * (BYTES_A_VOXEL + 12 * len(raw.roles)), 1)
 
 
 def unwritten(cases: Sequence[RawCase], folder: Path, origin: Mapping[str, str]) -> list[RawCase]:

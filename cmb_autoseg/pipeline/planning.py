@@ -6,7 +6,7 @@ from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, write_json, write_text
 from cmb_autoseg.locking import own_folder
-from cmb_autoseg.pipeline.network_inputs import numbered_lesions, refuse_while_read, write_network_inputs
+from cmb_autoseg.pipeline.network_inputs import numbered_lesions, refuse_while_read, threads_for, write_network_inputs
 from cmb_autoseg.planners import (
     N_FOLDS,
     PlanSettings,
@@ -84,7 +84,8 @@ def _fingerprint(raw: RawDataset) -> Fingerprint:
         else:
             if stored.parents == (raw.digest,):
                 return stored
-    return fingerprint(raw, lambda cases: track(cases, "Fingerprinting", len(raw.training_cases())))
+    cases = raw.training_cases()
+    return fingerprint(raw, lambda measured: track(measured, "Fingerprinting", len(cases)), threads_for(raw, cases))
 
 
 def _folds(raw: RawDataset, measured: Fingerprint, seed: int, n_folds: int | None) -> list[Fold]:

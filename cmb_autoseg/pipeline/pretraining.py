@@ -14,6 +14,7 @@ from cmb_autoseg.pipeline.encoder_settings import EncoderSettings, encoder_setti
 from cmb_autoseg.pipeline.inflating import inflate, refuse_for_imagenet
 from cmb_autoseg.pipeline.pretraining_cases import PretrainingCases, choose_cases, open_cases, write_inputs
 from cmb_autoseg.pipeline.stored import read_plan, refuse_stale_plan
+from cmb_autoseg.preprocessing.network_grid import mirror_axes
 from cmb_autoseg.pretraining.launched import is_first_process, n_processes, own_faults, process_rank
 from cmb_autoseg.progress import Meter, log
 from cmb_autoseg.raw_dataset import RawDataset, check_folds, kind_of_data, parse_folds, read_raw_dataset
@@ -177,7 +178,7 @@ def _setup(plan: Plan, recipe: Recipe, how: PretrainingSettings) -> "Pretraining
         channels=fitted.channels,
         patch_shape=fitted.patch_shape,
         spacing_mm=fitted.spacing_mm,
-        flip_axes=_flip_axes(fitted, recipe),
+        flip_axes=mirror_axes(recipe.augmentation.flip, fitted.transpose_forward),
         topology=fitted.topology,
     )
 
@@ -244,10 +245,3 @@ def _learn_one(
     )
     write_encoder(task.path, encoder.state_dict(), record)
     (folder / CHECKPOINT).unlink(missing_ok=True)
-
-
-def _flip_axes(plan: Plan, recipe: Recipe) -> tuple[int, ...]:
-    """Array axes, in the plan's order of axes, that mirror across the recipe's planes."""
-    from cmb_autoseg.trainers.patches.augmentation import AXES
-
-    return tuple(sorted(plan.transpose_forward.index(AXES[plane]) for plane in recipe.augmentation.flip))

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from cmb_autoseg.geometry import Volume, read_volume
 from cmb_autoseg.lesions import find_components
+from cmb_autoseg.parallel import in_threads
 from cmb_autoseg.raw_dataset import RawCase, RawDataset
 from cmb_autoseg.records import CaseFingerprint, Fingerprint, IntensityRange, LesionSize, Role, Triple
 
@@ -15,15 +16,19 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(
-    raw: RawDataset, on_case: Callable[[Iterable[RawCase]], Iterable[RawCase]] = lambda cases: cases
+    raw: RawDataset,
+    on_case: Callable[[Iterable[CaseFingerprint]], Iterable[CaseFingerprint]] = lambda cases: cases,
+    workers: int = 1,
 ) -> Fingerprint:
     """Measure every training case, labelled or not; declared test cases are never looked at.
 
     Args:
         raw: the dataset.
-        on_case: wraps the cases that are gone through, to show progress.
+        on_case: wraps what is measured case by case, to show progress.
+        workers: threads; each holds a case.
     """
-    cases = tuple(_measure(case, raw.roles) for case in on_case(raw.training_cases()))
+    measured = in_threads(lambda case: _measure(case, raw.roles), raw.training_cases(), workers)
+    cases = tuple(on_case(measured))
     return Fingerprint(dataset=raw.folders.name, roles=raw.roles, cases=cases, prep=raw.prep, parents=(raw.digest,))
 
 

@@ -17,6 +17,7 @@ from cmb_autoseg.explanation import Finding
 from cmb_autoseg.files import read_tsv
 from cmb_autoseg.geometry import read_volume, to_canonical
 from cmb_autoseg.inference.patches import PatchEnsemble
+from cmb_autoseg.inference.sliding_window import foreground_logits
 from cmb_autoseg.pipeline.explainer import Explainer
 from cmb_autoseg.preprocessing import prepare_case
 from cmb_autoseg.records import Case, ImageSource, Lesion, PrepSettings, Role
@@ -353,14 +354,13 @@ def test_maps_come_back_the_way_probabilities_do(scans, two_folds):
         for number, role in enumerate(ensemble.channels)
     }
     inputs = ensemble.network_input(volumes)
-    logits = ensemble._predictor.predict_logits_from_preprocessed_data(torch.from_numpy(inputs.data)).numpy()
+    logits = foreground_logits(inputs.data, inputs.brain, ensemble._engine, 1, ensemble.windowing)
 
-    background, microbleed = (ensemble.onto_scan(values.astype(np.float32), inputs) for values in logits)
+    on_scan = inputs.grid.in_scan(inputs.grid.back(logits[None])[0])
 
     expected = ensemble.probability(volumes).data
-    box = expected > 0
-    found = 1 / (1 + np.exp(background - microbleed))
-    np.testing.assert_allclose(found[box], expected[box], atol=1e-5)
+    brain = expected > 0
+    np.testing.assert_allclose(1 / (1 + np.exp(-on_scan[brain])), expected[brain], atol=1e-5)
 
 
 def test_a_stop_while_a_class_is_made_for_the_model_is_no_damaged_model(

@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["AXES", "Augmentation", "ChannelDropout", "Flip", "Intensity", "SpatialWarp", "max_pooled_targets"]
-
-AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
-"""Flip axes by the plane that is mirrored across: sagittal swaps left and right (array axis x)."""
+__all__ = ["Augmentation", "ChannelDropout", "Flip", "Intensity", "SpatialWarp", "max_pooled_targets"]
 
 
 @dataclass(frozen=True)

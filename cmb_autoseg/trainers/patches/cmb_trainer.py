@@ -17,16 +17,18 @@ from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import write_tsv
 from cmb_autoseg.interruption import StopRequest
+from cmb_autoseg.preprocessing.network_grid import mirror_axes
 from cmb_autoseg.progress import log
 from cmb_autoseg.records import Plan, Role
 from cmb_autoseg.run_log import record
 from cmb_autoseg.tensor_file import write_tensors
+from cmb_autoseg.timing import StepTimes
 from cmb_autoseg.trainers.curves import ScalarLogger, curve_columns, draw_curves, epoch_figures
 from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
 from cmb_autoseg.trainers.fold_cases import FoldCases
 from cmb_autoseg.trainers.fold_settings import same_training
 from cmb_autoseg.trainers.optimization import DivergenceWatch, descend, finite_mean, polynomial_rate
-from cmb_autoseg.trainers.patches.augmentation import AXES, max_pooled_targets
+from cmb_autoseg.trainers.patches.augmentation import max_pooled_targets
 from cmb_autoseg.trainers.patches.enhancement import FeatureEnhancement, enhanced_stage
 from cmb_autoseg.trainers.patches.losses import DeepSupervisionLoss, DiceBCELoss
 from cmb_autoseg.trainers.patches.patch_data import FoldPatches, PatchFeed
@@ -182,8 +184,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
 
     def _mirror_axes(self, planes: tuple[str, ...]) -> tuple[int, ...]:
         """Array axes, in the plan's order of axes, that mirror across these planes."""
-        forward = self.plans_manager.transpose_forward
-        return tuple(sorted(forward.index(AXES[plane]) for plane in planes))
+        return mirror_axes(planes, self.plans_manager.transpose_forward)
 
     # The loop
 
@@ -199,20 +200,28 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         self.on_train_start()
         while self.current_epoch < self.num_epochs:
             self.on_train_epoch_start()
+            times = StepTimes()
             while len(self._losses) < self.num_iterations_per_epoch:
-                self.train_step(next(self.dataloader_train))
-                self._save_if_due()
-            with torch.no_grad():
+                with times.step("waiting for patches"):
+                    batch = next(self.dataloader_train)
+                with times.step("steps"):
+                    self.train_step(batch)
+                with times.step("checkpoints"):
+                    self._save_if_due()
+            with torch.no_grad(), times.step("validation"):
                 self.on_validation_epoch_start()
                 steps = range(self.num_val_iterations_per_epoch)
                 self.on_validation_epoch_end([self.validation_step(next(self.dataloader_val)) for _ in steps])
-            self.on_epoch_end()
+            with times.step("checkpoints"):
+                self.on_epoch_end()
+            record(f"fold {self.fold}: {times.shares}", event="shares", fold=self.fold, seconds=times.seconds)
         self.on_train_end()
 
     def on_train_start(self) -> None:
         """Loggers; nothing is printed, drawn or unpacked."""
         self.prepare()
-        self.inference_allowed_mirroring_axes = self._mirror_axes(self.recipe.inference.mirror) or None
+        # What nnU-Net may mirror, as it knows the patches; `inference.mirror` is what we do.
+        self.inference_allowed_mirroring_axes = self._mirror_axes(self.recipe.augmentation.flip) or None
         self.set_deep_supervision_enabled(True)
         self.logger.loggers.append(ScalarLogger(Path(self.output_folder) / "tensorboard", self.current_epoch))
 

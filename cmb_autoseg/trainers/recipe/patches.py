@@ -127,9 +127,10 @@ class SemiSupervisedSettings(Settings):
 
 
 class InferenceSettings(Settings):
-    """Test-time flips and the overlap of sliding windows."""
+    """Test-time flips and sliding windows."""
 
-    mirror: tuple[Plane, ...] = ("sagittal", "coronal")
+    mirror: tuple[Plane, ...] = ()
     """Planes across which a scan is mirrored and predicted again; each doubles the time."""
-    tile_step: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Step between sliding windows as a share of the patch; smaller is slower and smoother."""
+    tile_step: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Step between windows of the patch's size as a share of it, laid as nnU-Net lays them; smaller is slower. Without
+    it windows are fitted to the brain."""

@@ -1,0 +1,155 @@
+"""Windows of networks with random weights: against nnU-Net's predictor, between engines, and the cascade."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from cmb_autoseg.inference import engines
+from cmb_autoseg.inference.engines import Engine, make_engine
+from cmb_autoseg.inference.sliding_window import BLANK_LOGIT, Windowing, foreground_logits
+from cmb_autoseg.networks import ResidualUNet
+from cmb_autoseg.planners.topology import plan_topology
+
+PATCH, SHAPE = (8, 16, 16), (13, 30, 25)
+HOW = Windowing(PATCH, (2, 4, 4), step=0.5)
+
+
+def network(seed, spacing=(2, 1, 1)):
+    topology = plan_topology(spacing, PATCH, (4, 8, 16))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = ResidualUNet(2, 2, len(topology.strides), deep_supervision=False, **topology.model_dump())
+        for values in net.parameters():
+            torch.nn.init.normal_(values, std=0.4)
+        net.decoder.heads[-1].weight.data *= 10
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return [network(seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+
+
+EVERYWHERE = np.ones(SHAPE, bool)
+
+
+@pytest.fixture
+def torch_engine(networks, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    return make_engine(networks, 2, "cpu")
+
+
+@pytest.mark.parametrize("spacing", [(2, 1, 1), (1, 1, 1), (1, 1, 3)])
+def test_openvino_says_what_pytorch_says(spacing, monkeypatch):
+    nets = [network(seed, spacing) for seed in range(2)]
+    fast = make_engine(nets, 2, "cpu")
+    assert fast.name == "openvino"
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    plain = make_engine(nets, 2, "cpu")
+    assert plain.name == "torch"
+    for shape in (PATCH, (12, 24, 16)):
+        windows = torch.randn(3, 2, *shape, generator=torch.Generator().manual_seed(1))
+        for fold in range(2):
+            expected = plain.foreground(fold, windows)
+            assert expected.std() > 0.1
+            torch.testing.assert_close(fast.foreground(fold, windows), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_other_networks_than_ours_run_in_pytorch():
+    other = torch.nn.Conv3d(2, 2, 1)
+    engine = make_engine([other], 2, "cpu")
+    assert engine.name == "torch"
+    windows = torch.randn(1, 2, *PATCH)
+    logits = other(windows)
+    torch.testing.assert_close(engine.foreground(0, windows), logits[:, 1] - logits[:, 0])
+
+
+@pytest.mark.parametrize("mirror", [(), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("shape", [SHAPE, (5, 30, 11)])
+def test_logits_are_nnunets(networks, torch_engine, mirror, shape):
+    data = np.random.default_rng(3).normal(size=(2, *shape)).astype(np.float32)
+    ours = foreground_logits(
+        data, np.ones(shape, bool), torch_engine, 2, Windowing(PATCH, (2, 4, 4), step=0.5, mirror=mirror)
+    )
+
+    theirs = np.mean([nnunets_logits(net, data, mirror) for net in networks], axis=0)
+
+    assert ours.std() > 0.3
+    # nnU-Net adds up in half precision, to which the corners of its bell are too small.
+    assert np.mean(np.abs(ours - theirs) < 0.02 * ours.std()) > 0.98
+
+
+def nnunets_logits(net, data, mirror):
+    from cmb_autoseg._nnunet import nnunet_environment
+
+    with nnunet_environment():
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+        predictor = nnUNetPredictor(
+            0.5, use_mirroring=bool(mirror), perform_everything_on_device=False, device=torch.device("cpu"),
+            allow_tqdm=False,
+        )  # fmt: skip
+        predictor.network, predictor.allowed_mirroring_axes = net, mirror or None
+        predictor.label_manager = type("Labels", (), {"num_segmentation_heads": 2})()
+        predictor.configuration_manager = type("Configuration", (), {"patch_size": PATCH})()
+        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(data)).float().numpy()
+    return logits[1] - logits[0]
+
+
+class Told(Engine):
+    """Says for every window what its fold is told, and keeps which windows it was shown."""
+
+    name, batch, device = "torch", 2, torch.device("cpu")
+
+    def __init__(self, says):
+        self.says, self.shown = says, [[] for _ in says]
+
+    def foreground(self, fold, windows):
+        self.shown[fold] += [float(window[0].max()) for window in windows]
+        return torch.stack([torch.full(window.shape[1:], float(self.says[fold](window[0]))) for window in windows])
+
+
+def test_later_folds_see_only_what_the_first_found_worth_it():
+    data = np.zeros((1, 8, 16, 32), np.float32)
+    data[0, 4, 8, 24] = 1  # in the second of two windows
+    engine = Told([lambda window: 4.0 if window.max() > 0 else -4.0, lambda window: 2.0])
+    how = Windowing(PATCH, (2, 4, 4), step=1.0, worth=0.0)
+
+    logits = foreground_logits(data, data[0] > -1, engine, 2, how)
+
+    assert engine.shown == [[0.0, 1.0], [1.0]]
+    np.testing.assert_allclose(logits[..., :16], -4)
+    np.testing.assert_allclose(logits[..., 16:], 3)
+
+
+def test_nothing_is_said_of_air(torch_engine, data):
+    brain = np.zeros(SHAPE, bool)
+    brain[:8, :16, :8] = True
+    logits = foreground_logits(data, brain, torch_engine, 2, Windowing(PATCH, (2, 4, 4), step=1.0))
+    assert (logits[brain] > BLANK_LOGIT).all()
+    assert (logits[:, :, 18:] == BLANK_LOGIT).all()
+
+
+@pytest.mark.parametrize("axes", [axes for n in (1, 2, 3) for axes in combinations((0, 1, 2), n)])
+def test_a_mirrored_scan_has_a_mirrored_map(torch_engine, data, axes):
+    how = Windowing(PATCH, (2, 4, 4), step=0.5, mirror=axes)
+    one = foreground_logits(data, EVERYWHERE, torch_engine, 2, how)
+    flipped = np.flip(data, [axis + 1 for axis in axes]).copy()
+    other = np.flip(foreground_logits(flipped, EVERYWHERE, torch_engine, 2, how), axes)
+    # Windows of an odd rest do not mirror onto each other to the voxel; their middle does.
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+
+
+def test_fitted_windows_cover_the_scan(torch_engine, data):
+    logits = foreground_logits(data, EVERYWHERE, torch_engine, 2, Windowing(PATCH, (2, 4, 4)))
+    assert logits.shape == SHAPE
+    assert (logits > BLANK_LOGIT).all()
+    exact = foreground_logits(data, EVERYWHERE, torch_engine, 2, HOW)
+    assert np.corrcoef(logits.ravel(), exact.ravel())[0, 1] > 0.8
