@@ -4,11 +4,15 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cmb_autoseg.cli._command import Parser, add_option, resolve_device, run_command
+from cmb_autoseg.cli._command import Parser, add_option, non_negative_int, positive_int, resolve_device, run_command
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._prediction import add_input, add_model, chosen_model, find_scans, input_path, tell_results
 from cmb_autoseg.cli._preparation import add_preparation
+
+if TYPE_CHECKING:
+    from cmb_autoseg.inference.parts import Part
 
 
 def build_parser() -> Parser:
@@ -36,8 +40,42 @@ def build_parser() -> Parser:
     add_option(where, "-o", type=Path, required=True, metavar="OUT", help="folder for the results")
     add_option(where, "--bids", action="store_true", help="write BIDS derivatives (default: all files in one folder)")
     add_model(parser)
+    parts = parser.add_argument_group("a part of the scans (several processes or machines, one OUT)")
+    add_option(
+        parts,
+        "-num_parts",
+        type=positive_int,
+        metavar="N",
+        help="deal the subjects into N parts; the last joins the tables",
+    )
+    add_option(parts, "-part_id", type=non_negative_int, metavar="K", help="predict part K of them, from 0")
+    add_option(parts, "--slurm-array", action="store_true", help="take both from the variables of a SLURM job array")
     add_preparation(parser, trained=True)
     return parser
+
+
+def chosen_part(args: argparse.Namespace) -> "Part | None":
+    """The part that the options name; None for all.
+
+    Raises:
+        InputError: half of a part, or one that there is not.
+    """
+    from cmb_autoseg.errors import InputError
+    from cmb_autoseg.inference.parts import Part, slurm_part
+
+    number, count = args.part_id, args.num_parts
+    if args.slurm_array:
+        if number is not None or count is not None:
+            raise InputError("--slurm-array: found -num_parts or -part_id too; give either")
+        return slurm_part()
+    if number is None and count is None:
+        return None
+    if number is None or count is None:
+        given, missing = ("-part_id", "-num_parts") if count is None else ("-num_parts", "-part_id")
+        raise InputError(f"{given}: found without {missing}; give both, such as -num_parts 10 -part_id 0")
+    if number >= count:
+        raise InputError(f"-part_id {number}: found {count} parts, expected a number from 0 to {count - 1}")
+    return Part(number, count)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.inference.layouts import FlatLayout
     from cmb_autoseg.inference.run import predict_scans
 
+    part = chosen_part(args)
     source = input_path(args.i, args.o)
     model = chosen_model(args)
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
@@ -54,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         layout = BidsLayout(args.o, raw) if args.bids else FlatLayout(args.o)
         device = resolve_device(args.device)
         results, failed = predict_scans(
-            found.cases, found.failures, model, device, layout, "cmb_predict", refuse=found.single
+            found.cases, found.failures, model, device, layout, "cmb_predict", refuse=found.single, part=part
         )
     return tell_results(results, failed, args.o)
 

@@ -3,7 +3,7 @@
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def predict_cases(
     layout: Layout,
     on_case: Callable[[Iterable[Case]], Iterable[Case]] = lambda cases: cases,
     refuse: bool = False,
+    finish: Callable[[Sequence[CaseResult], Sequence[InputFailure], Mapping[str, Any]], object] | None = None,
 ) -> tuple[list[CaseResult], list[InputFailure]]:
     """Predict every case; one that fails is noted and the others go on.
 
@@ -77,6 +78,7 @@ def predict_cases(
         layout: where and how results are written.
         on_case: wraps the cases that are gone through, to show progress.
         refuse: raise what keeps a case from being predicted instead, before anything is written.
+        finish: given results, failures and what the run says of itself in the end; None writes the layout's tables.
     """
     layout.begin(cases, failures)
     failed, results = list(failures), []
@@ -97,7 +99,7 @@ def predict_cases(
     for name in {failure.case for failure in failed} - {result.table.case for result in results}:
         _set_aside(name, layout)
     open_log(layout.out)
-    layout.write_run(results, failed, _run_record(results, ensemble, point))
+    (finish or layout.write_run)(results, failed, _run_record(results, ensemble, point))
     return results, failed
 
 

@@ -1,12 +1,14 @@
 """A whole prediction run: who owns the output, the model loaded once, all cases."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import CaseResult, Layout
+from cmb_autoseg.inference.parts import Part, finish_part, refuse_parts_at_work
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log, telling, track
 from cmb_autoseg.records import Case, OperatingPoint
@@ -33,6 +35,7 @@ def predict_scans(
     layout: Layout,
     doing: str,
     refuse: bool = False,
+    part: Part | None = None,
 ) -> tuple[list[CaseResult], list[InputFailure]]:
     """Predict all cases into a layout that this process owns meanwhile.
 
@@ -44,13 +47,25 @@ def predict_scans(
         layout: where and how results are written.
         doing: the command, for those who find the folder in use.
         refuse: raise what keeps a case from being predicted.
+        part: predict these alone of the cases, while others predict the rest; None for all.
+
+    Returns:
+        Results and failures, of the part alone if there is one.
 
     Raises:
         OutputError: another process owns the output.
     """
+    order, finish = [case.name for case in cases], None
     with ExitStack() as owned:
-        for folder, nested in layout.territory(cases, failures):
-            owned.enter_context(own_folder(folder, doing, nested=nested))
+        if part is None:
+            refuse_parts_at_work(layout.out)
+            for folder, nested in layout.territory(cases, failures):
+                owned.enter_context(own_folder(folder, doing, nested=nested))
+        else:
+            owned.enter_context(part.own(layout.out, f"{doing}, {part}"))
+            layout.begin(cases, failures)  # so that it knows the names of all
+            finish = _finishing(layout, part, order)
+            cases, failures = part.takes(cases), part.failures(failures)
         with telling("loading PyTorch ..."):
             from cmb_autoseg.inference.loading import load_ensemble
             from cmb_autoseg.inference.operating_points import weakness
@@ -58,9 +73,23 @@ def predict_scans(
 
             ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
         outcome = predict_cases(
-            cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse
+            cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse, finish
         )
         warning = weakness(model.point)
         if warning is not None:
             log(f"warning: {model.folder.name}: {warning}")
         return outcome
+
+
+def _finishing(
+    layout: Layout, part: Part, order: Sequence[str]
+) -> Callable[[Sequence[CaseResult], Sequence[InputFailure], Mapping[str, Any]], None]:
+    """What ends a part: its note, and the tables of the whole if it is the last one."""
+
+    def finish(results: Sequence[CaseResult], failed: Sequence[InputFailure], run: Mapping[str, Any]) -> None:
+        if finish_part(layout, part, order, results, failed, run):
+            log(f"{part} done, and so are all others; their tables are joined")
+        else:
+            log(f"{part} done; the tables come with the last part")
+
+    return finish

@@ -1,0 +1,154 @@
+"""Parts of one prediction, by several processes or machines into one folder, and their tables joined by the last.
+
+Each part takes its share of the subjects, writes the files of their cases and a note. Whoever finds the notes of all
+parts there writes the tables of the whole, the same bytes that one run would have written.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmb_autoseg.errors import InputError, InUseError
+from cmb_autoseg.files import read_json, write_json
+from cmb_autoseg.inference.inputs import InputFailure
+from cmb_autoseg.inference.layouts import CaseResult, Layout, stored_result
+from cmb_autoseg.locking import LONGEST_WAIT_S, is_owned, own_folder
+from cmb_autoseg.records import Case
+
+__all__ = ["Part", "finish_part", "refuse_parts_at_work", "slurm_part"]
+
+NOTE = "part.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several equal shares of a cohort."""
+
+    number: int
+    """From 0."""
+    count: int
+
+    def __str__(self) -> str:
+        return f"part {self.number} of {self.count}"
+
+    def takes(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases of every `count`th subject, in the order in which subjects come; all cases of a subject."""
+        subjects = list(dict.fromkeys(case.subject for case in cases))
+        own = set(subjects[self.number :: self.count])
+        return [case for case in cases if case.subject in own]
+
+    def failures(self, failures: Sequence[InputFailure]) -> list[InputFailure]:
+        """Inputs that were no case at all are the first part's."""
+        return list(failures) if self.number == 0 else []
+
+    def folder(self, out: Path) -> Path:
+        """Where the part keeps its note and its lock."""
+        return _folder(out, self.number, self.count)
+
+    def own(self, out: Path, doing: str) -> AbstractContextManager[None]:
+        """Make this part's work in a folder of results this process's own.
+
+        Raises:
+            InUseError: another process does this part, or all of them.
+        """
+        whole = is_owned(out)
+        if whole:
+            raise InUseError(f"{out}: in use by {whole}; wait until that ends, stop it, or choose another folder")
+        return own_folder(self.folder(out), doing)
+
+
+def slurm_part(environment: Mapping[str, str] = os.environ) -> Part:
+    """The part that SLURM's array variables name.
+
+    Raises:
+        InputError: they are not set, or the array is no plain range such as 0-9 or 0-18:2.
+    """
+    names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_COUNT")
+    try:
+        task, first, last, count = (int(environment[name]) for name in names)
+        step = int(environment.get("SLURM_ARRAY_TASK_STEP") or 1)
+    except KeyError as error:
+        raise InputError(
+            f"--slurm-array: {error.args[0]} is not set; submit with sbatch --array=0-9, or give "
+            "-num_parts and -part_id"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"--slurm-array: SLURM's array variables hold no whole numbers ({error})") from None
+    if list(range(first, last + 1, step)) != [first + step * n for n in range(count)] or (task - first) % step:
+        raise InputError(
+            f"--slurm-array: found tasks {first} to {last} in steps of {step}, {count} in all, expected a plain range; "
+            "submit with sbatch --array=0-9"
+        )
+    return Part((task - first) // step, count)
+
+
+def refuse_parts_at_work(out: Path) -> None:
+    """Refuse to predict all cases while another process predicts a part of them.
+
+    Raises:
+        InUseError: names it.
+    """
+    for folder in sorted((out / "logs").glob("part_*_of_*")):
+        doing = is_owned(folder)
+        if doing:
+            raise InUseError(f"{out}: in use by {doing}; wait until that ends, stop it, or choose another folder")
+
+
+def finish_part(
+    layout: Layout,
+    part: Part,
+    order: Sequence[str],
+    results: Sequence[CaseResult],
+    failed: Sequence[InputFailure],
+    run: Mapping[str, Any],
+) -> bool:
+    """Note what came of a part; write the tables of the whole where all parts are done.
+
+    Args:
+        layout: of the results.
+        part: that is done.
+        order: the cases of all parts, as one run would go through them.
+        results: of this part.
+        failed: of this part.
+        run: what it says of itself.
+
+    Returns:
+        Whether the tables were written.
+    """
+    note = {
+        "order": list(order),
+        "done": [result.table.case for result in results],
+        "failed": [vars(failure) for failure in failed],
+        "run": dict(run),
+    }
+    write_json(part.folder(layout.out) / NOTE, note)
+    with own_folder(layout.out / "logs" / "joining", f"{part}, joining the tables", wait_s=LONGEST_WAIT_S):
+        notes = [_note(layout.out, number, part.count) for number in range(part.count)]
+        whole = [known for known in notes if known is not None and known["order"] == list(order)]
+        if len(whole) < part.count:
+            return False
+        _join(layout, order, whole)
+    return True
+
+
+def _join(layout: Layout, order: Sequence[str], notes: Sequence[Mapping[str, Any]]) -> None:
+    done = {name for note in notes for name in note["done"]}
+    failures = [InputFailure(**failure) for note in notes for failure in note["failed"]]
+    places = {name: place for place, name in enumerate(order)}
+    failures.sort(key=lambda failure: places.get(failure.case, -1))  # inputs that were no case come first
+    results = [stored_result(read_json(layout.files(name).record)) for name in order if name in done]
+    layout.write_run(results, failures, {"parts": [note["run"] for note in notes]})
+
+
+def _folder(out: Path, number: int, count: int) -> Path:
+    return out / "logs" / f"part_{number}_of_{count}"
+
+
+def _note(out: Path, number: int, count: int) -> dict[str, Any] | None:
+    """What a part left; None as long as it is not done."""
+    path = _folder(out, number, count) / NOTE
+    content = read_json(path) if path.is_file() else None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,137 @@
+"""A cohort predicted in parts: the files of one run, byte for byte, whatever the order of the parts."""
+
+import shutil
+
+import pytest
+
+from cmb_autoseg.cli import predict
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.inference.parts import Part, slurm_part
+from cmb_autoseg.locking import own_folder
+from cmb_autoseg.records import Case
+
+
+@pytest.fixture(scope="module")
+def scans(trained, tmp_path_factory):
+    """Eight prepared scans of six subjects, two of which are damaged or blank."""
+    folder = tmp_path_factory.mktemp("scans")
+    for part in ("imagesTr", "imagesUn"):
+        for path in (trained.raw / part).glob("*.nii.gz"):
+            shutil.copy(path, folder)
+    for path in folder.glob("p2_1_*.nii.gz"):
+        path.write_bytes(path.read_bytes()[:3000])
+    return folder
+
+
+def run(trained, scans, out, *more):
+    words = ["-i", str(scans), "-o", str(out), "-m", str(trained.model), "-f", "0", "-device", "cpu"]
+    return predict.main([*words, "--operating-point", "0.02", *more])
+
+
+@pytest.fixture(scope="module")
+def whole(trained, scans, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    assert run(trained, scans, out) == 1
+    return contents(out)
+
+
+def contents(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.name != "run.json" and "logs" not in path.parts
+    }
+
+
+@pytest.mark.parametrize("layout", [(), ("--bids",)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_parts_make_what_one_run_makes(trained, scans, whole, tmp_path, capsys, order, layout):
+    out = tmp_path / "out"
+    expected = whole
+    if layout:
+        assert run(trained, scans, tmp_path / "one", *layout) == 1
+        expected = contents(tmp_path / "one")
+    codes = []
+    for place, number in enumerate(order):
+        codes.append(run(trained, scans, out, "-num_parts", "3", "-part_id", str(number), *layout))
+        said = capsys.readouterr().err
+        assert ("the tables come with the last part" in said) == (place < 2)
+        assert (out / "counts.tsv").is_file() == (place == 2)
+    assert sorted(codes) == [0, 1, 1]
+    assert len(expected) > 30
+    assert contents(out) == expected
+
+
+def test_a_part_that_is_repeated_joins_the_tables_anew(trained, scans, whole, tmp_path):
+    out = tmp_path / "out"
+    for number in (0, 1, 1, 0):
+        run(trained, scans, out, "-num_parts", "2", "-part_id", str(number))
+    assert contents(out) == whole
+
+
+def test_more_parts_than_subjects_leave_some_empty(trained, scans, whole, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    array = {"MIN": "1", "MAX": "17", "COUNT": "9", "STEP": "2"}
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    for task in range(1, 18, 2):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(task))
+        run(trained, scans, out, "--slurm-array")
+    assert contents(out) == whole
+
+
+def test_a_part_and_the_whole_keep_out_of_each_others_way(trained, scans, tmp_path, capsys):
+    out = tmp_path / "out"
+    with own_folder(out, "cmb_predict"):
+        assert run(trained, scans, out, "-num_parts", "2", "-part_id", "0") == 2
+    assert "in use by cmb_predict" in capsys.readouterr().err
+    with own_folder(out / "logs" / "part_1_of_2", "cmb_predict, part 1 of 2"):
+        assert run(trained, scans, out) == 2
+        assert "in use by cmb_predict, part 1 of 2" in capsys.readouterr().err
+        assert run(trained, scans, out, "-num_parts", "2", "-part_id", "1") == 2
+    assert not contents(out)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-num_parts", "3"], "-num_parts: found without -part_id"),
+        (["-part_id", "0"], "-part_id: found without -num_parts"),
+        (["-num_parts", "3", "-part_id", "3"], "expected a number from 0 to 2"),
+        (["--slurm-array", "-part_id", "0"], "give either"),
+        (["--slurm-array"], "SLURM_ARRAY_TASK_ID is not set"),
+    ],
+)
+def test_half_a_part_is_refused(trained, scans, tmp_path, capsys, words, message):
+    assert run(trained, scans, tmp_path / "out", *words) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def array(task, first, last, count, step="1"):
+    values = dict(zip(("ID", "MIN", "MAX", "COUNT", "STEP"), (task, first, last, count, step), strict=True))
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+
+
+def test_slurms_tasks_are_parts():
+    assert [slurm_part(array(task, 3, 9, 4, 2)) for task in (3, 5, 7, 9)] == [Part(n, 4) for n in range(4)]
+    assert slurm_part(array(0, 0, 9, 10)) == Part(0, 10)
+    assert slurm_part(array(9, 0, 10, 4, 3)) == Part(3, 4)
+
+
+@pytest.mark.parametrize("values", [array(3, 1, 7, 3), array("x", 0, 9, 10), array(2, 1, 9, 3, 4)])
+def test_odd_arrays_are_refused(values):
+    with pytest.raises(InputError, match=r"--slurm-array: .*"):
+        slurm_part(values)
+
+
+def test_sessions_of_a_subject_stay_together():
+    cases = [Case.model_construct(name=f"{sub}_{ses}", subject=sub) for sub in "abcde" for ses in (1, 2)]
+    for count in (1, 2, 3, 7):
+        parts = [[case.name for case in Part(number, count).takes(cases)] for number in range(count)]
+        assert sorted(name for names in parts for name in names) == [case.name for case in cases]
+        assert all(names[::2] == [f"{name[0]}_1" for name in names[::2]] for names in parts)
+        sizes = [len(names) for names in parts]
+        assert max(sizes) - min(sizes) <= 2
