@@ -3,16 +3,16 @@
     python benchmarks/speed/prediction.py --model MODEL_DIR --images IMAGES_DIR [--labels LABELS_DIR] [--cases 10]
         [-n REPEATS] [--arms ours default fastest limit] [-o OUT]
 
-All predict the same prepared scans (`imagesTr` of a raw dataset, or `imagesTs`) with all folds of one model, as commands
-from their start to their end, alternating. nnU-Net's command is `nnUNetv2_predict_from_modelfolder`, which does what
-`nnUNetv2_predict` does; `fastest` adds `--disable_tta`. Without a model, networks with random weights and synthetic scans
-are timed, and nothing is said of lesions.
+All predict the same prepared scans (`imagesTr` of a raw dataset, or `imagesTs`) with all folds of one model, as
+commands from their start to their end, alternating. nnU-Net's command is `nnUNetv2_predict_from_modelfolder`, which
+does what `nnUNetv2_predict` does; `fastest` adds `--disable_tta`. Without a model, networks with random weights and
+synthetic scans are timed, and nothing is said of lesions.
 
 The limit is what the networks alone take: windows of the patch's size that cover the brain once without overlap, each
 through all folds, by the engine of `cmb_predict`, in a process that has loaded everything already.
 
-With labels the lesions of all at probability 0.5 are compared: lesion F1 (VALDO's rule), and the share of lesions of ours
-and of nnU-Net's that touch one of the other.
+With labels the lesions of all at probability 0.5 are compared: lesion F1 (VALDO's rule), and how many lesions of ours
+and of nnU-Net's touch one of the other.
 """
 
 import argparse

@@ -35,7 +35,7 @@ def main() -> None:
 
     rows = [row(name, own) for name, own in runs.items()]
     worst = max(statistics.median(run.seconds for run in own) for name, own in runs.items() if own is not theirs)
-    told = f"{args.n} runs each, alternating; the slowest of ours has a median of {worst:.2f} s. Least and most in brackets."
+    told = f"{args.n} runs each, alternating; the slowest of ours takes {worst:.2f} s. Median, least and most."
     raw = {"seconds": {name: [run.seconds for run in own] for name, own in runs.items()}}
     save(args.o, "Help and wrong arguments", told, rows, raw)
 

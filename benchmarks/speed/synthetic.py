@@ -1,4 +1,4 @@
-"""Datasets and models that take no time to make, for timing alone: nobody's brain, and networks that have learned nothing.
+"""Datasets and models that take no time to make, for timing alone: nobody's brain, networks that have learned nothing.
 
 What a network computes takes as long whatever its weights are; lesions are compared on trained models only.
 """

@@ -3,6 +3,7 @@
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,14 @@ def build_parser() -> Parser:
     add_option(where, "-o", type=Path, required=True, metavar="OUT", help="folder for the results")
     add_option(where, "--bids", action="store_true", help="write BIDS derivatives (default: all files in one folder)")
     add_model(parser)
+    speed = parser.add_argument_group("speed")
+    add_option(
+        speed,
+        "--fast",
+        action="store_true",
+        help="show later folds only what the first one finds; faster, and may miss what that one misses "
+        "(default: all folds see all)",
+    )
     parts = parser.add_argument_group("a part of the scans (several processes or machines, one OUT)")
     add_option(
         parts,
@@ -86,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
     part = chosen_part(args)
     source = input_path(args.i, args.o)
-    model = chosen_model(args)
+    model = replace(chosen_model(args), fast=args.fast)
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
         found = find_scans(args, source, model, Path(scratch))
         raw = source if source.is_dir() and is_bids(source) else None

@@ -104,6 +104,19 @@ class Ensemble(ABC):
         """
 
     @property
+    def is_fast(self) -> bool:
+        """Whether `hasten` was called."""
+        return False
+
+    def hasten(self) -> None:
+        """Show later folds only what the first one finds, from now on.
+
+        Raises:
+            InputError: this kind of model cannot.
+        """
+        raise InputError(f"--fast: {self.folder.name} is no model of 3D patches; leave the option out")
+
+    @property
     @abstractmethod
     def n_parameters(self) -> int:
         """Of one fold's network, or of all networks that it takes to predict by one fold."""

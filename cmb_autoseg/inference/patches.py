@@ -1,12 +1,13 @@
 """A model whose network sees 3D patches.
 
-The folds' logits are averaged, as nnU-Net does, in windows as nnU-Net's; plain nnU-Net on the same folder and prepared
-inputs gives the same probabilities where it is told the same overlap and mirroring.
+The folds' logits are averaged, as nnU-Net does. Where a recipe lays windows as nnU-Net does (`inference.tile_step`),
+plain nnU-Net on the same folder and prepared inputs gives the same probabilities.
 """
 
 import copy
 import pydoc
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,6 +102,23 @@ class PatchEnsemble(Ensemble):
         probability = np.zeros(grid.box_shape, dtype=np.float32)
         probability[grid.brain] = expit(in_brain)
         return Prediction(Volume(grid.in_scan(probability), some.affine, None, some.name))
+
+    @property
+    def is_fast(self) -> bool:
+        return self.windowing.fast
+
+    def hasten(self) -> None:
+        """See `Ensemble.hasten`.
+
+        Raises:
+            InputError: its recipe lays windows as nnU-Net does, all of which all folds see.
+        """
+        if self.windowing.step is not None:
+            raise InputError(
+                f"--fast: the recipe of {self.folder.name} sets inference.tile_step {self.windowing.step:g}, by "
+                "which all folds see all windows; leave the option out"
+            )
+        self.windowing = replace(self.windowing, fast=True)
 
     @property
     def n_parameters(self) -> int:

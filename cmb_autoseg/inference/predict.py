@@ -1,9 +1,10 @@
 """The prediction stage: cases in, probability maps, masks, lesion tables and pictures out."""
 
 import platform
-import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ from cmb_autoseg.records import (
     TrainingRange,
 )
 from cmb_autoseg.run_log import open_log, record, versions
+from cmb_autoseg.timing import StepTimes
 
 __all__ = [
     "CaseResult",
     "fixed_part",
     "on_own_grid",
-    "predict_case",
     "predict_cases",
     "prepare_for",
     "range_warnings",
@@ -50,8 +51,8 @@ BRAIN_TOLERANCE = 1.5
 """A scan is outside the training range when its spacing or brain volume leaves it by more than this factor."""
 EMPTY_BRAIN_ML = 0.5
 """A brain mask that is smaller holds no brain, unless the model learned from such pieces."""
-
-
+LARGEST_AHEAD = 2**26
+"""Voxels of a scan beside which another one is prepared; about 2 GB."""
 LARGEST_LESION_MM3 = 2000.0
 """Four times the ball of 10 mm, above which a bleed is no longer called a microbleed (Greenberg et al. 2009)."""
 
@@ -82,9 +83,10 @@ def predict_cases(
     """
     layout.begin(cases, failures)
     failed, results = list(failures), []
-    for case in on_case(cases):
+    begun = _begun_ahead(cases, lambda case: _begin(case, ensemble, point, layout))
+    for case, beginning in zip(on_case(cases), begun, strict=True):
         try:
-            results.append(predict_case(case, ensemble, point, layout))
+            results.append(_finish(beginning(), ensemble, point, layout))
             open_log(layout.out)
         except OutputError:  # such as a full disk: no case would fare better
             raise
@@ -109,8 +111,46 @@ def _set_aside(case: str, layout: Layout) -> None:
         log(f"{case}: {len(moved)} files of an earlier run moved to {layout.out / OUTDATED}, since it failed now")
 
 
-def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> CaseResult:
-    """Predict one case and write its files; a case that is finished with these very inputs is only read.
+@dataclass(frozen=True)
+class _Ready:
+    """A case that waits for the network."""
+
+    case: Case
+    fixed: dict[str, Any]
+    prepared: PreparedCase
+    times: StepTimes
+
+
+Beginning = Callable[[], _Ready | CaseResult]
+
+
+def _begun_ahead(cases: Sequence[Case], begin: Callable[[Case], _Ready | CaseResult]) -> Iterator[Beginning]:
+    """How to get each case begun, once; while one is predicted a thread begins the next, if two fit into memory.
+
+    What `begin` raises is raised there.
+    """
+    ahead: Future[_Ready | CaseResult] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        for index, case in enumerate(cases):
+            own = ahead or pool.submit(begin, case)
+            wait([own])
+            more = index + 1 < len(cases) and own.exception() is None and _is_small(own.result())
+            ahead = pool.submit(begin, cases[index + 1]) if more else None
+            yield _once(own)
+
+
+def _once(future: Future[_Ready | CaseResult]) -> Beginning:
+    """Get a result that nobody holds on to afterwards."""
+    kept = [future]
+    return lambda: kept.pop().result()
+
+
+def _is_small(begun: _Ready | CaseResult) -> bool:
+    return isinstance(begun, CaseResult) or begun.prepared.original.data.size <= LARGEST_AHEAD
+
+
+def _begin(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> _Ready | CaseResult:
+    """Read and prepare a case; one that is finished with these very inputs is only read.
 
     Raises:
         InputError: the case lacks every susceptibility sequence of the model, or a file is unusable.
@@ -121,19 +161,27 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
     finished = layout.finished(case.name, fixed)
     if finished is not None:
         return finished
-    clock = _Clock()
-    prepared = prepare_for(case, ensemble)
+    times = StepTimes()
+    with times.step("prepare"):
+        prepared = prepare_for(case, ensemble)
+    return _Ready(case, fixed, prepared, times)
+
+
+def _finish(ready: _Ready | CaseResult, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> CaseResult:
+    """Predict a case that is prepared and write its files; of one that is finished there is nothing to do."""
+    if isinstance(ready, CaseResult):
+        return ready
+    case, fixed, prepared, times = ready.case, ready.fixed, ready.prepared, ready.times
     usable = [role for role in ensemble.channels if role in prepared.volumes]
     missing = [role for role in ensemble.channels if role not in usable]
-    clock.stop("prepare")
-    said = ensemble.predict(prepared.volumes)
-    clock.stop("network")
-    probability = on_own_grid(said.probability.data, prepared)
-    components = lesion_components(probability, point)
-    table = describe(case.name, components, probability)
+    with times.step("network"):
+        said = ensemble.predict(prepared.volumes)
+    with times.step("lesions"):
+        probability = on_own_grid(said.probability.data, prepared)
+        components = lesion_components(probability, point)
+        table = describe(case.name, components, probability)
     outside = range_warnings(prepared, ensemble.plan.training_range, ensemble.channels)
     warnings = (*fixed["notes"], *map(case.shown, prepared.warnings), *outside, *size_warnings(table, point))
-    clock.stop("lesions")
     record = {
         **fixed,
         "sequences_used": usable,
@@ -146,9 +194,10 @@ def predict_case(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: 
         **({} if said.boxes is None else {"n_boxes": len(said.boxes)}),
         "warnings": list(warnings),
     }
-    layout.write(case.name, Outcome(prepared.original, probability, components.labels, table, record, said.boxes))
-    clock.stop("write")
-    seconds = {**{f"prepare: {step}": took for step, took in prepared.seconds.items()}, **clock.seconds}
+    with times.step("write"):
+        layout.write(case.name, Outcome(prepared.original, probability, components.labels, table, record, said.boxes))
+    seconds = {f"prepare: {step}": took for step, took in prepared.seconds.items()}
+    seconds |= {step: round(took, 3) for step, took in times.seconds.items()}
     return CaseResult(table, warnings, tuple(usable), tuple(missing), seconds)
 
 
@@ -200,7 +249,8 @@ def fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[st
         "brain_mask": None if mask is None else {"digest": _digest(mask.source), "on": mask.grid},
         "notes": [note for role, note in case.notes.items() if role in ensemble.channels or role in case.images],
         "prep": case.prep.model_dump(mode="json", exclude={"hd_bet": {"folder", "device"}}),
-        "model": {"dataset": ensemble.plan.dataset, "folds": list(ensemble.folds), "digest": ensemble.digest},
+        "model": {"dataset": ensemble.plan.dataset, "folds": list(ensemble.folds), "digest": ensemble.digest}
+        | ({"fast": True} if ensemble.is_fast else {}),
         "operating_point": point.model_dump(mode="json"),
         "software": f"cmb_autoseg {__version__}",
         "intended_use": "Research use. Not a medical device.",
@@ -221,18 +271,6 @@ def _file_digest(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     return file_digest(path)
-
-
-class _Clock:
-    """Seconds between stops, by step."""
-
-    def __init__(self) -> None:
-        self.last, self.seconds = time.monotonic(), dict[str, float]()
-
-    def stop(self, step: str) -> None:
-        now = time.monotonic()
-        self.seconds[step] = round(now - self.last, 3)
-        self.last = now
 
 
 def size_warnings(table: LesionTable, point: OperatingPoint) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ class ModelChoice:
     """None for all that are trained."""
     point: OperatingPoint
     trust: bool = False
+    fast: bool = False
+    """See `Ensemble.hasten`."""
 
 
 def predict_scans(
@@ -72,6 +74,8 @@ def predict_scans(
             from cmb_autoseg.inference.predict import predict_cases
 
             ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
+            if model.fast:
+                ensemble.hasten()
         outcome = predict_cases(
             cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse, finish
         )

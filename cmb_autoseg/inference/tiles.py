@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.records import Triple
 
-__all__ = ["Windows", "fitted_windows", "gaussian_weights", "nnunet_windows", "pad_to"]
+__all__ = ["Windows", "fitted_windows", "gaussian_weights", "nnunet_windows", "pad_to", "summed_weights"]
 
 Number = TypeVar("Number", bound=np.generic)
 
-OVERLAP = 0.125
+OVERLAP = 1 / 16
 """Of fitted windows at least, as a share of the patch (docs/concepts/speed.md)."""
 SMALLEST, LARGEST = 0.8, 1.25
 """Sides of fitted windows, as shares of the patch that the network has learned on."""
@@ -23,8 +23,6 @@ MARGIN = 1
 """Voxels beyond the brain that windows reach, for interpolation at its surface."""
 GAUSSIAN_SIGMA = 1 / 8
 """Of the weights' bell, as a share of the window: nnU-Net's."""
-LEAST_WEIGHT = 1e-8
-"""Of a corner, as a share of the weight in the middle, so that nothing is divided by 0."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,30 @@ def _with_brain(brain: NDArray[np.bool_], size: Triple[int], counts: Sequence[in
 
 def gaussian_weights(size: Sequence[int]) -> NDArray[np.float32]:
     """Weights (a, b, c) of a window's voxels: 1 in the middle, falling off as nnU-Net's."""
-    bell = np.ones(1)
-    for side in size:
-        distance = (np.arange(side) - side // 2) / (side * GAUSSIAN_SIGMA)
-        bell = bell[..., None] * np.exp(-0.5 * distance**2)
-    weights: NDArray[np.float32] = np.maximum(bell[0], LEAST_WEIGHT).astype(np.float32)
+    a, b, c = (_bell(side) for side in size)
+    weights: NDArray[np.float32] = (a[:, None, None] * b[:, None] * c).astype(np.float32)
     return weights
+
+
+def summed_weights(windows: Windows, shape: Sequence[int]) -> tuple[NDArray[np.float32], ...]:
+    """The sum of all windows' weights, as one factor for each axis; right in the brain, of which no window is left out.
+
+    Args:
+        windows: as the functions above lay them: all combinations of some first voxels of each axis.
+        shape: of the volume.
+    """
+    factors = []
+    for axis, (side, length) in enumerate(zip(windows.size, shape, strict=True)):
+        total = np.zeros(length)
+        for start in {place[axis] for place in windows.places}:
+            total[start : start + side] += _bell(side)
+        factors.append(np.where(total > 0, total, 1).astype(np.float32))
+    return tuple(factors)
+
+
+def _bell(side: int) -> NDArray[np.float64]:
+    distance = (np.arange(side) - side // 2) / (side * GAUSSIAN_SIGMA)
+    return np.asarray(np.exp(-0.5 * distance**2))
 
 
 def pad_to(values: NDArray[Number], size: Sequence[int]) -> tuple[NDArray[Number], tuple[slice, slice, slice]]:

@@ -19,8 +19,7 @@ def gray_range(data: NDArray[Any]) -> tuple[float, float]:
     values = data[data != 0]
     if values.size == 0:
         return 0.0, 1.0
-    lowest = float(np.percentile(values, 1))
-    highest = float(np.percentile(values, 99.5))
+    lowest, highest = map(float, np.percentile(values, (1, 99.5), overwrite_input=True))
     darkest = lowest if lowest < 0 else 0.0
     return darkest, highest if highest > darkest else darkest + 1.0
 

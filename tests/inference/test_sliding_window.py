@@ -9,6 +9,7 @@ import torch
 from cmb_autoseg.inference import engines
 from cmb_autoseg.inference.engines import Engine, make_engine
 from cmb_autoseg.inference.sliding_window import BLANK_LOGIT, Windowing, foreground_logits
+from cmb_autoseg.inference.tiles import fitted_windows, nnunet_windows
 from cmb_autoseg.networks import ResidualUNet
 from cmb_autoseg.planners.topology import plan_topology
 
@@ -104,29 +105,86 @@ def nnunets_logits(net, data, mirror):
 
 
 class Told(Engine):
-    """Says for every window what its fold is told, and keeps which windows it was shown."""
+    """Says of every window what its fold is told, and keeps how many windows it was shown."""
 
     name, batch, device = "torch", 2, torch.device("cpu")
 
-    def __init__(self, says):
-        self.says, self.shown = says, [[] for _ in says]
+    def __init__(self, *says):
+        self.says, self.shown = says, [0] * len(says)
 
     def foreground(self, fold, windows):
-        self.shown[fold] += [float(window[0].max()) for window in windows]
-        return torch.stack([torch.full(window.shape[1:], float(self.says[fold](window[0]))) for window in windows])
+        self.shown[fold] += len(windows)
+        return torch.stack([self.says[fold](window[0]) for window in windows])
 
 
-def test_later_folds_see_only_what_the_first_found_worth_it():
-    data = np.zeros((1, 8, 16, 32), np.float32)
-    data[0, 4, 8, 24] = 1  # in the second of two windows
-    engine = Told([lambda window: 4.0 if window.max() > 0 else -4.0, lambda window: 2.0])
-    how = Windowing(PATCH, (2, 4, 4), step=1.0, worth=0.0)
+def spots(height):
+    """A network that finds what the scan shows; the higher `height`, the surer."""
+    return lambda window: torch.where(window > 0, window * height, -6.0)
 
-    logits = foreground_logits(data, data[0] > -1, engine, 2, how)
 
-    assert engine.shown == [[0.0, 1.0], [1.0]]
-    np.testing.assert_allclose(logits[..., :16], -4)
-    np.testing.assert_allclose(logits[..., 16:], 3)
+SCAN = np.zeros((1, 8, 48, 48), np.float32)
+SCAN[0, 3:5, 6:8, 6:8] = 1.0
+SCAN[0, 3:5, 40:42, 30:32] = 0.25
+COVER = Windowing(PATCH, (2, 4, 4))
+ALL = SCAN[0] > -1
+
+
+FITTED = fitted_windows(ALL, PATCH, (2, 4, 4)).places
+PLAIN = nnunet_windows(ALL, PATCH, 1.0).places
+OVERLAPPING = nnunet_windows(ALL, PATCH, 0.5).places
+
+
+def test_what_is_found_is_looked_at_in_nnunets_windows_by_all_folds():
+    says = [spots(8.0), spots(16.0), spots(32.0)]
+    exact = foreground_logits(SCAN, ALL, Told(*says), 3, Windowing(PATCH, (2, 4, 4), step=0.5))
+    engine = Told(*says)
+
+    logits = foreground_logits(SCAN, ALL, engine, 3, COVER)
+
+    again = engine.shown[2]
+    assert 2 <= again <= 8 < len(OVERLAPPING)
+    assert engine.shown == [len(FITTED) + again, len(PLAIN) + again, again]
+    np.testing.assert_allclose(logits, exact, atol=1e-5)
+
+
+def test_where_nothing_is_found_nobody_looks_again():
+    engine = Told(spots(-32.0), spots(-32.0), spots(32.0))
+    logits = foreground_logits(SCAN, ALL, engine, 3, COVER)
+    assert engine.shown == [len(FITTED), len(PLAIN), 0]
+    assert logits.max() < 0
+
+
+@pytest.mark.parametrize("seeing", [0, 1])
+def test_one_of_two_covering_folds_is_enough(seeing):
+    engine = Told(*(spots(8.0 if fold == seeing else -32.0) for fold in range(2)))
+    logits = foreground_logits(SCAN, ALL, engine, 2, COVER)
+    assert engine.shown[0] > len(FITTED)
+    np.testing.assert_allclose(logits[3:5, 6:8, 6:8], (8 - 32) / 2, rtol=1e-5)
+
+
+def test_a_second_look_overrules_the_first():
+    """Covering windows see the spot dimly; those of nnU-Net, which lie elsewhere, see it well."""
+    size = fitted_windows(ALL, PATCH, (2, 4, 4)).size
+    seen = [SCAN[(slice(None), *map(slice, place, np.add(place, size)))][0].tobytes() for place in FITTED]
+
+    def says(window):
+        return torch.where(window > 0, 0.0 if window.numpy().tobytes() in seen else 5.0, -6.0)
+
+    logits = foreground_logits(SCAN, ALL, Told(says), 1, COVER)
+
+    assert logits[3:5, 40:42, 30:32].min() > 4
+    assert logits[0, 0, 0] == -6
+
+
+def test_fast_covers_with_one_fold():
+    engine = Told(spots(32.0), spots(16.0))
+    logits = foreground_logits(SCAN, ALL, engine, 2, Windowing(PATCH, (2, 4, 4), fast=True))
+    assert engine.shown[0] - len(FITTED) == engine.shown[1]
+    assert 2 <= engine.shown[1] <= 8
+    np.testing.assert_allclose(logits[3:5, 6:8, 6:8], 24, rtol=1e-5)
+    blind = Told(spots(-32.0), spots(32.0))
+    assert foreground_logits(SCAN, ALL, blind, 2, Windowing(PATCH, (2, 4, 4), fast=True)).max() < 0
+    assert blind.shown == [len(FITTED), 0]
 
 
 def test_nothing_is_said_of_air(torch_engine, data):
