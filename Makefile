@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs setup clean
+.PHONY: demo test check docs bench setup clean
 
 setup: $(READY)
 
@@ -23,6 +23,13 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
+# The short set of benchmarks/speed/: at most 15 minutes on 2 free cores; tables in bench_output/.
+bench: $(READY)
+	$(BIN)/python benchmarks/speed/start_up.py -n 5 --few -o bench_output/start_up
+	$(BIN)/python benchmarks/speed/prediction.py -n 5 --cases 1 --shape 112 112 32 --arms ours default limit -o bench_output/prediction
+	$(BIN)/python benchmarks/speed/preparation.py -n 5 --cases 4 --shape 128 128 32 -o bench_output/preparation
+	$(BIN)/python benchmarks/speed/training.py -n 5 --steps 5 -o bench_output/training
+
 # uv installs the whole set in seconds where its cache is warm; its hard links keep further clones small.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
@@ -31,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) cmb_demo_output site
+	rm -rf $(VENV) cmb_demo_output bench_output site

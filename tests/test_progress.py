@@ -56,7 +56,17 @@ def test_quick_steps_are_not(capsys):
 def test_commands_that_compute_tell_that_they_load_torch():
     script = (
         "from cmb_autoseg import progress; progress.SECONDS_OF_SILENCE = 0.05\n"
-        "from cmb_autoseg.cli._command import resolve_device; resolve_device('cpu')"
+        "from cmb_autoseg.cli import _command; _command._has_driver = lambda: True\n"
+        "_command.resolve_device(None)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == "loading PyTorch ...\n"
+
+
+@pytest.mark.parametrize("chosen", ["cpu", None])
+def test_a_cpu_is_known_without_torch(chosen):
+    script = (
+        "import sys; from cmb_autoseg.cli import _command; _command._has_driver = lambda: False\n"
+        f"assert _command.resolve_device({chosen!r}) == 'cpu'; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

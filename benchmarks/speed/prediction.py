@@ -5,8 +5,8 @@
 
 All predict the same prepared scans (`imagesTr` of a raw dataset, or `imagesTs`) with all folds of one model, as
 commands from their start to their end, alternating. nnU-Net's command is `nnUNetv2_predict_from_modelfolder`, which
-does what `nnUNetv2_predict` does; `fastest` adds `--disable_tta`. Without a model, networks with random weights and
-synthetic scans are timed, and nothing is said of lesions.
+does what `nnUNetv2_predict` does; `fastest` adds `--disable_tta`. Without a model, networks after one step of training
+and synthetic scans are timed, and nothing is said of lesions.
 
 The limit is what the networks alone take: windows of the patch's size that cover the brain once without overlap, each
 through all folds, by the engine of `cmb_predict`, in a process that has loaded everything already.
@@ -34,7 +34,6 @@ from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.inference.tiles import nnunet_windows, pad_to
 from cmb_autoseg.lesions import find_components
-from cmb_autoseg.records import Plan
 from cmb_autoseg.workspace import DatasetFolders
 
 CONNECTED_26 = np.ones((3, 3, 3))
@@ -73,7 +72,7 @@ class Limit:
     def run(self) -> Run:
         import torch
 
-        engine = self.ensemble._engine
+        engine = self.ensemble.engine
         begun = time.perf_counter()
         for first in range(0, len(self.windows), engine.batch):
             batch = torch.stack(self.windows[first : first + engine.batch])
@@ -121,12 +120,11 @@ def shared(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[int, int]:
     return touched, total
 
 
-def synthetic_model(scratch: Path, n_cases: int) -> tuple[Path, Path]:
+def synthetic_model(scratch: Path, n_cases: int, shape: tuple[int, int, int]) -> tuple[Path, Path]:
     """A model and scans for timing alone."""
     folders = DatasetFolders(scratch / "workspace", "Dataset901_TIMING")
-    make_dataset(folders, n_cases, (160, 160, 48), (1.0, 1.0, 2.0))
-    command(["cmb_plan_preprocess", "-d", 901, "--workspace", folders.workspace, "-device", "cpu"])
-    model = make_model(folders, Plan.read(folders.plan("adaptive")), features=(8, 16, 32, 64))
+    make_dataset(folders, max(n_cases, 5), shape, (1.0, 1.0, 2.0))
+    model = make_model(folders, features=(8, 16, 32, 64))
     return model, folders.raw / "imagesTr"
 
 
@@ -136,6 +134,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--cases", type=int, default=10)
+    parser.add_argument("--shape", type=int, nargs=3, default=(160, 160, 48), help="of synthetic scans")
     parser.add_argument("-n", type=int, default=5)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("-o", type=Path, default=Path("prediction"))
@@ -144,7 +143,7 @@ def main() -> None:
         scratch = Path(name)
         model, source = args.model, args.images
         if model is None:
-            model, source = synthetic_model(scratch, args.cases)
+            model, source = synthetic_model(scratch, args.cases, tuple(args.shape))
         images = scratch / "images"
         images.mkdir()
         chosen = cases_of(source)[: args.cases]
@@ -173,7 +172,7 @@ def main() -> None:
     told = (
         f"{len(chosen)} {'synthetic' if args.model is None else 'simulated'} scans (the first of "
         f"{' x '.join(map(str, shape))} voxels), {n_folds} folds, patch {' x '.join(map(str, patch))}, engine "
-        f"{limit.ensemble._engine.name}; {args.n} runs each, alternating. Median, least and most."
+        f"{limit.ensemble.engine.name}; {args.n} runs each, alternating. Median, least and most."
     )
     save(
         args.o, "Prediction", told, rows, {"seconds": {arm: [run.seconds for run in own] for arm, own in runs.items()}}

@@ -2,8 +2,9 @@
 
     python benchmarks/speed/scaling.py [--only voxels sequences folds cases] [--many 1000] [-o OUT]
 
-Synthetic scans, networks of 8 to 64 features with random weights, each line a run of the whole command. Scans have the
-grid of the plan, so that the network sees every voxel of the brain. Of many cases each is a small one (48 x 48 x 16).
+Synthetic scans, networks of 8 to 64 features after one step of training, each line a run of the whole command. Scans
+have the grid of the plan, so that the network sees every voxel of the brain. Of many cases each is a small one
+(48 x 48 x 16).
 """
 
 import argparse
@@ -15,7 +16,6 @@ from typing import Any
 from common import command, save
 from synthetic import make_dataset, make_model
 
-from cmb_autoseg.records import Plan
 from cmb_autoseg.workspace import DatasetFolders
 
 SHAPES = ((128, 128, 32), (256, 256, 64), (512, 512, 150), (1024, 1024, 176))
@@ -28,9 +28,8 @@ class Bench:
     def __init__(self, scratch: Path, n_sequences: int = 1, n_folds: int = 5) -> None:
         self.scratch, self.n_sequences = scratch, n_sequences
         folders = DatasetFolders(scratch / f"plan_{n_sequences}_{n_folds}", "Dataset901_TIMING")
-        make_dataset(folders, 5, (128, 128, 48), SPACING_MM, n_sequences)
-        command(["cmb_plan_preprocess", "-d", 901, "--workspace", folders.workspace, "-device", "cpu"])
-        self.model = make_model(folders, Plan.read(folders.plan("adaptive")), n_folds, (8, 16, 32, 64))
+        make_dataset(folders, max(n_folds, 5), (128, 128, 48), SPACING_MM, n_sequences)
+        self.model = make_model(folders, n_folds, (8, 16, 32, 64))
 
     def row(self, what: str, n_cases: int, shape: tuple[int, int, int], *more: object) -> dict[str, Any]:
         folder = self.scratch / "scans" / f"{self.n_sequences}_{n_cases}_{shape[0]}"
@@ -54,8 +53,9 @@ def measured(scratch: Path, only: list[str], many: int) -> Iterator[dict[str, An
         for n_sequences in (1, 2, 3):
             yield Bench(scratch, n_sequences).row(f"{n_sequences} sequences of 256 x 256 x 64", 1, (256, 256, 64))
     if "folds" in only:
+        ten = Bench(scratch, 1, 10)
         for n_folds in (1, 2, 3, 5, 10):
-            yield Bench(scratch, 1, n_folds).row(f"{n_folds} folds, 256 x 256 x 64", 1, (256, 256, 64))
+            yield ten.row(f"{n_folds} folds, 256 x 256 x 64", 1, (256, 256, 64), "-f", *range(n_folds))
     if "cases" in only:
         for n_cases in (n for n in (1, 10, 100, 1000) if n <= many):
             yield bench.row(f"{n_cases} of 48 x 48 x 16", n_cases, (48, 48, 16))

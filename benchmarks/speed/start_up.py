@@ -20,10 +20,11 @@ COMMANDS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=5)
+    parser.add_argument("--few", action="store_true", help="cmb_predict, cmb_train and cmb_plan_preprocess alone")
     parser.add_argument("-o", type=Path, default=Path("start_up"))
     args = parser.parse_args()
     arms = {"nnUNetv2_predict -h": lambda _: command(["nnUNetv2_predict", "-h"])}
-    for name in COMMANDS:
+    for name in ("predict", "train", "plan_preprocess") if args.few else COMMANDS:
         arms[f"cmb_{name} --help"] = lambda _, name=name: command([f"cmb_{name}", "--help"])
         arms[f"cmb_{name} --nonsense"] = lambda _, name=name: command([f"cmb_{name}", "--nonsense"], codes=(2,))
     runs = alternate(arms, args.n)

@@ -1,4 +1,4 @@
-"""Datasets and models that take no time to make, for timing alone: nobody's brain, networks that have learned nothing.
+"""Datasets and models that take no time to make, for timing alone: nobody's brain, networks after one step.
 
 What a network computes takes as long whatever its weights are; lesions are compared on trained models only.
 """
@@ -7,17 +7,23 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
+from common import command
 
-from cmb_autoseg._nnunet import CONFIGURATION, FINAL_CHECKPOINT, dataset_json, nnunet_plans
 from cmb_autoseg.files import write_json, write_tsv
-from cmb_autoseg.networks import ResidualUNet
-from cmb_autoseg.records import Plan, Role
-from cmb_autoseg.tensor_file import write_tensors
-from cmb_autoseg.trainers.recipe import read_recipe
 from cmb_autoseg.workspace import DatasetFolders
 
 ROLES = ("swi", "gre_mag", "qsm")
+RECIPE = """\
+schema: 1
+name: timing
+description: one step, for timing alone
+epochs: 1
+steps_per_epoch: 1
+validation_steps: 1
+batch_size: 2
+optimizer: {learning_rate: 1.0e-5}
+inference: {mirror: []}
+"""
 
 
 def make_scan(shape: tuple[int, int, int], n_sequences: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -66,38 +72,25 @@ def make_dataset(
         row = {"case": name, "cohort": "Timing", "subject": name, "sequences": ",".join(ROLES[:n_sequences])}
         rows.append({**row, "split": "train", "labelled": 1, "n_lesions": 6})
     write_tsv(folders.raw / "cases.tsv", tuple(rows[0]), rows)
-    roles = tuple(Role(name) for name in ROLES[:n_sequences])
-    write_json(folders.raw / "dataset.json", dataset_json(roles, n_cases, folders.name))
+    content = {"name": folders.name, "channel_names": dict(enumerate(ROLES[:n_sequences])), "numTraining": n_cases}
+    more = {
+        "labels": {"background": 0, "cmb": 1},
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "NibabelIO",
+    }
+    write_json(folders.raw / "dataset.json", {**content, **more})
 
 
-def make_model(folders: DatasetFolders, plan: Plan, n_folds: int = 5, features: tuple[int, ...] | None = None) -> Path:
-    """A model folder of networks with random weights, which nnU-Net can load as well.
+def make_model(folders: DatasetFolders, n_folds: int = 5, features: tuple[int, ...] | None = None) -> Path:
+    """Plan a dataset and train a model for one step a fold.
 
     Args:
-        folders: of the dataset.
-        plan: gives the network and its patch.
-        n_folds: networks.
+        folders: of the dataset, which has at least as many cases as folds.
+        n_folds: networks, at least 2; for one fold predict with `-f 0`.
         features: of the network's levels; None for the plan's.
     """
-    recipe = read_recipe("supervised")
-    if features is not None:
-        recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update={"features": features})})
-    fitted = recipe.applied_to(plan)
-    settings = {"plan": plan.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json"), "seed": 0}
-    model = folders.model("timing", plan.preset)
-    write_json(model / "plans.json", nnunet_plans(fitted, "timing", settings))
-    write_json(model / "dataset.json", dataset_json(plan.channels, 1, folders.name))
-    for fold in range(n_folds):
-        torch.manual_seed(fold)
-        topology = fitted.topology.model_dump()
-        network = ResidualUNet(len(plan.channels), 2, len(fitted.topology.strides), **topology, deep_supervision=True)
-        network.apply(ResidualUNet.initialize)
-        checkpoint = {
-            "network_weights": network.state_dict(),
-            "init_args": {"configuration": CONFIGURATION, "fold": fold},
-            "trainer_name": "CMBTrainer",
-            "inference_allowed_mirroring_axes": (1, 2),
-        }
-        (model / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
-        write_tensors(model / f"fold_{fold}" / FINAL_CHECKPOINT, checkpoint)
-    return model
+    recipe, where = folders.workspace / "timing.yaml", ["-d", folders.number, "--workspace", folders.workspace]
+    recipe.write_text(RECIPE + (f"network: {{features: {list(features)}}}\n" if features else ""))
+    command(["cmb_plan_preprocess", *where, "-device", "cpu", "--folds", n_folds])
+    command(["cmb_train", *where, "-device", "cpu", "-r", recipe, "-f", *range(n_folds)])
+    return folders.model("timing", "adaptive")

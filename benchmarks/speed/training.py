@@ -17,15 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import Run, alternate, command, paired_rows, save
-from synthetic import make_dataset
+from common import Run, alternate, paired_rows, save
+from synthetic import make_dataset, make_model
 
-from cmb_autoseg._nnunet import CONFIGURATION, dataset_json, nnunet_environment, nnunet_plans
+from cmb_autoseg.files import read_json
 from cmb_autoseg.raw_dataset import read_raw_dataset
-from cmb_autoseg.records import Plan
 from cmb_autoseg.trainers.fold_cases import FoldCases
 from cmb_autoseg.trainers.recipe import read_recipe
-from cmb_autoseg.workspace import DatasetFolders
+from cmb_autoseg.workspace import CONFIGURATION, DatasetFolders
 
 WORKERS = "nnUNet_n_proc_DA"
 
@@ -92,41 +91,43 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folders = DatasetFolders(Path(name) / "workspace", "Dataset901_TIMING")
         make_dataset(folders, 6, (160, 160, 48), (1.0, 1.0, 2.0))
-        command(["cmb_plan_preprocess", "-d", 901, "--workspace", folders.workspace, "-device", "cpu"])
-        raw, recipe = read_raw_dataset(folders), read_recipe("supervised")
-        recipe = recipe.model_copy(update={"batch_size": 2})
-        plan = recipe.applied_to(Plan.read(folders.plan("adaptive")))
-        content = dataset_json(plan.channels, len(raw.cases), plan.dataset)
-        settings = {"plan": plan.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json"), "seed": 0}
-        plans = nnunet_plans(plan, "timing", settings)
-        names = [case.name for case in raw.cases]
-        with nnunet_environment(folders):
-            own = our_loop(copy.deepcopy(plans), content, FoldCases(raw.cases, raw.cases[:1]))
-            alone = nnunets_loop(copy.deepcopy(plans), content, names)
-            del os.environ[WORKERS]
-            stock = nnunets_loop(copy.deepcopy(plans), content, names)
-            loops = {"ours": own, "nnU-Net": stock, "nnU-Net without worker processes": alone}
-            for loop in loops.values():
-                loop.steps(3)
-                loop.waited = loop.total = 0.0
-            arms: dict[str, Callable[[int], Run]] = {
-                title: (lambda _, loop=loop: loop.steps(args.steps)) for title, loop in loops.items()
-            }
-            arms["limit: one batch over and over, by ours"] = lambda _: own.repeat_one(args.steps)
-            runs = alternate(arms, args.n)
-            for loop in loops.values():
-                finish = getattr(loop.trainer.dataloader_train, "_finish", None)
-                if finish is not None:
-                    finish()
-    rows = paired_rows(runs, "ours")
+        model, cases = make_model(folders), read_raw_dataset(folders).cases
+        plans, content = read_json(model / "plans.json"), read_json(model / "dataset.json")
+        recipe = read_recipe("supervised").model_copy(
+            update={"batch_size": plans["configurations"][CONFIGURATION]["batch_size"]}
+        )
+        plans["cmb_autoseg"]["recipe"] = recipe.model_dump(mode="json")
+        for kind in ("raw", "preprocessed", "results"):
+            os.environ[f"nnUNet_{kind}"] = str(folders.workspace / kind)
+        os.environ[WORKERS] = "0"
+        own = our_loop(copy.deepcopy(plans), content, FoldCases(cases, cases[:1]))
+        names = [case.name for case in cases]
+        alone = nnunets_loop(copy.deepcopy(plans), content, names)
+        del os.environ[WORKERS]
+        stock = nnunets_loop(copy.deepcopy(plans), content, names)
+        loops = {"ours": own, "nnU-Net": stock, "nnU-Net without worker processes": alone}
+        for loop in loops.values():
+            loop.steps(3)
+            loop.waited = loop.total = 0.0
+        arms: dict[str, Callable[[int], Run]] = {
+            title: (lambda _, loop=loop: loop.steps(args.steps)) for title, loop in loops.items()
+        }
+        arms["limit: one batch over and over, by ours"] = lambda _: own.repeat_one(args.steps)
+        runs = alternate(arms, args.n)
+        for loop in loops.values():
+            finish = getattr(loop.trainer.dataloader_train, "_finish", None)
+            if finish is not None:
+                finish()
+    planned, rows = plans["configurations"][CONFIGURATION], paired_rows(runs, "ours")
     for row in rows:
         loop = loops.get(row[""])
         row["seconds a step"] = row.pop("seconds")
         row["waits for patches"] = "" if loop is None else f"{100 * loop.waited / loop.total:.1f} %"
         del row["largest process, GiB"]
     told = (
-        f"Patch {' x '.join(map(str, plan.patch_shape))}, batch {plan.batch_size}, features "
-        f"{plan.topology.features_per_stage}; {args.n} turns of {args.steps} steps each. Median, least and most."
+        f"Patch {' x '.join(map(str, planned['patch_size']))}, batch {planned['batch_size']}, features "
+        f"{planned['architecture']['arch_kwargs']['features_per_stage']}; {args.n} turns of {args.steps} steps each. "
+        "Median, least and most."
     )
     save(
         args.o,

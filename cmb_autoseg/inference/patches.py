@@ -51,7 +51,7 @@ class PatchEnsemble(Ensemble):
             mirror_axes(settings["mirror"], self.plans["transpose_forward"]),
         )
         self._networks = [self._network(configuration["architecture"], fold) for fold in self.folds]
-        self._engine = make_engine(self._networks, len(self.plan.channels), self.device)
+        self.engine = make_engine(self._networks, len(self.plan.channels), self.device)
 
     def _network(self, architecture: Mapping[str, Any], fold: int) -> "nn.Module":
         name = architecture["network_class_name"]
@@ -91,7 +91,7 @@ class PatchEnsemble(Ensemble):
         from cmb_autoseg.inference.sliding_window import foreground_logits
 
         inputs = self.network_input(volumes)
-        logits = foreground_logits(inputs.data, inputs.brain, self._engine, len(self.folds), self.windowing)
+        logits = foreground_logits(inputs.data, inputs.brain, self.engine, len(self.folds), self.windowing)
         grid, some = inputs.grid, next(iter(volumes.values()))
         in_brain = grid.back(logits[None])[0][grid.brain]
         if not np.isfinite(in_brain).all():

@@ -147,5 +147,5 @@ def _store(values: NDArray[Any], path: Path, patch_shape: Triple[int]) -> None:
 
     chunks = (1, *(min(2 * side, n) for side, n in zip(patch_shape, values.shape[1:], strict=True)))
     blocks = (1, *(min(-(-side // 2), n) for side, n in zip(patch_shape, values.shape[1:], strict=True)))
-    cparams = {"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": blosc2.detect_number_of_cores()}
+    cparams = {"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1}  # several would write chunks in any order
     blosc2.asarray(np.ascontiguousarray(values), chunks=chunks, blocks=blocks, urlpath=str(path), cparams=cparams)

@@ -354,7 +354,7 @@ def test_maps_come_back_the_way_probabilities_do(scans, two_folds):
         for number, role in enumerate(ensemble.channels)
     }
     inputs = ensemble.network_input(volumes)
-    logits = foreground_logits(inputs.data, inputs.brain, ensemble._engine, 1, ensemble.windowing)
+    logits = foreground_logits(inputs.data, inputs.brain, ensemble.engine, 1, ensemble.windowing)
 
     on_scan = inputs.grid.in_scan(inputs.grid.back(logits[None])[0])
 
