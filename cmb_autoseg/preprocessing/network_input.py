@@ -145,7 +145,13 @@ def _store(values: NDArray[Any], path: Path, patch_shape: Triple[int]) -> None:
     """
     import blosc2
 
-    chunks = (1, *(min(2 * side, n) for side, n in zip(patch_shape, values.shape[1:], strict=True)))
     blocks = (1, *(min(-(-side // 2), n) for side, n in zip(patch_shape, values.shape[1:], strict=True)))
-    cparams = {"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1}  # several would write chunks in any order
-    blosc2.asarray(np.ascontiguousarray(values), chunks=chunks, blocks=blocks, urlpath=str(path), cparams=cparams)
+    chunks = tuple(side * min(4, -(-n // side)) for side, n in zip(blocks, (1, *values.shape[1:]), strict=True))
+    blosc2.asarray(
+        np.ascontiguousarray(values),
+        chunks=chunks,
+        blocks=blocks,
+        urlpath=str(path),
+        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "nthreads": 1},
+        dparams={"nthreads": 1},  # stands in the file, and would else be what any library has set
+    )
