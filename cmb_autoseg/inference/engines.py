@@ -5,13 +5,17 @@ Both give the foreground's logit over the background's, which for two classes sa
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from cmb_autoseg.networks.residual_unet import ResidualUNet
+
+if TYPE_CHECKING:
+    import openvino
 
 __all__ = ["Engine", "EngineName", "make_engine"]
 
@@ -74,6 +78,18 @@ class _TorchEngine(Engine):
         return difference[:1] if alone else difference
 
 
+@cache
+def _openvino_core() -> "openvino.Core":
+    """The only one of the process.
+
+    Each gives the thread that first uses it a stack for signals, and takes it back when it goes. Two that do not end
+    in the order of a stack leave one that is freed, on which the next signal ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class _OpenVinoEngine(Engine):
     """Full precision, so that results are PyTorch's to rounding; compiled within a second."""
 
@@ -81,12 +97,10 @@ class _OpenVinoEngine(Engine):
     batch = 1
 
     def __init__(self, networks: Sequence[ResidualUNet], n_channels: int) -> None:
-        import openvino
-
         from cmb_autoseg.inference.openvino_graph import openvino_graph
 
         self.device = torch.device("cpu")
-        core = openvino.Core()
+        core = _openvino_core()
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         graphs = [openvino_graph(network, n_channels) for network in networks]
         self.requests = [core.compile_model(graph, "CPU", settings).create_infer_request() for graph in graphs]

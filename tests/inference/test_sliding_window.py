@@ -1,6 +1,10 @@
 """Windows of networks with random weights: against nnU-Net's predictor, between engines, and the cascade."""
 
+import ctypes
+import gc
+import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +65,26 @@ def test_openvino_says_what_pytorch_says(spacing, monkeypatch):
             expected = plain.foreground(fold, windows)
             assert expected.std() > 0.1
             torch.testing.assert_close(fast.foreground(fold, windows), expected, atol=1e-4, rtol=1e-4)
+
+
+class SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/maps and sigaltstack are Linux's")
+def test_engines_may_go_in_any_order(networks):
+    """OpenVINO sets this thread's stack for signals; freed, it ends the process at the next Ctrl-C."""
+    first = make_engine(networks, 2, "cpu")
+    second = make_engine(networks, 2, "cpu")
+    assert (first.name, second.name) == ("openvino", "openvino")
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+    assert stack.start is None or any(int(low, 16) <= stack.start < int(high, 16) for low, high in ranges)
 
 
 def test_other_networks_than_ours_run_in_pytorch():
