@@ -2,13 +2,14 @@
 
 Where windows lie changes what a network says of a lesion, most of all near a window's edge; nnU-Net evens this out by
 windows that overlap by half, which is eight times the work, and nearly all of it says that there is nothing. Here two
-folds cover the brain first, each in windows of its own that hardly overlap, and only where one of them finds anything
-all folds look, in nnU-Net's windows (docs/concepts/speed.md).
+folds cover the brain first, each in windows of its own that hardly overlap. Where one of them finds anything that the
+other does not rule out, all folds look in one of nnU-Net's windows, and where they confirm it in all of these
+(docs/concepts/speed.md).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -38,6 +39,12 @@ WORTH, FAST_WORTH = 0.05, 0.1
 """Probability in a covering window from which on all folds look."""
 SECOND_STEP = 0.5
 """Between the windows in which they look, as a share of the patch: nnU-Net's."""
+MANY = 0.05
+"""Share of the brain from which on all folds look at all of it, since they would at nearly all anyway."""
+PLAUSIBLE = 0.02
+"""Both covering folds' mean, each where it is highest about a voxel, from which on all folds look."""
+CONFIRMED = 0.1
+"""Probability of the folds' mean in one window from which on they look in the others too."""
 LEAST_SHARE = 0.1
 """A window that contributes less to every voxel of a candidate is not worth its time."""
 MARGIN = 3
@@ -86,18 +93,45 @@ def foreground_logits(
     folds = range(n_folds)
     if how.step is not None:
         return _mean(networks, nnunet_windows(inside, how.patch, how.step), folds)[inner]
-    worth = logit(FAST_WORTH if how.fast else WORTH)
-    logits = _mean(networks, fitted_windows(inside, how.patch, how.divisors), folds[:1])
-    found = inside & (logits >= worth)
-    if n_folds >= COVERING and not how.fast:
-        second = _mean(networks, nnunet_windows(inside, how.patch, step=1.0), folds[1:COVERING])
-        found |= inside & (second >= worth)
-        logits += second
-        logits /= COVERING
-        del second
-    if found.any():
-        _look_again(logits, found, networks, nnunet_windows(inside, how.patch, SECOND_STEP), folds)
+    logits, found = _cover(networks, inside, n_folds, how)
+    windows = nnunet_windows(inside, how.patch, SECOND_STEP)
+    if np.count_nonzero(found) > MANY * np.count_nonzero(inside):
+        logits = _mean(networks, windows, folds)
+    elif found.any():
+        _look_again(logits, found, networks, windows, folds)
     return np.asarray(logits[inner])
+
+
+def _cover(
+    networks: "_Networks", inside: NDArray[np.bool_], n_folds: int, how: Windowing
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The covering folds' mean logit (a, b, c), and the voxels at which all folds should look."""
+    first = _mean(networks, fitted_windows(inside, how.patch, how.divisors), [0])
+    if n_folds < COVERING or how.fast:
+        return first, inside & (first >= logit(FAST_WORTH if how.fast else WORTH))
+    second = _mean(networks, nnunet_windows(inside, how.patch, step=1.0), [1])
+    found = inside & (np.maximum(first, second) >= logit(WORTH))
+    if np.count_nonzero(found) <= MANY * np.count_nonzero(inside):
+        _drop_implausible(found, first, second)
+    first += second
+    first /= COVERING
+    return first, found
+
+
+def _drop_implausible(found: NDArray[np.bool_], first: NDArray[np.float32], second: NDArray[np.float32]) -> None:
+    """Take out of `found` what one of two covering folds is so sure not to see that the other has to be wrong."""
+    voxels = np.argwhere(found)
+    mean = (_highest_about(first, voxels) + _highest_about(second, voxels)) / 2
+    found[tuple(voxels[mean < logit(PLAUSIBLE)].T)] = False
+
+
+def _highest_about(logits: NDArray[np.float32], voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Of some voxels and the 26 around each."""
+    highest = np.full(len(voxels), -np.inf, dtype=np.float32)
+    for offset in product((-1, 0, 1), repeat=3):
+        near = np.clip(voxels + offset, 0, np.array(logits.shape) - 1)
+        np.maximum(highest, logits[tuple(near.T)], out=highest)
+    return highest
 
 
 class _Networks:
@@ -151,25 +185,84 @@ def _mean(networks: _Networks, windows: Windows, folds: Sequence[int]) -> NDArra
 def _look_again(
     logits: NDArray[np.float32], found: NDArray[np.bool_], networks: _Networks, windows: Windows, folds: Sequence[int]
 ) -> None:
-    """Replace the logits of what was found, and of some voxels around, by the mean of all windows that matter there."""
-    bell = gaussian_weights(windows.size)
-    near = np.argwhere(ndimage.binary_dilation(found, CONNECTED_26, MARGIN))
-    is_found = found[tuple(near.T)]
-    insides = [_inside(near, place, windows.size) for place in windows.places]
-    weights = np.zeros((len(windows.places), len(near)), dtype=np.float32)
-    for row, (place, inside) in zip(weights, zip(windows.places, insides, strict=True), strict=True):
-        row[inside] = bell[tuple((near[inside] - place).T)]
-    shares = weights[:, is_found] / weights[:, is_found].sum(axis=0)
-    matter = np.flatnonzero(shares.max(axis=1) >= LEAST_SHARE)
-    total, weight = np.zeros(len(near), dtype=np.float32), np.zeros(len(near), dtype=np.float32)
-    chosen = Windows(windows.size, tuple(windows.places[index] for index in matter))
-    for index, (_, seen) in zip(matter, networks(chosen, folds), strict=True):
-        inside = insides[index]
-        values = seen.cpu().numpy()[tuple((near[inside] - windows.places[index]).T)]
-        total[inside] += weights[index, inside] * values
-        weight[inside] += weights[index, inside]
-    known = weight > 0
-    logits[tuple(near[known].T)] = total[known] / weight[known]
+    """Replace the logits of what was found, and of some voxels around, by the folds' mean where they look again.
+
+    For each group of voxels they look in the window in whose middle it lies best; where they find something too, in all
+    others that matter.
+    """
+    groups = _Groups(found, windows)
+    first = groups.best_windows()
+    groups.look(first, networks, folds)
+    confirmed = groups.highest() >= logit(CONFIRMED)
+    groups.look([index for index in groups.windows_of(confirmed) if index not in first], networks, folds)
+    seen = groups.weight > 0
+    logits[tuple(groups.voxels[seen].T)] = groups.mean[seen]
+
+
+class _Groups:
+    """Voxels that were found and some around, those that touch in one group, and what windows say of them.
+
+    Args:
+        found: (a, b, c), of which at least one is true.
+        windows: in which to look.
+    """
+
+    def __init__(self, found: NDArray[np.bool_], windows: Windows) -> None:
+        near = ndimage.binary_dilation(found, CONNECTED_26, MARGIN)
+        labels, self.count = ndimage.label(near, CONNECTED_26)
+        self.windows = windows
+        self.voxels = np.argwhere(near)
+        self._group = labels[near] - 1
+        self._found = found[near]
+        bell = gaussian_weights(windows.size)
+        self._within = [np.flatnonzero(_inside(self.voxels, place, windows.size)) for place in windows.places]
+        self._bell = [
+            bell[tuple((self.voxels[within] - place).T)]
+            for place, within in zip(windows.places, self._within, strict=True)
+        ]
+        self.weight = np.zeros(len(self.voxels), dtype=np.float32)
+        self._total = np.zeros(len(self.voxels), dtype=np.float32)
+
+    def best_windows(self) -> list[int]:
+        """Of each group the window that weighs most on what was found."""
+        weights = [
+            np.bincount(self._group[within], bell * self._found[within], minlength=self.count)
+            for within, bell in zip(self._within, self._bell, strict=True)
+        ]
+        return sorted(set(np.argmax(weights, axis=0).tolist()))
+
+    def windows_of(self, chosen: NDArray[np.bool_]) -> list[int]:
+        """All windows that contribute at least `LEAST_SHARE` to a voxel that was found in a chosen group."""
+        everything = np.zeros(len(self.voxels), dtype=np.float32)
+        for within, bell in zip(self._within, self._bell, strict=True):
+            everything[within] += bell
+        wanted = self._found & chosen[self._group]
+        return [
+            index
+            for index, (within, bell) in enumerate(zip(self._within, self._bell, strict=True))
+            if np.any(wanted[within] & (bell >= LEAST_SHARE * everything[within]))
+        ]
+
+    def look(self, indices: Sequence[int], networks: _Networks, folds: Sequence[int]) -> None:
+        """Let all folds look in some windows."""
+        chosen = Windows(self.windows.size, tuple(self.windows.places[index] for index in indices))
+        for index, (_, logits) in zip(indices, networks(chosen, folds), strict=True):
+            within, bell = self._within[index], self._bell[index]
+            values = logits.cpu().numpy()[tuple((self.voxels[within] - self.windows.places[index]).T)]
+            self._total[within] += bell * values
+            self.weight[within] += bell
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Logit of each voxel; `BLANK_LOGIT` where nobody has looked."""
+        blank = np.full_like(self._total, BLANK_LOGIT)
+        return np.divide(self._total, self.weight, out=blank, where=self.weight > 0)
+
+    def highest(self) -> NDArray[np.float32]:
+        """Logit of each group where it is highest."""
+        highest = np.full(self.count, -np.inf, dtype=np.float32)
+        np.maximum.at(highest, self._group, self.mean)
+        return highest
 
 
 def _inside(voxels: NDArray[np.int64], place: Triple[int], size: Triple[int]) -> NDArray[np.bool_]:

@@ -141,6 +141,14 @@ class Told(Engine):
         return torch.stack([self.says[fold](window[0]) for window in windows])
 
 
+class WholeWindow(Told):
+    """Says it of all channels."""
+
+    def foreground(self, fold, windows):
+        self.shown[fold] += len(windows)
+        return torch.stack([self.says[fold](window) for window in windows])
+
+
 def spots(height):
     """A network that finds what the scan shows; the higher `height`, the surer."""
     return lambda window: torch.where(window > 0, window * height, -6.0)
@@ -180,10 +188,42 @@ def test_where_nothing_is_found_nobody_looks_again():
 
 @pytest.mark.parametrize("seeing", [0, 1])
 def test_one_of_two_covering_folds_is_enough(seeing):
-    engine = Told(*(spots(8.0 if fold == seeing else -32.0) for fold in range(2)))
+    engine = Told(*(spots(8.0 if fold == seeing else -10.0) for fold in range(2)))
     logits = foreground_logits(SCAN, ALL, engine, 2, COVER)
     assert engine.shown[0] > len(FITTED)
-    np.testing.assert_allclose(logits[3:5, 6:8, 6:8], (8 - 32) / 2, rtol=1e-5)
+    np.testing.assert_allclose(logits[3:5, 6:8, 6:8], (8 - 10) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seeing", [0, 1])
+def test_one_covering_fold_may_rule_out_what_the_other_finds(seeing):
+    says = [lambda window: torch.full_like(window, -20.0), spots(8.0)]
+    engine = Told(says[seeing], says[1 - seeing], spots(8.0))
+    logits = foreground_logits(SCAN, ALL, engine, 3, COVER)
+    assert engine.shown == [len(FITTED), len(PLAIN), 0]
+    np.testing.assert_allclose(logits[3:5, 6:8, 6:8], (8 - 20) / 2, rtol=1e-5)
+
+
+def test_a_lesion_that_one_fold_sees_a_voxel_off_is_not_ruled_out():
+    off = torch.roll(torch.from_numpy(SCAN[0]), (2, 2), (1, 2)).numpy()
+    scan = np.stack([SCAN[0], off])
+    says = [lambda window, own=own: torch.where(window[own] > 0, 8.0, -10.0) for own in (0, 1, 0)]
+    engine = WholeWindow(*says)
+    foreground_logits(scan, ALL, engine, 3, COVER)
+    assert engine.shown[2] >= 2
+
+
+def test_networks_that_find_something_everywhere_look_everywhere(torch_engine, data):
+    cover = foreground_logits(data, EVERYWHERE, torch_engine, 2, Windowing(PATCH, (2, 4, 4)))
+    exact = foreground_logits(data, EVERYWHERE, torch_engine, 2, HOW)
+    np.testing.assert_allclose(cover, exact, rtol=1e-5)
+
+
+def test_what_the_other_folds_do_not_confirm_is_looked_at_once():
+    engine = Told(spots(8.0), spots(-10.0), spots(-32.0), spots(-32.0))
+    logits = foreground_logits(SCAN, ALL, engine, 4, COVER)
+    assert engine.shown[2:] == [2, 2]  # one window for each of two spots
+    np.testing.assert_allclose(logits[3:5, 6:8, 6:8], (8 - 10 - 2 * 32) / 4, rtol=1e-5)
+    np.testing.assert_allclose(logits[3:5, 40:42, 30:32], (8 - 10 - 2 * 32) / 16, rtol=1e-5)
 
 
 def test_a_second_look_overrules_the_first():

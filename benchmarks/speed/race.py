@@ -1,0 +1,266 @@
+"""What a lesion network has learned after the same time: our default recipe against stock nnU-Net.
+
+    python benchmarks/speed/race.py --workspace WORKSPACE --dataset NUMBER --test DATASET_FOLDER [--minutes 20]
+        [--looks 4] [--seeds 1 2] [--together] [-o OUT]
+
+Both learn from the people of fold 0 of one raw dataset: ours by `cmb_plan_preprocess` and `cmb_train -r supervised`,
+nnU-Net by its planner, its preprocessing and its trainer, in a process of its own. The clock runs from the start of
+the training process; preparation is told apart. At equal times the weights are put aside, and in the end all of them
+predict the people of another raw dataset, ours by `cmb_predict`, nnU-Net's by its predictor with its defaults. The
+lesions at probability 0.5 are matched by VALDO's rule; the F1 at the best threshold on these people is told beside.
+
+With `--together` both run at a time with half of the cores each; else one after the other with all of them.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from common import command, save
+from prediction import cases_of
+
+from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
+from cmb_autoseg.evaluation.matching.match import match_components
+from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
+from cmb_autoseg.files import read_json
+from cmb_autoseg.geometry import read_volume
+from cmb_autoseg.lesions import find_components
+from cmb_autoseg.workspace import DatasetFolders, Workspace
+
+ARMS = ("ours", "nnU-Net")
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+NNUNETS = "3d_fullres"
+CHECKPOINT_STEPS = 25
+"""Of ours; fine enough for the times of the looks."""
+
+
+def nnunets_environment(folders: DatasetFolders, scratch: Path) -> dict[str, str]:
+    places = {
+        "raw": folders.workspace / "raw",
+        "preprocessed": scratch / "preprocessed",
+        "results": scratch / "results",
+    }
+    return {f"nnUNet_{kind}": str(path) for kind, path in places.items()}
+
+
+def prepare(folders: DatasetFolders, scratch: Path) -> dict[str, float]:
+    """Plan and preprocess by both; seconds."""
+    own = command(["cmb_plan_preprocess", "-d", folders.number, "--workspace", folders.workspace, "-device", "cpu"])
+    words = ["nnUNetv2_plan_and_preprocess", "-d", folders.number, "-c", NNUNETS]
+    other = command(words, nnunets_environment(folders, scratch))
+    splits = "splits_final.json"  # fold 0 of both is the same
+    shutil.copy(folders.preprocessed / splits, scratch / "preprocessed" / folders.name / splits)
+    return {"ours": own.seconds, "nnU-Net": other.seconds}
+
+
+# Training
+
+
+def start(arm: str, folders: DatasetFolders, scratch: Path, seed: int, looks_s: list[float]) -> subprocess.Popen[bytes]:
+    """A process that trains."""
+    if arm == "ours":
+        program = str(Path(sys.executable).with_name("cmb_train"))
+        shutil.rmtree(folders.results, ignore_errors=True)
+        words = [program, "-d", folders.number, "-f", 0, "-device", "cpu", "--seed", seed]
+        words += ["--workspace", folders.workspace, "--checkpoint-every", CHECKPOINT_STEPS]
+    else:
+        words = [sys.executable, __file__, "--be-nnunet", scratch, folders.name, seed, *looks_s]
+    variables = {**os.environ, **nnunets_environment(folders, scratch)}
+    with (scratch / f"{arm}_{seed}.log").open("wb") as said:
+        return subprocess.Popen(list(map(str, words)), env=variables, stdout=said, stderr=said, start_new_session=True)
+
+
+def be_nnunet(scratch: Path, name: str, seed: int, looks_s: list[float]) -> None:
+    """Stock training, whose weights are put aside at some seconds after this process began."""
+    begun = time.time() - _age_s()
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - nnU-Net draws from it
+    folder = scratch / "preprocessed" / name
+    plans, content = read_json(folder / "nnUNetPlans.json"), read_json(folder / "dataset.json")
+    plans["continue_training"] = False
+    trainer = nnUNetTrainer(plans, NNUNETS, 0, content, torch.device("cpu"))
+    left, steps, step = list(looks_s), 0, trainer.train_step
+
+    def watched(batch: dict[str, Any]) -> dict[str, Any]:
+        nonlocal steps
+        figures = dict(step(batch))
+        steps += 1
+        while left and time.time() - begun >= left[0]:
+            trainer.save_checkpoint(str(put_aside(scratch, "nnU-Net", seed, left.pop(0), steps) / FINAL_CHECKPOINT))
+        if not left:
+            os.killpg(os.getpgid(0), signal.SIGKILL)  # its workers too
+        return figures
+
+    trainer.train_step = watched
+    trainer.run_training()
+
+
+def _age_s() -> float:
+    """Seconds since this process was started."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def aside(scratch: Path, arm: str, seed: int, look_s: float) -> Path:
+    return scratch / "aside" / f"{arm}_{seed}_{look_s:.0f}" / "fold_0"
+
+
+def put_aside(scratch: Path, arm: str, seed: int, look_s: float, steps: int) -> Path:
+    """The folder of a look, with the number of steps until then."""
+    folder = aside(scratch, arm, seed, look_s)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "steps.json").write_text(json.dumps(steps))
+    return folder
+
+
+def watch(
+    processes: dict[str, subprocess.Popen[bytes]],
+    folders: DatasetFolders,
+    scratch: Path,
+    seed: int,
+    looks_s: list[float],
+) -> None:
+    """Put ours aside at each look, and stop it after the last."""
+    begun, left = time.monotonic(), list(looks_s)
+    latest = folders.model("supervised", "adaptive") / "fold_0" / LATEST_CHECKPOINT
+    try:
+        while any(process.poll() is None for process in processes.values()):
+            time.sleep(0.5)
+            if "ours" in processes and left and time.monotonic() - begun >= left[0]:
+                look_s = left.pop(0)
+                if not left:
+                    processes["ours"].send_signal(signal.SIGINT)
+                    processes["ours"].wait()
+                if latest.exists():
+                    keep_ours(latest, put_aside(scratch, "ours", seed, look_s, 0))
+            for arm, process in processes.items():
+                if process.poll() not in (None, -signal.SIGKILL, 128 + signal.SIGINT):
+                    raise RuntimeError((scratch / f"{arm}_{seed}.log").read_text()[-3000:])
+    finally:
+        for process in processes.values():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def keep_ours(latest: Path, folder: Path) -> None:
+    import torch
+
+    shutil.copy(latest, folder / FINAL_CHECKPOINT)
+    for name in ("plans.json", "dataset.json"):
+        shutil.copy(latest.parent.parent / name, folder.parent)
+    state = torch.load(folder / FINAL_CHECKPOINT, weights_only=True)
+    per_epoch = read_json(folder.parent / "plans.json")["cmb_autoseg"]["recipe"]["steps_per_epoch"]
+    (folder / "steps.json").write_text(json.dumps(state["current_epoch"] * per_epoch + len(state["step_losses"])))
+
+
+# Judging
+
+
+def predict(arm: str, model: Path, images: Path, out: Path, folders: DatasetFolders, scratch: Path) -> None:
+    if arm == "ours":
+        where = ["-i", images, "-o", out, "-m", model, "-f", 0]
+        command(["cmb_predict", *where, "--operating-point", 0.5, "-device", "cpu"])
+        return
+    prepared = scratch / "preprocessed" / folders.name
+    shutil.copy(prepared / "nnUNetPlans.json", model / "plans.json")
+    shutil.copy(prepared / "dataset.json", model)
+    words = ["nnUNetv2_predict_from_modelfolder", "-i", images, "-o", out, "-m", model, "-f", 0, "-device", "cpu"]
+    command([*words, "--save_probabilities"], nnunets_environment(folders, scratch))
+
+
+def map_of(arm: str, out: Path, case: str) -> np.ndarray:
+    """Probability (i, j, k)."""
+    if arm == "ours":
+        return np.asarray(nib.load(out / f"{case}_prob.nii.gz").dataobj, np.float32)
+    return np.load(out / f"{case}.npz")["probabilities"][1].transpose(2, 1, 0)
+
+
+def lesion_f1(arm: str, out: Path, images: Path, labels: Path) -> dict[float, float]:
+    """By threshold, over all people."""
+    counts = {threshold: np.zeros(2, int) for threshold in THRESHOLDS}
+    for case in cases_of(images):
+        reference = read_volume(labels / f"{case}.nii.gz", dtype=np.uint8)
+        true, values = find_components(reference.data > 0), map_of(arm, out, case)
+        assert values.shape == reference.data.shape
+        for threshold in THRESHOLDS:
+            own = find_components(values >= threshold)
+            hits = len(match_components(own, true, reference, PROTOCOLS["valdo"]).pairs)
+            counts[threshold] += 2 * hits, len(own) + len(true)
+    return {threshold: twice / max(all_, 1) for threshold, (twice, all_) in counts.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--dataset", required=True, help="people to learn from")
+    parser.add_argument("--test", type=Path, required=True, help="raw dataset of other people")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--looks", type=int, default=4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--together", action="store_true")
+    parser.add_argument("--scratch", type=Path, help="keeps everything there (default: a temporary folder)")
+    parser.add_argument("-o", type=Path, default=Path("race"))
+    args = parser.parse_args()
+    looks_s = [60 * args.minutes * (n + 1) / args.looks for n in range(args.looks)]
+    with tempfile.TemporaryDirectory() as name:
+        scratch = (args.scratch or Path(name)).resolve()
+        source = Workspace.find(args.workspace).dataset(args.dataset)
+        folders = DatasetFolders(scratch / "workspace", source.name)
+        folders.raw.parent.mkdir(parents=True, exist_ok=True)
+        if not folders.raw.exists():
+            folders.raw.symlink_to(source.raw.resolve())
+        prepared_s = prepare(folders, scratch)
+        for seed in args.seeds:
+            for arms in [ARMS] if args.together else [(arm,) for arm in ARMS]:
+                if args.together:
+                    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // 2))
+                watch(
+                    {arm: start(arm, folders, scratch, seed, looks_s) for arm in arms}, folders, scratch, seed, looks_s
+                )
+        os.environ.pop("OMP_NUM_THREADS", None)
+        rows = []
+        for seed in args.seeds:
+            for look_s in looks_s:
+                for arm in ARMS:
+                    folder = aside(scratch, arm, seed, look_s)
+                    row = {"seed": seed, "minutes": f"{look_s / 60:g}", "": arm, "steps": 0, "F1 at 0.5": "0.000"}
+                    row["best F1"] = "0.000"
+                    if (folder / FINAL_CHECKPOINT).exists():
+                        out = folder.parent / "predicted"
+                        predict(arm, folder.parent, args.test / "imagesTr", out, folders, scratch)
+                        f1 = lesion_f1(arm, out, args.test / "imagesTr", args.test / "labelsTr")
+                        row["steps"] = json.loads((folder / "steps.json").read_text())
+                        row["F1 at 0.5"], row["best F1"] = f"{f1[0.5]:.3f}", f"{max(f1.values()):.3f}"
+                    rows.append(row)
+                    print(row, file=sys.stderr, flush=True)
+        last = {(row["seed"], row[""]): row for row in rows}
+        for row in rows:
+            goal = float(last[row["seed"], "nnU-Net"]["F1 at 0.5"])
+            row["has nnU-Net's last"] = "yes" if float(row["F1 at 0.5"]) >= goal else "no"
+    told = (
+        f"Both learned from {len(cases_of(folders.raw / 'imagesTr'))} simulated people less fold 0, "
+        f"{'at a time, each with half of the cores' if args.together else 'one after the other'}; preparation took "
+        f"{prepared_s['ours']:.0f} s and {prepared_s['nnU-Net']:.0f} s. Lesion F1 on "
+        f"{len(cases_of(args.test / 'imagesTr'))} other simulated people."
+    )
+    save(args.o, "The same time of training", told, rows, {"prepared_s": prepared_s})
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--be-nnunet"]:
+        be_nnunet(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), list(map(float, sys.argv[5:])))
+    else:
+        main()
