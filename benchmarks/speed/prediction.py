@@ -5,7 +5,7 @@
 
 All predict the same prepared scans (`imagesTr` of a raw dataset, or `imagesTs`) with all folds of one model, as
 commands from their start to their end, alternating. nnU-Net's command is `nnUNetv2_predict_from_modelfolder`, which
-does what `nnUNetv2_predict` does; `fastest` adds `--disable_tta`. Without a model, networks after one step of training
+does what `nnUNetv2_predict` does; `fastest` adds `--disable_tta`. Without a model, networks that have learned dark dots
 and synthetic scans are timed, and nothing is said of lesions.
 
 The limit is what the networks alone take: windows of the patch's size that cover the brain once without overlap, each

@@ -2,9 +2,9 @@
 
     python benchmarks/speed/scaling.py [--only voxels sequences folds cases] [--many 1000] [-o OUT]
 
-Synthetic scans, networks of 8 to 64 features after one step of training, each line a run of the whole command. Scans
-have the grid of the plan, so that the network sees every voxel of the brain. Of many cases each is a small one
-(48 x 48 x 16).
+Synthetic scans with six dark dots, networks of 8 to 64 features that have learned to find them, each line a run of the
+whole command. Scans have the grid of the plan, so that the network sees every voxel of the brain. Of many cases each
+is a small one (48 x 48 x 16).
 """
 
 import argparse

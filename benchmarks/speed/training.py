@@ -91,7 +91,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folders = DatasetFolders(Path(name) / "workspace", "Dataset901_TIMING")
         make_dataset(folders, 6, (160, 160, 48), (1.0, 1.0, 2.0))
-        model, cases = make_model(folders), read_raw_dataset(folders).cases
+        model, cases = make_model(folders, n_folds=2, steps=1), read_raw_dataset(folders).cases
         plans, content = read_json(model / "plans.json"), read_json(model / "dataset.json")
         recipe = read_recipe("supervised").model_copy(
             update={"batch_size": plans["configurations"][CONFIGURATION]["batch_size"]}

@@ -106,7 +106,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
     # Network, loss and optimiser
 
     def initialize(self) -> None:
-        """As nnU-Net does, from a seed or a pretrained encoder, with a memory layout that CPU convolutions prefer."""
+        """As nnU-Net does, from a seed or a pretrained encoder."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(np.random.SeedSequence((self.seed, self.fold)).generate_state(1)[0]))
             super().initialize()
@@ -114,8 +114,6 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
             given, plan = self.encoder, self.recipe.applied_to(Plan.model_validate(self.settings["plan"]))
             done = transfer_encoder(self.network.encoder, plan, given.path, given.weights, given.record)
             log(f"fold {self.fold}: encoder {given.record.name} of {given.path}: {done}")
-        if self.device.type == "cpu":
-            self.network = self.network.to(memory_format=torch.channels_last_3d)
         if self.recipe.semi_supervised is not None:
             self.teaching = Teaching(self.recipe.semi_supervised, self.network)
         if self.recipe.network.feature_enhancement is not None:
@@ -134,7 +132,7 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         """Adam; the learning rate is set at every step by `_set_learning_rates`."""
         factor = 1.0 if self.encoder is None else self.recipe.transfer.learning_rate_factor
         groups = parameter_groups(self.network, factor)
-        return torch.optim.Adam(groups, self.initial_lr, weight_decay=self.weight_decay), None
+        return torch.optim.Adam(groups, self.initial_lr, weight_decay=self.weight_decay, fused=True), None
 
     def _set_learning_rates(self) -> None:
         """A pretrained encoder gets its share, and nothing as long as it is frozen."""
