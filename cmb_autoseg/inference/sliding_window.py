@@ -39,8 +39,9 @@ WORTH, FAST_WORTH = 0.05, 0.1
 """Probability in a covering window from which on all folds look."""
 SECOND_STEP = 0.5
 """Between the windows in which they look, as a share of the patch: nnU-Net's."""
-MANY = 0.05
-"""Share of the brain from which on all folds look at all of it, since they would at nearly all anyway."""
+MOST_VOXELS = 2**22
+"""In and around candidates. Networks that have learned nothing find more; lists of them would fill the memory, so that
+all folds look at the whole brain."""
 PLAUSIBLE = 0.02
 """Both covering folds' mean, each where it is highest about a voxel, from which on all folds look."""
 CONFIRMED = 0.1
@@ -94,11 +95,12 @@ def foreground_logits(
     if how.step is not None:
         return _mean(networks, nnunet_windows(inside, how.patch, how.step), folds)[inner]
     logits, found = _cover(networks, inside, n_folds, how)
+    near = ndimage.binary_dilation(found, CONNECTED_26, MARGIN)
     windows = nnunet_windows(inside, how.patch, SECOND_STEP)
-    if np.count_nonzero(found) > MANY * np.count_nonzero(inside):
+    if np.count_nonzero(near) > MOST_VOXELS:
         logits = _mean(networks, windows, folds)
-    elif found.any():
-        _look_again(logits, found, networks, windows, folds)
+    elif near.any():
+        _look_again(logits, _Groups(found, near, windows), networks, folds)
     return np.asarray(logits[inner])
 
 
@@ -111,7 +113,7 @@ def _cover(
         return first, inside & (first >= logit(FAST_WORTH if how.fast else WORTH))
     second = _mean(networks, nnunet_windows(inside, how.patch, step=1.0), [1])
     found = inside & (np.maximum(first, second) >= logit(WORTH))
-    if np.count_nonzero(found) <= MANY * np.count_nonzero(inside):
+    if np.count_nonzero(found) <= MOST_VOXELS:
         _drop_implausible(found, first, second)
     first += second
     first /= COVERING
@@ -182,15 +184,12 @@ def _mean(networks: _Networks, windows: Windows, folds: Sequence[int]) -> NDArra
     return np.asarray(total.cpu().numpy())
 
 
-def _look_again(
-    logits: NDArray[np.float32], found: NDArray[np.bool_], networks: _Networks, windows: Windows, folds: Sequence[int]
-) -> None:
-    """Replace the logits of what was found, and of some voxels around, by the folds' mean where they look again.
+def _look_again(logits: NDArray[np.float32], groups: "_Groups", networks: _Networks, folds: Sequence[int]) -> None:
+    """Replace the logits of what was found, and of the voxels around, by the folds' mean where they look again.
 
     For each group of voxels they look in the window in whose middle it lies best; where they find something too, in all
     others that matter.
     """
-    groups = _Groups(found, windows)
     first = groups.best_windows()
     groups.look(first, networks, folds)
     confirmed = groups.highest() >= logit(CONFIRMED)
@@ -203,12 +202,12 @@ class _Groups:
     """Voxels that were found and some around, those that touch in one group, and what windows say of them.
 
     Args:
-        found: (a, b, c), of which at least one is true.
+        found: (a, b, c).
+        near: (a, b, c), of which at least one is true; `found` and what is around.
         windows: in which to look.
     """
 
-    def __init__(self, found: NDArray[np.bool_], windows: Windows) -> None:
-        near = ndimage.binary_dilation(found, CONNECTED_26, MARGIN)
+    def __init__(self, found: NDArray[np.bool_], near: NDArray[np.bool_], windows: Windows) -> None:
         labels, self.count = ndimage.label(near, CONNECTED_26)
         self.windows = windows
         self.voxels = np.argwhere(near)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from cmb_autoseg.errors import InputError
@@ -155,6 +154,8 @@ def _overlap(_distances_mm: Distances, shared: Shared, protocol: Protocol, _orde
 
 def _iou(distances_mm: Distances, shared: Shared, protocol: Protocol, _order: NDArray[np.float64]) -> Chosen:
     """One to one with the greatest sum of 1 + intersection over union, as picai_eval pairs them."""
+    from scipy.optimize import linear_sum_assignment  # takes a quarter of a second, which every command would pay
+
     assert shared.sizes is not None
     worth = np.zeros(distances_mm.shape)
     for (p, r), common in shared.common.items():
