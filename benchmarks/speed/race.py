@@ -6,9 +6,9 @@
 Both learn from the people of fold 0 of one raw dataset: ours by `cmb_plan_preprocess` and `cmb_train -r supervised`,
 nnU-Net by its planner, its preprocessing and its trainer, in a process of its own. The clock runs from the start of
 the training process; preparation is told apart. At equal times our weights are put aside, nnU-Net's at the last of
-them, and in the end all of them predict the first people of another raw dataset, ours by `cmb_predict`, nnU-Net's by its
-predictor with its defaults. The lesions at probability 0.5 are matched by VALDO's rule; the F1 at the best threshold on
-these people is told beside.
+them, and in the end all of them predict the first people of another raw dataset, ours by `cmb_predict`, nnU-Net's by
+its predictor with its defaults. The lesions at probability 0.5 are matched by VALDO's rule; the F1 at the best
+threshold on these people is told beside.
 
 With `--together` both run at a time with half of the cores each; else one after the other with all of them.
 """
