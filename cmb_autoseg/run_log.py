@@ -18,7 +18,7 @@ __all__ = ["RUN_TOKEN", "RunLog", "open_log", "record", "run_log", "versions"]
 
 RUN_TOKEN = f"{os.getpid()}-{os.urandom(4).hex()}"
 """Tells this run from others, also in containers, which number their processes anew, and on shared folders."""
-LIBRARIES = ("torch", "nnunetv2", "numpy", "scipy", "nibabel")
+LIBRARIES = ("torch", "openvino", "nnunetv2", "numpy", "scipy", "nibabel")
 
 
 class RunLog:

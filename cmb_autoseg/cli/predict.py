@@ -46,8 +46,7 @@ def build_parser() -> Parser:
         speed,
         "--fast",
         action="store_true",
-        help="show later folds only what the first one finds; faster, and may miss what that one misses "
-        "(default: all folds see all)",
+        help="cover the brain with the first fold alone, not with two; faster, and may miss what that one misses",
     )
     parts = parser.add_argument_group("a part of the scans (several processes or machines, one OUT)")
     add_option(

@@ -108,6 +108,11 @@ class Ensemble(ABC):
         """Whether `hasten` was called."""
         return False
 
+    @property
+    def engine_name(self) -> str:
+        """What computes the networks."""
+        return "torch"
+
     def hasten(self) -> None:
         """Show later folds only what the first one finds, from now on.
 

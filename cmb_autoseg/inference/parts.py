@@ -59,6 +59,10 @@ class Part:
             raise InUseError(f"{out}: in use by {whole}; wait until that ends, stop it, or choose another folder")
         return own_folder(self.folder(out), doing)
 
+    def begin(self, out: Path) -> None:
+        """Take back what an earlier run noted, so that nobody joins tables of files that are being replaced."""
+        (self.folder(out) / NOTE).unlink(missing_ok=True)
+
 
 def slurm_part(environment: Mapping[str, str] = os.environ) -> Part:
     """The part that SLURM's array variables name.
@@ -77,10 +81,14 @@ def slurm_part(environment: Mapping[str, str] = os.environ) -> Part:
         ) from None
     except ValueError as error:
         raise InputError(f"--slurm-array: SLURM's array variables hold no whole numbers ({error})") from None
-    if list(range(first, last + 1, step)) != [first + step * n for n in range(count)] or (task - first) % step:
+    if step < 1 or count < 1 or task not in (whole := range(first, last + 1, step)) or len(whole) != count:
         raise InputError(
             f"--slurm-array: found tasks {first} to {last} in steps of {step}, {count} in all, expected a plain range; "
             "submit with sbatch --array=0-9"
+        )
+    if count == 1:
+        raise InputError(
+            f"--slurm-array: found task {task} alone; to repeat a part of an array give its -num_parts and -part_id"
         )
     return Part((task - first) // step, count)
 
@@ -104,8 +112,8 @@ def finish_part(
     results: Sequence[CaseResult],
     failed: Sequence[InputFailure],
     run: Mapping[str, Any],
-) -> bool:
-    """Note what came of a part; write the tables of the whole where all parts are done.
+) -> str:
+    """Note what came of a part; write the tables of the whole where all parts are done with the same settings.
 
     Args:
         layout: of the results.
@@ -116,7 +124,7 @@ def finish_part(
         run: what it says of itself.
 
     Returns:
-        Whether the tables were written.
+        What came of the tables, for the user.
     """
     note = {
         "order": list(order),
@@ -126,12 +134,27 @@ def finish_part(
     }
     write_json(part.folder(layout.out) / NOTE, note)
     with own_folder(layout.out / "logs" / "joining", f"{part}, joining the tables", wait_s=LONGEST_WAIT_S):
-        notes = [_note(layout.out, number, part.count) for number in range(part.count)]
-        whole = [known for known in notes if known is not None and known["order"] == list(order)]
-        if len(whole) < part.count:
-            return False
-        _join(layout, order, whole)
-    return True
+        notes = {number: _note(layout.out, number, part.count) for number in range(part.count)}
+        known = {number: other for number, other in notes.items() if other is not None}
+        alike = [other for other in known.values() if _settings(other) == _settings(note)]
+        if len(alike) == part.count:
+            _join(layout, order, alike)
+            return f"{part} done, and so are all others; their tables are joined"
+        unlike = [str(number) for number, other in known.items() if _settings(other) != _settings(note)]
+    told = f"{part} done; the tables come with the last part"
+    if unlike:
+        told += (
+            f"; -part_id {', '.join(unlike)}: of another model, threshold, --fast or list of scans, "
+            "so that those parts have to be predicted again"
+        )
+    return told
+
+
+def _settings(note: Mapping[str, Any]) -> list[Any]:
+    """What has to be the same in all parts."""
+    run = note.get("run", {})
+    model = run.get("model", {})
+    return [note.get("order"), run.get("operating_point"), *(model.get(key) for key in ("digest", "folds", "fast"))]
 
 
 def _join(layout: Layout, order: Sequence[str], notes: Sequence[Mapping[str, Any]]) -> None:

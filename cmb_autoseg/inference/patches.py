@@ -107,6 +107,10 @@ class PatchEnsemble(Ensemble):
     def is_fast(self) -> bool:
         return self.windowing.fast
 
+    @property
+    def engine_name(self) -> str:
+        return self.engine.name
+
     def hasten(self) -> None:
         """See `Ensemble.hasten`.
 

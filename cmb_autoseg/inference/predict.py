@@ -315,7 +315,13 @@ def _run_record(results: Sequence[CaseResult], ensemble: Ensemble, point: Operat
     return {
         "versions": versions(),
         "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
-        "model": {"folder": str(ensemble.folder), "folds": list(ensemble.folds), "digest": ensemble.digest},
+        "model": {
+            "folder": str(ensemble.folder),
+            "folds": list(ensemble.folds),
+            "digest": ensemble.digest,
+            "fast": ensemble.is_fast,
+            "engine": ensemble.engine_name,
+        },
         "operating_point": point.model_dump(mode="json"),
         "seconds": {result.table.case: result.seconds for result in results if result.seconds},
         "skipped_as_finished": [result.table.case for result in results if not result.seconds],

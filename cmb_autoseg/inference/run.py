@@ -65,6 +65,7 @@ def predict_scans(
                 owned.enter_context(own_folder(folder, doing, nested=nested))
         else:
             owned.enter_context(part.own(layout.out, f"{doing}, {part}"))
+            part.begin(layout.out)
             layout.begin(cases, failures)  # so that it knows the names of all
             finish = _finishing(layout, part, order)
             cases, failures = part.takes(cases), part.failures(failures)
@@ -91,9 +92,6 @@ def _finishing(
     """What ends a part: its note, and the tables of the whole if it is the last one."""
 
     def finish(results: Sequence[CaseResult], failed: Sequence[InputFailure], run: Mapping[str, Any]) -> None:
-        if finish_part(layout, part, order, results, failed, run):
-            log(f"{part} done, and so are all others; their tables are joined")
-        else:
-            log(f"{part} done; the tables come with the last part")
+        log(finish_part(layout, part, order, results, failed, run))
 
     return finish

@@ -32,7 +32,7 @@ from cmb_autoseg.records import Triple
 __all__ = ["Windowing", "foreground_logits"]
 
 BLANK_LOGIT = -20.0
-"""Where no window lies, which is well outside the brain."""
+"""Outside the brain."""
 COVERING = 2
 """Folds that cover the brain; all of them are many times the work, and one alone may be blind to a lesion."""
 WORTH, FAST_WORTH = 0.05, 0.1
@@ -86,21 +86,24 @@ def foreground_logits(
         how: windows are laid.
 
     Returns:
-        (a, b, c); `BLANK_LOGIT` where no window was.
+        (a, b, c); `BLANK_LOGIT` beyond a voxel around the brain.
     """
     padded, inner = pad_to(data, how.patch)
     inside, _ = pad_to(brain, how.patch)
     networks = _Networks(torch.from_numpy(np.ascontiguousarray(padded)).to(engine.device), engine, how.mirror)
     folds = range(n_folds)
     if how.step is not None:
-        return _mean(networks, nnunet_windows(inside, how.patch, how.step), folds)[inner]
-    logits, found = _cover(networks, inside, n_folds, how)
-    near = ndimage.binary_dilation(found, CONNECTED_26, MARGIN)
-    windows = nnunet_windows(inside, how.patch, SECOND_STEP)
-    if np.count_nonzero(near) > MOST_VOXELS:
-        logits = _mean(networks, windows, folds)
-    elif near.any():
-        _look_again(logits, _Groups(found, near, windows), networks, folds)
+        logits = _mean(networks, nnunet_windows(inside, how.patch, how.step), folds)
+    else:
+        logits, found = _cover(networks, inside, n_folds, how)
+        near = ndimage.binary_dilation(found, CONNECTED_26, MARGIN)
+        windows = nnunet_windows(inside, how.patch, SECOND_STEP)
+        if np.count_nonzero(near) > MOST_VOXELS:
+            logits = _mean(networks, windows, folds)
+        elif near.any():
+            _look_again(logits, _Candidates(found, near, windows), networks, folds)
+    # Further out some windows are left out, so that the weights of the others do not add up.
+    logits[~ndimage.binary_dilation(inside, CONNECTED_26)] = BLANK_LOGIT
     return np.asarray(logits[inner])
 
 
@@ -171,76 +174,85 @@ def _box(place: Triple[int], size: Triple[int]) -> Box:
 
 
 def _mean(networks: _Networks, windows: Windows, folds: Sequence[int]) -> NDArray[np.float32]:
-    """Logits (a, b, c) of all windows, weighted by the bell where they overlap."""
+    """Logits (a, b, c) of all windows, weighted by the bell where they overlap; right in and next to the brain."""
     device, shape = networks.volume.device, networks.volume.shape[1:]
-    total, unseen = torch.zeros(shape, device=device), torch.ones(shape, dtype=torch.bool, device=device)
+    total = torch.zeros(shape, device=device)
     bell = torch.from_numpy(gaussian_weights(windows.size)).to(device)
     for box, logits in networks(windows, folds):
         total[box] += logits * bell
-        unseen[box] = False
     for axis, factor in enumerate(summed_weights(windows, shape)):
         total /= torch.from_numpy(factor).to(device).view([-1 if other == axis else 1 for other in range(3)])
-    total.masked_fill_(unseen, BLANK_LOGIT)
     return np.asarray(total.cpu().numpy())
 
 
-def _look_again(logits: NDArray[np.float32], groups: "_Groups", networks: _Networks, folds: Sequence[int]) -> None:
-    """Replace the logits of what was found, and of the voxels around, by the folds' mean where they look again.
+def _look_again(
+    logits: NDArray[np.float32], candidates: "_Candidates", networks: _Networks, folds: Sequence[int]
+) -> None:
+    """Replace the logits of candidates, and of the voxels around, by the folds' mean where they look again.
 
-    For each group of voxels they look in the window in whose middle it lies best; where they find something too, in all
-    others that matter.
+    They look at each candidate in the window in whose middle it lies best; where they find something too, in all others
+    that matter.
     """
-    first = groups.best_windows()
-    groups.look(first, networks, folds)
-    confirmed = groups.highest() >= logit(CONFIRMED)
-    groups.look([index for index in groups.windows_of(confirmed) if index not in first], networks, folds)
-    seen = groups.weight > 0
-    logits[tuple(groups.voxels[seen].T)] = groups.mean[seen]
+    first = candidates.best_windows()
+    candidates.look(first, networks, folds)
+    candidates.write(logits)
+    confirmed = candidates.highest(logits) >= logit(CONFIRMED)
+    more = [index for index in candidates.windows_of(confirmed) if index not in first]
+    candidates.look(more, networks, folds)
+    candidates.write(logits)
 
 
-class _Groups:
-    """Voxels that were found and some around, those that touch in one group, and what windows say of them.
+class _Candidates:
+    """Voxels that were found, those that touch in one candidate, some around, and what windows say of them.
 
     Args:
-        found: (a, b, c).
-        near: (a, b, c), of which at least one is true; `found` and what is around.
+        found: (a, b, c), of which at least one is true.
+        near: (a, b, c); `found` and what is around.
         windows: in which to look.
     """
 
     def __init__(self, found: NDArray[np.bool_], near: NDArray[np.bool_], windows: Windows) -> None:
-        labels, self.count = ndimage.label(near, CONNECTED_26)
+        labels, self.count = ndimage.label(found, CONNECTED_26)
         self.windows = windows
         self.voxels = np.argwhere(near)
-        self._group = labels[near] - 1
-        self._found = found[near]
+        self._owner = labels[near] - 1
+        """Candidate of each voxel; -1 for those around."""
         bell = gaussian_weights(windows.size)
         self._within = [np.flatnonzero(_inside(self.voxels, place, windows.size)) for place in windows.places]
         self._bell = [
             bell[tuple((self.voxels[within] - place).T)]
             for place, within in zip(windows.places, self._within, strict=True)
         ]
-        self.weight = np.zeros(len(self.voxels), dtype=np.float32)
+        self._everything = np.zeros(len(self.voxels), dtype=np.float32)
+        for within, weights in zip(self._within, self._bell, strict=True):
+            self._everything[within] += weights
+        self._weight = np.zeros(len(self.voxels), dtype=np.float32)
         self._total = np.zeros(len(self.voxels), dtype=np.float32)
 
     def best_windows(self) -> list[int]:
-        """Of each group the window that weighs most on what was found."""
+        """Of each candidate the window that weighs most on it, and of its voxels beyond, each one's own."""
         weights = [
-            np.bincount(self._group[within], bell * self._found[within], minlength=self.count)
+            np.bincount(self._owner[within] + 1, bell, minlength=self.count + 1)[1:]
             for within, bell in zip(self._within, self._bell, strict=True)
         ]
-        return sorted(set(np.argmax(weights, axis=0).tolist()))
+        best = set(np.argmax(weights, axis=0).tolist())
+        beyond = self._owner >= 0
+        for index in best:
+            beyond[self._within[index][self._matters(index)]] = False
+        highest, own = np.zeros(len(self.voxels), dtype=np.float32), np.zeros(len(self.voxels), dtype=int)
+        for index, (within, bell) in enumerate(zip(self._within, self._bell, strict=True)):
+            higher = bell > highest[within]
+            highest[within[higher]], own[within[higher]] = bell[higher], index
+        return sorted(best | set(own[beyond].tolist()))
 
     def windows_of(self, chosen: NDArray[np.bool_]) -> list[int]:
-        """All windows that contribute at least `LEAST_SHARE` to a voxel that was found in a chosen group."""
-        everything = np.zeros(len(self.voxels), dtype=np.float32)
-        for within, bell in zip(self._within, self._bell, strict=True):
-            everything[within] += bell
-        wanted = self._found & chosen[self._group]
-        return [
-            index
-            for index, (within, bell) in enumerate(zip(self._within, self._bell, strict=True))
-            if np.any(wanted[within] & (bell >= LEAST_SHARE * everything[within]))
-        ]
+        """All windows that matter to a voxel of a chosen candidate."""
+        wanted = np.append(chosen, False)[self._owner]
+        return [index for index, within in enumerate(self._within) if np.any(wanted[within] & self._matters(index))]
+
+    def _matters(self, index: int) -> NDArray[np.bool_]:
+        """Of the voxels within a window, those of whose weights it has at least `LEAST_SHARE`."""
+        return np.asarray(self._bell[index] >= LEAST_SHARE * self._everything[self._within[index]])
 
     def look(self, indices: Sequence[int], networks: _Networks, folds: Sequence[int]) -> None:
         """Let all folds look in some windows."""
@@ -249,18 +261,18 @@ class _Groups:
             within, bell = self._within[index], self._bell[index]
             values = logits.cpu().numpy()[tuple((self.voxels[within] - self.windows.places[index]).T)]
             self._total[within] += bell * values
-            self.weight[within] += bell
+            self._weight[within] += bell
 
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """Logit of each voxel; `BLANK_LOGIT` where nobody has looked."""
-        blank = np.full_like(self._total, BLANK_LOGIT)
-        return np.divide(self._total, self.weight, out=blank, where=self.weight > 0)
+    def write(self, logits: NDArray[np.float32]) -> None:
+        """Put what was seen into a map (a, b, c)."""
+        seen = self._weight > 0
+        logits[tuple(self.voxels[seen].T)] = self._total[seen] / self._weight[seen]
 
-    def highest(self) -> NDArray[np.float32]:
-        """Logit of each group where it is highest."""
+    def highest(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of a map, for each candidate: in it or a voxel around."""
+        own = self._owner >= 0
         highest = np.full(self.count, -np.inf, dtype=np.float32)
-        np.maximum.at(highest, self._group, self.mean)
+        np.maximum.at(highest, self._owner[own], _highest_about(logits, self.voxels[own]))
         return highest
 
 

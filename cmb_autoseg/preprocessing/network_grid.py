@@ -94,7 +94,7 @@ def network_grid(brain: NDArray[np.bool_], spacing_mm: Sequence[float], plans: M
     box = tuple(_extent(turned, axis) for axis in range(3))
     spacing = [float(spacing_mm[axis]) for axis in forward]
     filled = _without_holes(turned[box])
-    shape = (round(old / new * n) for old, new, n in zip(spacing, target, filled.shape, strict=True))
+    shape = (max(1, round(old / new * n)) for old, new, n in zip(spacing, target, filled.shape, strict=True))
     return NetworkGrid(
         transpose_forward=forward,
         scan_shape=turned.shape,

@@ -228,6 +228,18 @@ def test_what_the_other_folds_do_not_confirm_is_looked_at_once():
     np.testing.assert_allclose(logits[3:5, 40:42, 30:32], (8 - 10 - 2 * 32) / 16, rtol=1e-5)
 
 
+def test_each_of_a_chain_of_candidates_is_looked_at():
+    """Dots six voxels apart, through many windows; the last one is bright, and three of four folds deny it."""
+    scan = np.zeros((1, 8, 16, 120), np.float32)
+    scan[0, 4, 8, 4:112:6] = 0.4
+    scan[0, 4, 8, 112] = 1.0
+    engine = Told(spots(8.0), *(spots(-3.0) for _ in range(3)))
+    everywhere = scan[0] > -1
+    logits = foreground_logits(scan, everywhere, engine, 4, COVER)
+    np.testing.assert_allclose(logits[4, 8, 4:112:6], 0.4 * (8 - 9) / 4, rtol=1e-4)
+    np.testing.assert_allclose(logits[4, 8, 112], (8 - 9) / 4, rtol=1e-4)
+
+
 def test_a_second_look_overrules_the_first():
     """Covering windows see the spot dimly; those of nnU-Net, which lie elsewhere, see it well."""
     size = fitted_windows(ALL, PATCH, (2, 4, 4)).size

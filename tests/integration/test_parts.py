@@ -69,6 +69,20 @@ def test_a_part_that_is_repeated_joins_the_tables_anew(trained, scans, whole, tm
     assert contents(out) == whole
 
 
+def test_parts_of_other_settings_are_not_joined(trained, scans, whole, tmp_path, capsys):
+    out = tmp_path / "out"
+    for number in (0, 1):
+        run(trained, scans, out, "-num_parts", "2", "-part_id", str(number))
+    before = contents(out)
+    words = ["-num_parts", "2", "-part_id"]
+    run(trained, scans, out, *words, "0", "--operating-point", "0.9")
+    assert "-part_id 1: of another model, threshold, --fast or list of scans" in capsys.readouterr().err
+    assert (out / "counts.tsv").read_bytes() == before["counts.tsv"]
+    run(trained, scans, out, *words, "1", "--operating-point", "0.9")
+    assert "their tables are joined" in capsys.readouterr().err
+    assert (out / "counts.tsv").read_bytes() != before["counts.tsv"]
+
+
 def test_more_parts_than_subjects_leave_some_empty(trained, scans, whole, tmp_path, monkeypatch):
     out = tmp_path / "out"
     array = {"MIN": "1", "MAX": "17", "COUNT": "9", "STEP": "2"}
@@ -121,7 +135,13 @@ def test_slurms_tasks_are_parts():
     assert slurm_part(array(9, 0, 10, 4, 3)) == Part(3, 4)
 
 
-@pytest.mark.parametrize("values", [array(3, 1, 7, 3), array("x", 0, 9, 10), array(2, 1, 9, 3, 4)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(array(3, 1, 7, 3), array("x", 0, 9, 10), array(2, 1, 9, 3, 4), array(12, 0, 9, 10), array(-1, 0, 9, 10)),
+        *(array(0, 0, 9, 10, 0), array(1, 1, 0, 0), array(3, 3, 3, 1)),
+    ],
+)
 def test_odd_arrays_are_refused(values):
     with pytest.raises(InputError, match=r"--slurm-array: .*"):
         slurm_part(values)
