@@ -3,15 +3,16 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 
 from cmb_autoseg.interruption import end_with
 
-__all__ = ["available_bytes", "choose_workers", "in_threads", "run_jobs"]
+__all__ = ["available_bytes", "choose_workers", "in_threads", "one_ahead", "run_jobs"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -78,6 +79,40 @@ def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int)
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def one_ahead(
+    work: Callable[[Job], Result], jobs: Sequence[Job], may: Callable[[Result, Job], bool]
+) -> Iterator[Callable[[], Result]]:
+    """How to get the result of each job, once; while the caller uses it, a thread may work on the next job.
+
+    What `work` raises is raised where its result is got. A caller that leaves early does not wait for the thread.
+
+    Args:
+        work: is called with each job, in order.
+        jobs: what it is called with.
+        may: given a result and the job after it, whether that one may be begun beside.
+    """
+    ready: list[Future[Result]] = []  # which nobody holds on to once it is used
+    ahead: Future[Result] | None = None
+    for index, job in enumerate(jobs):
+        own = ahead or _done(Future(), work, job)
+        wait([own])
+        ahead = None
+        if index + 1 < len(jobs) and own.exception() is None and may(own.result(), jobs[index + 1]):
+            ahead = Future()
+            Thread(target=_done, args=(ahead, work, jobs[index + 1]), daemon=True).start()
+        ready.append(own)
+        del own
+        yield lambda: ready.pop().result()
+
+
+def _done(future: Future[Result], work: Callable[[Job], Result], job: Job) -> Future[Result]:
+    try:
+        future.set_result(work(job))
+    except Exception as error:  # of any kind, for whoever gets the result
+        future.set_exception(error)
+    return future
 
 
 def run_jobs(

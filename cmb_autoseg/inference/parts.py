@@ -173,5 +173,8 @@ def _folder(out: Path, number: int, count: int) -> Path:
 def _note(out: Path, number: int, count: int) -> dict[str, Any] | None:
     """What a part left; None as long as it is not done."""
     path = _folder(out, number, count) / NOTE
-    content = read_json(path) if path.is_file() else None
-    return content if isinstance(content, dict) else None
+    try:
+        content = read_json(path) if path.is_file() else None
+    except InputError:  # such as one that was cut off; the part is done anew
+        return None
+    return content if isinstance(content, dict) and "order" in content else None

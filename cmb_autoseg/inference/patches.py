@@ -18,6 +18,7 @@ from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.ensemble import Ensemble, Prediction
 from cmb_autoseg.preprocessing.network_grid import mirror_axes
 from cmb_autoseg.records import Role, Triple
+from cmb_autoseg.trainers.recipe import InferenceSettings
 from cmb_autoseg.workspace import CONFIGURATION
 
 if TYPE_CHECKING:
@@ -41,17 +42,30 @@ class PatchEnsemble(Ensemble):
         first, second, third = configuration["patch_size"]
         self.patch_shape: Triple[int] = (int(first), int(second), int(third))
         """Voxels of the network's patch, on the axes of its inputs."""
-        settings = self.plans["cmb_autoseg"]["recipe"]["inference"]
+        where = f"{self.folder}/plans.json: cmb_autoseg.recipe.inference"
+        settings = InferenceSettings.parse(self.plans["cmb_autoseg"]["recipe"]["inference"], where)
         strides = np.array(configuration["architecture"]["arch_kwargs"]["strides"])
         depth, height, width = (int(product) for product in strides.prod(axis=0))
         self.windowing = Windowing(
             self.patch_shape,
             (depth, height, width),
-            None if settings["tile_step"] is None else float(settings["tile_step"]),
-            mirror_axes(settings["mirror"], self.plans["transpose_forward"]),
+            settings.tile_step,
+            mirror_axes(settings.mirror, self.plans["transpose_forward"]),
         )
+        self._check_grid()
         self._networks = [self._network(configuration["architecture"], fold) for fold in self.folds]
         self.engine = make_engine(self._networks, len(self.plan.channels), self.device)
+
+    def _check_grid(self) -> None:
+        """Raise ValueError where patch, spacing or order of axes are none that a network has been trained with."""
+        sides, units = self.windowing.patch, self.windowing.divisors
+        if any(side < 1 or side % unit for side, unit in zip(sides, units, strict=True)):
+            raise ValueError(f"patch_size: found {sides}, expected multiples of {units}")
+        spacing = self.plans["configurations"][CONFIGURATION]["spacing"]
+        if len(spacing) != 3 or not all(0 < float(size) < float("inf") for size in spacing):
+            raise ValueError(f"spacing: found {spacing}, expected three sizes in mm")
+        if sorted(self.plans["transpose_forward"]) != [0, 1, 2]:
+            raise ValueError(f"transpose_forward: found {self.plans['transpose_forward']}, expected an order of axes")
 
     def _network(self, architecture: Mapping[str, Any], fold: int) -> "nn.Module":
         name = architecture["network_class_name"]

@@ -2,8 +2,7 @@
 
 import platform
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import OUTDATED, CaseResult, Layout, Outcome
 from cmb_autoseg.lesions import describe, lesion_components
+from cmb_autoseg.parallel import one_ahead
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.progress import log
@@ -83,7 +83,7 @@ def predict_cases(
     """
     layout.begin(cases, failures)
     failed, results = list(failures), []
-    begun = _begun_ahead(cases, lambda case: _begin(case, ensemble, point, layout))
+    begun = one_ahead(lambda case: _begin(case, ensemble, point, layout), cases, _may_begin_beside)
     for case, beginning in zip(on_case(cases), begun, strict=True):
         try:
             results.append(_finish(beginning(), ensemble, point, layout))
@@ -121,32 +121,10 @@ class _Ready:
     times: StepTimes
 
 
-Beginning = Callable[[], _Ready | CaseResult]
-
-
-def _begun_ahead(cases: Sequence[Case], begin: Callable[[Case], _Ready | CaseResult]) -> Iterator[Beginning]:
-    """How to get each case begun, once; while one is predicted a thread begins the next, if two fit into memory.
-
-    What `begin` raises is raised there.
-    """
-    ahead: Future[_Ready | CaseResult] | None = None
-    with ThreadPoolExecutor(1) as pool:
-        for index, case in enumerate(cases):
-            own = ahead or pool.submit(begin, case)
-            wait([own])
-            more = index + 1 < len(cases) and own.exception() is None and _is_small(own.result())
-            ahead = pool.submit(begin, cases[index + 1]) if more else None
-            yield _once(own)
-
-
-def _once(future: Future[_Ready | CaseResult]) -> Beginning:
-    """Get a result that nobody holds on to afterwards."""
-    kept = [future]
-    return lambda: kept.pop().result()
-
-
-def _is_small(begun: _Ready | CaseResult) -> bool:
-    return isinstance(begun, CaseResult) or begun.prepared.original.data.size <= LARGEST_AHEAD
+def _may_begin_beside(begun: _Ready | CaseResult, following: Case) -> bool:
+    """Whether another case may be prepared while this one is predicted: in memory, and not by a network."""
+    small = isinstance(begun, CaseResult) or begun.prepared.original.data.size <= LARGEST_AHEAD
+    return small and following.prep.hd_bet is None
 
 
 def _begin(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> _Ready | CaseResult:

@@ -108,7 +108,7 @@ def network_grid(brain: NDArray[np.bool_], spacing_mm: Sequence[float], plans: M
 
 def mirror_axes(planes: Iterable[str], transpose_forward: Sequence[int]) -> tuple[int, ...]:
     """Axes of the network's input, sorted, that mirrors in these planes turn round."""
-    return tuple(sorted(list(transpose_forward).index(PLANE_AXES[plane]) for plane in planes))
+    return tuple(sorted({list(transpose_forward).index(PLANE_AXES[plane]) for plane in planes}))
 
 
 def _extent(mask: NDArray[np.bool_], axis: int) -> slice:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from cmb_autoseg.inference import engines, sliding_window
 from cmb_autoseg.inference.engines import Engine, make_engine
@@ -271,6 +272,18 @@ def test_nothing_is_said_of_air(torch_engine, data):
     logits = foreground_logits(data, brain, torch_engine, 2, Windowing(PATCH, (2, 4, 4), step=1.0))
     assert (logits[brain] > BLANK_LOGIT).all()
     assert (logits[:, :, 18:] == BLANK_LOGIT).all()
+
+
+@pytest.mark.parametrize("step", [None, 0.5, 0.7])
+def test_windows_that_are_left_out_change_nothing_next_to_the_brain(step):
+    brain = np.zeros((16, 40, 40), bool)
+    brain[:8, :40, :12] = brain[:8, :12, :40] = True
+    brain[12, 36, 36] = True
+    engine = Told(*(lambda window: torch.full_like(window, -6.0) for _ in range(2)))
+    logits = foreground_logits(brain[None].astype(np.float32), brain, engine, 2, Windowing(PATCH, (2, 4, 4), step))
+    near = ndimage.binary_dilation(brain, np.ones((3, 3, 3)))
+    np.testing.assert_allclose(logits[near], -6, rtol=1e-5)
+    assert (logits[~near] == BLANK_LOGIT).all()
 
 
 @pytest.mark.parametrize("axes", [axes for n in (1, 2, 3) for axes in combinations((0, 1, 2), n)])

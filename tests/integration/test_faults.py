@@ -910,6 +910,30 @@ PREDICTIONS = [
         edit_json("model/plans.json", lambda plans: plans.pop("configurations")),
     ),
     Fault(
+        "model_with_a_patch_of_another_network",
+        PREDICT,
+        ("patch_size: found .*, expected multiples of", "copy the model folder again"),
+        edit_json("model/plans.json", lambda plans: plans["configurations"]["3d"].update(patch_size=[7, 31, 33])),
+    ),
+    Fault(
+        "model_with_two_spacings",
+        PREDICT,
+        ("spacing: found .*, expected three sizes in mm", "copy the model folder again"),
+        edit_json("model/plans.json", lambda plans: plans["configurations"]["3d"].update(spacing=[1.0, 0.0])),
+    ),
+    Fault(
+        "model_with_an_axis_twice",
+        PREDICT,
+        ("transpose_forward: found", "copy the model folder again"),
+        edit_json("model/plans.json", lambda plans: plans.update(transpose_forward=[0, 1, 1])),
+    ),
+    Fault(
+        "model_with_windows_that_go_back",
+        PREDICT,
+        ("model/plans.json", "field tile_step", "greater than 0"),
+        edit_json("model/plans.json", lambda plans: plans["cmb_autoseg"]["recipe"]["inference"].update(tile_step=-1)),
+    ),
+    Fault(
         "checkpoint_cut_off",
         PREDICT,
         ("checkpoint_final.pth", "damaged", "copy it again"),

@@ -83,6 +83,16 @@ def test_parts_of_other_settings_are_not_joined(trained, scans, whole, tmp_path,
     assert (out / "counts.tsv").read_bytes() != before["counts.tsv"]
 
 
+@pytest.mark.parametrize("content", ["{}", '{"order": [', "[]"])
+def test_a_broken_note_is_a_part_that_is_not_done(trained, scans, tmp_path, capsys, content):
+    out = tmp_path / "out"
+    note = out / "logs" / "part_1_of_2" / "part.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(content)
+    assert run(trained, scans, out, "-num_parts", "2", "-part_id", "0") in (0, 1)
+    assert "the tables come with the last part" in capsys.readouterr().err
+
+
 def test_more_parts_than_subjects_leave_some_empty(trained, scans, whole, tmp_path, monkeypatch):
     out = tmp_path / "out"
     array = {"MIN": "1", "MAX": "17", "COUNT": "9", "STEP": "2"}

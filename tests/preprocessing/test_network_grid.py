@@ -109,3 +109,14 @@ def test_mirrors_turn_the_axes_of_their_plane():
     assert mirror_axes(["sagittal", "coronal"], (0, 1, 2)) == (1, 2)
     assert mirror_axes(["axial"], (2, 0, 1)) == (1,)
     assert mirror_axes([], (0, 1, 2)) == ()
+
+
+def test_a_sheet_thinner_than_half_a_voxel_keeps_one_layer():
+    brain = np.zeros((6, 12, 12), bool)
+    brain[3, 2:10, 2:10] = True
+    grid = network_grid(brain, (0.3, 1.0, 1.0), plans_for((0, 1, 2), (2.0, 1.0, 1.0)))
+    assert grid.onto(brain[None].astype(np.float32)).shape == (1, 1, 8, 8)
+
+
+def test_a_plane_that_is_named_twice_is_mirrored_once():
+    assert mirror_axes(["sagittal", "coronal", "sagittal"], (0, 1, 2)) == (1, 2)
