@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cmb_autoseg.networks.residual_unet import ResidualUNet
+from cmb_autoseg.progress import log
 
 if TYPE_CHECKING:
     import openvino
@@ -56,10 +57,21 @@ def make_engine(networks: Sequence[nn.Module], n_channels: int, device: str) -> 
         n_channels: of their input.
         device: `cuda` or `cpu`.
     """
-    own = [network for network in networks if isinstance(network, ResidualUNet)]
-    if device == "cpu" and len(own) == len(networks) and find_spec("openvino") is not None:
+    own = [network for network in networks if type(network) is ResidualUNet]  # one derived of it may compute otherwise
+    if device == "cpu" and len(own) == len(networks) and _openvino_works():
         return _OpenVinoEngine(own, n_channels)
     return _TorchEngine(networks, device)
+
+
+def _openvino_works() -> bool:
+    if find_spec("openvino") is None:
+        return False
+    try:
+        import openvino  # noqa: F401
+    except (ImportError, OSError) as error:
+        log(f"warning: OpenVINO does not load ({error}); PyTorch predicts instead, which is slower")
+        return False
+    return True
 
 
 class _TorchEngine(Engine):

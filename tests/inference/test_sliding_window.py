@@ -1,5 +1,6 @@
 """Windows of networks with random weights: against nnU-Net's predictor, between engines, and the cascade."""
 
+import copy
 import ctypes
 import gc
 import sys
@@ -86,6 +87,22 @@ def test_engines_may_go_in_any_order(networks):
     assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
     ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
     assert stack.start is None or any(int(low, 16) <= stack.start < int(high, 16) for low, high in ranges)
+
+
+def test_an_openvino_that_does_not_load_leaves_it_to_pytorch(networks, monkeypatch, capsys):
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert make_engine(networks, 2, "cpu").name == "torch"
+    assert "warning: OpenVINO does not load" in capsys.readouterr().err
+
+
+def test_networks_derived_of_ours_run_in_pytorch(networks):
+    class Derived(ResidualUNet):
+        pass
+
+    derived = copy.copy(networks[0])
+    derived.__class__ = Derived
+    assert make_engine([derived], 2, "cpu").name == "torch"
 
 
 def test_other_networks_than_ours_run_in_pytorch():

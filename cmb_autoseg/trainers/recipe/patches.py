@@ -132,5 +132,5 @@ class InferenceSettings(Settings):
     mirror: tuple[Plane, ...] = ()
     """Planes across which a scan is mirrored and predicted again; each doubles the time."""
     tile_step: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Step between windows of the patch's size as a share of it, laid as nnU-Net lays them; smaller is slower. Without
-    it windows are fitted to the brain."""
+    """Step between windows of the patch's size as a share of it, above 0 and at most 1, laid as nnU-Net lays them;
+    smaller is slower. Without it windows are fitted to the brain."""
