@@ -338,7 +338,8 @@ def _way(path: Path, content: Mapping[str, Any]) -> str:
         model, point = content["model"], content["operating_point"]
         digest, folds = model["digest"].removeprefix("sha256:")[:12], ",".join(map(str, model["folds"]))
         smallest = f" and {point['min_volume_mm3']:g} mm3" if point["min_volume_mm3"] else ""
-        return f"model {digest} folds {folds} at threshold {point['threshold']:g}{smallest}"
+        fast = " with --fast" if model.get("fast") else ""
+        return f"model {digest} folds {folds} at threshold {point['threshold']:g}{smallest}{fast}"
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _no_record(path) from None
 
