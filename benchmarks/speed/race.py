@@ -30,7 +30,6 @@ import numpy as np
 from common import command, save
 from prediction import cases_of
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.evaluation.matching.match import match_components
 from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.files import read_json
@@ -39,6 +38,7 @@ from cmb_autoseg.lesions import find_components
 from cmb_autoseg.workspace import DatasetFolders, Workspace
 
 ARMS = ("ours", "nnU-Net")
+FINAL_CHECKPOINT, LATEST_CHECKPOINT = "checkpoint_final.pth", "checkpoint_latest.pth"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NNUNETS = "3d_fullres"
 CHECKPOINT_STEPS = 25
