@@ -23,7 +23,7 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
-# The short set of benchmarks/speed/: at most 15 minutes on 2 free cores; tables in bench_output/.
+# The short set of benchmarks/speed/; tables in bench_output/.
 bench: $(READY)
 	$(BIN)/python benchmarks/speed/start_up.py -n 5 --few -o bench_output/start_up
 	$(BIN)/python benchmarks/speed/prediction.py -n 5 --cases 1 --shape 112 112 32 --arms ours default limit -o bench_output/prediction
