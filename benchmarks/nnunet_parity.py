@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from cmb_autoseg.geometry import read_volume
-from cmb_autoseg.inference.model_folder import available_folds
+from cmb_autoseg.inference.model_choice import available_folds
 from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.trainers.lookup import lookup_folder
 

@@ -13,14 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.machine import available_cores
 from cmb_autoseg.records import Plan, Role
 from cmb_autoseg.trainers.lookup import lookup_folder
 from cmb_autoseg.workspace import CONFIGURATION, DatasetFolders
 
 __all__ = [
     "CONFIGURATION",
-    "FINAL_CHECKPOINT",
-    "LATEST_CHECKPOINT",
     "NETWORK_INPUT_ENDS",
     "dataset_json",
     "nnunet_environment",
@@ -28,8 +27,6 @@ __all__ = [
     "refuse_unusable_logger",
 ]
 
-LATEST_CHECKPOINT = "checkpoint_latest.pth"
-FINAL_CHECKPOINT = "checkpoint_final.pth"
 WANDB_SWITCH = "nnUNet_wandb_enabled"
 NETWORK_INPUT_ENDS = (".b2nd", "_seg.b2nd", ".pkl")
 """Image, mask and properties of one preprocessed case."""
@@ -47,12 +44,11 @@ def nnunet_environment(
         worker_processes: for its background augmentation; 0 runs in this process.
         results: where models go, `results/DATASET/CLASS__PLANS__CONFIGURATION`; None for the workspace's own.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = {
         "nnUNet_extTrainer": str(lookup_folder()),
         "nnUNet_n_proc_DA": str(worker_processes),
         # Read once, when nnunetv2 is first imported; more threads than cores make it slower.
-        "nnUNet_def_n_proc": str(cores),
+        "nnUNet_def_n_proc": str(available_cores()),
         "nnUNet_compile": os.environ.get("nnUNet_compile", "f"),
     }
     if folders is not None:

@@ -36,6 +36,7 @@ __all__ = [
     "grids_agree",
     "has_echoes",
     "is_nifti",
+    "mask_box",
     "nifti_stem",
     "quiet",
     "read_grid",
@@ -363,6 +364,17 @@ def to_canonical(volume: Volume) -> Volume:
     data = _in_memory_order(apply_orientation(volume.data, orientation))
     affine = volume.affine @ inv_ornt_aff(orientation, volume.shape)
     return Volume(data, affine, None, volume.name)
+
+
+def mask_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest box that holds all that is set in a mask; None if nothing is."""
+    sides = []
+    for axis in range(mask.ndim):
+        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if not there.size:
+            return None
+        sides.append(slice(int(there[0]), int(there[-1]) + 1))
+    return tuple(sides)
 
 
 def _in_memory_order(data: NDArray[Any]) -> NDArray[Any]:

@@ -6,39 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
 from cmb_autoseg.interruption import end_with
+from cmb_autoseg.machine import available_bytes, available_cores
 
-__all__ = ["available_bytes", "choose_workers", "in_threads", "one_ahead", "run_jobs"]
+__all__ = ["choose_workers", "in_threads", "one_ahead", "run_jobs"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 SHARE_OF_MEMORY = 0.8
 """The rest is for the page cache and whatever else runs."""
-
-
-def available_bytes() -> int:
-    """Memory that processes may still take: of the machine, and of the control group if that is less."""
-    free = _machine_bytes()
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
-    except OSError:
-        return free
-    return min(free, int(limit) - int(used)) if limit.isdecimal() and used.isdecimal() else free
-
-
-def _machine_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines if ":" in line)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError, IndexError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def choose_workers(n_jobs: int, bytes_each: int, jobs_each: int) -> int:
@@ -49,9 +29,8 @@ def choose_workers(n_jobs: int, bytes_each: int, jobs_each: int) -> int:
         bytes_each: memory that one process needs.
         jobs_each: fewer jobs than this for a process do not repay its start, which imports everything anew.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     fitting = int(SHARE_OF_MEMORY * available_bytes() // max(bytes_each, 1))
-    return max(1, min(cores, fitting, n_jobs // max(jobs_each, 1)))
+    return max(1, min(available_cores(), fitting, n_jobs // max(jobs_each, 1)))
 
 
 def in_threads(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:

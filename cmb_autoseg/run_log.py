@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cmb_autoseg import __version__
+from cmb_autoseg.machine import described_machine
 
 __all__ = ["RUN_TOKEN", "RunLog", "open_log", "record", "run_log", "versions"]
 
@@ -68,8 +69,7 @@ class RunLog:
             "event": "start",
             "seed": self.seed,
             "versions": versions(),
-            "system": platform.platform(),
-            "cores": os.cpu_count(),
+            **described_machine(),
         }
 
     def close(self) -> None:

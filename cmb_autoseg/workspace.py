@@ -7,11 +7,21 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 
-__all__ = ["CONFIGURATION", "PRESETS", "TRAINER_NAME", "DatasetFolders", "Workspace", "model_folder_name"]
+__all__ = [
+    "CONFIGURATION",
+    "FINAL_CHECKPOINT",
+    "LATEST_CHECKPOINT",
+    "PRESETS",
+    "TRAINER_NAME",
+    "DatasetFolders",
+    "Workspace",
+    "model_folder_name",
+]
 
 CONFIGURATION = "3d"
 """What nnU-Net calls the one configuration that plans have; it finds inputs and models by names that end in it."""
 TRAINER_NAME = "CMBTrainer"
+LATEST_CHECKPOINT, FINAL_CHECKPOINT = "checkpoint_latest.pth", "checkpoint_final.pth"
 
 PRESETS = ("adaptive", "s0")
 """Plans that a dataset may have; the first that is there is taken where the user names none."""

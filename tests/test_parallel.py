@@ -6,7 +6,8 @@ from threading import Event, get_ident
 import pytest
 
 from cmb_autoseg import parallel
-from cmb_autoseg.parallel import available_bytes, choose_workers, in_threads, one_ahead, run_jobs
+from cmb_autoseg.machine import available_bytes
+from cmb_autoseg.parallel import choose_workers, in_threads, one_ahead, run_jobs
 
 GB = 10**9
 

@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(160, 160, 48), help="of synthetic scans")
     parser.add_argument("-n", type=int, default=5)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("-o", type=Path, default=Path("prediction"))
+    parser.add_argument("-o", type=Path, default=Path("prediction"), help="name of the results, without .json and .md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

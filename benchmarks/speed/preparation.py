@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20)
     parser.add_argument("--shape", type=int, nargs=3, default=(256, 256, 64))
     parser.add_argument("-n", type=int, default=5)
-    parser.add_argument("-o", type=Path, default=Path("preparation"))
+    parser.add_argument("-o", type=Path, default=Path("preparation"), help="name of the results, without .json and .md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

@@ -10,7 +10,8 @@ them, and in the end all of them predict the first people of another raw dataset
 its predictor with its defaults. The lesions at probability 0.5 are matched by VALDO's rule; the F1 at the best
 threshold on these people is told beside.
 
-With `--together` both run at a time with half of the cores each; else one after the other with all of them.
+With `--together` both run at a time with half of the cores each, workers and all; else one after the other with all of
+them. Steps of the two are not alike: the table says how many patches each step has.
 """
 
 import argparse
@@ -35,12 +36,14 @@ from cmb_autoseg.evaluation.matching.protocols import PROTOCOLS
 from cmb_autoseg.files import read_json
 from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.lesions import find_components
-from cmb_autoseg.workspace import DatasetFolders, Workspace
+from cmb_autoseg.workspace import CONFIGURATION, DatasetFolders, Workspace
 
 ARMS = ("ours", "nnU-Net")
 FINAL_CHECKPOINT, LATEST_CHECKPOINT = "checkpoint_final.pth", "checkpoint_latest.pth"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NNUNETS = "3d_fullres"
+LONGEST_END_S = 1200
+"""From the end of the time to the end of a process: a step of nnU-Net takes minutes on a CPU."""
 CHECKPOINT_STEPS = 25
 """Of ours; fine enough for the times of the looks."""
 
@@ -67,8 +70,10 @@ def prepare(folders: DatasetFolders, scratch: Path) -> dict[str, float]:
 # Training
 
 
-def start(arm: str, folders: DatasetFolders, scratch: Path, seed: int, looks_s: list[float]) -> subprocess.Popen[bytes]:
-    """A process that trains."""
+def start(
+    arm: str, folders: DatasetFolders, scratch: Path, seed: int, looks_s: list[float], cores: set[int]
+) -> subprocess.Popen[bytes]:
+    """A process that trains, on some cores."""
     if arm == "ours":
         program = str(Path(sys.executable).with_name("cmb_train"))
         shutil.rmtree(folders.results, ignore_errors=True)
@@ -77,8 +82,13 @@ def start(arm: str, folders: DatasetFolders, scratch: Path, seed: int, looks_s: 
     else:
         words = [sys.executable, __file__, "--be-nnunet", scratch, folders.name, seed, looks_s[-1]]
     variables = {**os.environ, **nnunets_environment(folders, scratch)}
+    variables["OMP_NUM_THREADS"] = str(len(cores))
     with (scratch / f"{arm}_{seed}.log").open("wb") as said:
-        return subprocess.Popen(list(map(str, words)), env=variables, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            list(map(str, words)), env=variables, stdout=said, stderr=said, start_new_session=True
+        )
+    os.sched_setaffinity(process.pid, cores)  # which its workers inherit
+    return process
 
 
 def be_nnunet(scratch: Path, name: str, seed: int, seconds: float) -> None:
@@ -143,12 +153,19 @@ def watch(
                 look_s = left.pop(0)
                 if not left:
                     processes["ours"].send_signal(signal.SIGINT)
-                    processes["ours"].wait()
+                    processes["ours"].wait(LONGEST_END_S)
                 if latest.exists():
                     keep_ours(latest, put_aside(scratch, "ours", seed, look_s, 0))
             for arm, process in processes.items():
-                if process.poll() not in (None, -signal.SIGKILL, 128 + signal.SIGINT):
-                    raise RuntimeError((scratch / f"{arm}_{seed}.log").read_text()[-3000:])
+                killed_itself = (
+                    process.poll() == -signal.SIGKILL
+                    and (aside(scratch, arm, seed, looks_s[-1]) / FINAL_CHECKPOINT).exists()
+                )  # else it was killed, as for want of memory
+                if process.poll() not in (None, 128 + signal.SIGINT) and not killed_itself:
+                    said = (scratch / f"{arm}_{seed}.log").read_text()[-3000:]
+                    raise RuntimeError(f"{arm}: ended with {process.poll()}\n{said}")
+            if time.monotonic() - begun > looks_s[-1] + LONGEST_END_S:
+                raise RuntimeError(f"{', '.join(processes)}: goes on {LONGEST_END_S} s after its time")
     finally:
         for process in processes.values():
             if process.poll() is None:
@@ -205,14 +222,19 @@ def lesion_f1(arm: str, out: Path, images: Path, labels: Path) -> dict[float, fl
 def judged(
     arm: str, folder: Path, images: Path, labels: Path, folders: DatasetFolders, scratch: Path
 ) -> dict[str, Any]:
-    """Steps taken and F1 of the weights in a folder; 0 where no step was done by then."""
+    """Steps taken and F1 of the weights in a folder; none of ours where it had written no checkpoint by then."""
     if not (folder / FINAL_CHECKPOINT).exists():
-        return {"steps": 0, "F1 at 0.5": "0.000", "best F1": "0.000"}
+        return {"steps": f"below {CHECKPOINT_STEPS}", "patches a step": "", "F1 at 0.5": "n/a", "best F1": "n/a"}
     out = folder.parent / "predicted"
     predict(arm, folder.parent, images, out, folders, scratch)
     f1 = lesion_f1(arm, out, images, labels)
     steps = json.loads((folder / "steps.json").read_text())
-    return {"steps": steps, "F1 at 0.5": f"{f1[0.5]:.3f}", "best F1": f"{max(f1.values()):.3f}"}
+    configurations = read_json(folder.parent / "plans.json")["configurations"]
+    batch = configurations[CONFIGURATION if arm == "ours" else NNUNETS]["batch_size"]
+    return {
+        **{"steps": steps, "patches a step": batch},
+        **{"F1 at 0.5": f"{f1[0.5]:.3f}", "best F1": f"{max(f1.values()):.3f}"},
+    }
 
 
 def main() -> None:
@@ -226,7 +248,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--together", action="store_true")
     parser.add_argument("--scratch", type=Path, help="keeps everything there (default: a temporary folder)")
-    parser.add_argument("-o", type=Path, default=Path("race"))
+    parser.add_argument("-o", type=Path, default=Path("race"), help="name of the results, without .json and .md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         race(args, (args.scratch or Path(name)).resolve())
@@ -242,13 +264,16 @@ def race(args: argparse.Namespace, scratch: Path) -> None:
         for path in (args.test / "imagesTr").glob(f"{case}_*.nii.gz"):
             link(path, images / path.name)
     prepared_s = prepare(folders, scratch)
-    if args.together:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    cores = sorted(os.sched_getaffinity(0))
+    half = max(1, len(cores) // 2)
+    shares = {"ours": set(cores[:half]), "nnU-Net": set(cores[-half:])}
     for seed in args.seeds:
         for arms in [ARMS] if args.together else [(arm,) for arm in ARMS]:
-            processes = {arm: start(arm, folders, scratch, seed, looks_s) for arm in arms}
+            processes = {
+                arm: start(arm, folders, scratch, seed, looks_s, shares[arm] if args.together else set(cores))
+                for arm in arms
+            }
             watch(processes, folders, scratch, seed, looks_s)
-    os.environ.pop("OMP_NUM_THREADS", None)
     rows: list[dict[str, Any]] = []
     for seed in args.seeds:
         looks = [(look_s, arm) for look_s in looks_s for arm in ARMS if arm == "ours" or look_s == looks_s[-1]]
@@ -256,9 +281,11 @@ def race(args: argparse.Namespace, scratch: Path) -> None:
             rows.append({"seed": seed, "minutes": f"{look_s / 60:g}", "": arm})
             rows[-1].update(judged(arm, aside(scratch, arm, seed, look_s), images, labels, folders, scratch))
             print(rows[-1], file=sys.stderr, flush=True)
-    last = {(row["seed"], row[""]): float(row["F1 at 0.5"]) for row in rows}
+    last = {row["seed"]: row["F1 at 0.5"] for row in rows if row[""] == "nnU-Net"}
     for row in rows:
-        row["has nnU-Net's last"] = "yes" if float(row["F1 at 0.5"]) >= last[row["seed"], "nnU-Net"] else "no"
+        # To three digits, as text; without a checkpoint nothing can be said.
+        known = "n/a" not in (row["F1 at 0.5"], last[row["seed"]])
+        row["has nnU-Net's last"] = ("yes" if row["F1 at 0.5"] >= last[row["seed"]] else "no") if known else "n/a"
     together = "at a time, each with half of the cores" if args.together else "one after the other"
     told = (
         f"Both learned from {len(cases_of(folders.raw / 'imagesTr'))} simulated people less fold 0, {together}; "

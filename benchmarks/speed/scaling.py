@@ -66,7 +66,7 @@ def main() -> None:
     kinds = ["voxels", "sequences", "folds", "cases"]
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--many", type=int, default=1000)
-    parser.add_argument("-o", type=Path, default=Path("scaling"))
+    parser.add_argument("-o", type=Path, default=Path("scaling"), help="name of the results, without .json and .md")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         rows = list(measured(Path(name), args.only, args.many))

@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=5)
     parser.add_argument("--few", action="store_true", help="cmb_predict, cmb_train and cmb_plan_preprocess alone")
-    parser.add_argument("-o", type=Path, default=Path("start_up"))
+    parser.add_argument("-o", type=Path, default=Path("start_up"), help="name of the results, without .json and .md")
     args = parser.parse_args()
     arms = {"nnUNetv2_predict -h": lambda _: command(["nnUNetv2_predict", "-h"])}
     for name in ("predict", "train", "plan_preprocess") if args.few else COMMANDS:
@@ -36,7 +36,10 @@ def main() -> None:
 
     rows = [row(name, own) for name, own in runs.items()]
     worst = max(statistics.median(run.seconds for run in own) for name, own in runs.items() if own is not theirs)
-    told = f"{args.n} runs each, alternating; the slowest of ours takes {worst:.2f} s. Median, least and most."
+    told = (
+        f"{args.n} runs each, alternating; the slowest of ours takes {worst:.2f} s. Median, least and most; the "
+        "share is of nnU-Net's run of the same turn."
+    )
     raw = {"seconds": {name: [run.seconds for run in own] for name, own in runs.items()}}
     save(args.o, "Help and wrong arguments", told, rows, raw)
 

@@ -5,7 +5,8 @@
 Both trainers run in one process, in turn, so many steps each, on the same preprocessed cases, with the whole of their
 own augmentation, loss and optimizer; the first steps, in which memory is laid out, are not counted. nnU-Net's stock
 trainer has the worker processes that it takes by itself (`nnUNet_n_proc_DA` unset), and in a third arm none. The limit
-is forward, backward and optimizer on one and the same batch.
+is forward, backward and optimizer on one and the same batch. nnU-Net's workers go on filling their queue while the
+other arms have their turn, which favours nnU-Net.
 """
 
 import argparse
@@ -85,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("-n", type=int, default=5)
-    parser.add_argument("-o", type=Path, default=Path("training"))
+    parser.add_argument("-o", type=Path, default=Path("training"), help="name of the results, without .json and .md")
     args = parser.parse_args()
     os.environ.pop(WORKERS, None)
     with tempfile.TemporaryDirectory() as name:

@@ -155,11 +155,14 @@ def chosen_model(args: argparse.Namespace, refuse: Callable[[Path], None] | None
     Raises:
         InputError: there is no such model, fold or operating point.
     """
-    from cmb_autoseg.inference.model_folder import find_model, operating_point
-    from cmb_autoseg.inference.run import ModelChoice
+    from cmb_autoseg.inference.model_choice import find_model
 
     folds = fold_list(args.f or ["all"])
     folder = find_model(args.m, args.d, args.r, args.preset, args.workspace, args.f)
+
+    from cmb_autoseg.inference.model_folder import operating_point
+    from cmb_autoseg.inference.run import ModelChoice
+
     if refuse is not None:
         refuse(folder)
     point = operating_point(folder, args.operating_point)

@@ -89,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
         from cmb_autoseg.errors import InputError
 
         raise InputError(f"-o {args.o}: is a file; name a folder")
+    model = chosen_model(args, _refuse_other_kinds)
     source = input_path(args.i, args.o)
     references = None if args.masks is None else _references(args.masks, args.o)
-    model = chosen_model(args, _refuse_other_kinds)
     device = resolve_device(args.device)
     with tempfile.TemporaryDirectory(prefix="cmb_explain_") as scratch:
         found = find_scans(args, source, model, Path(scratch))

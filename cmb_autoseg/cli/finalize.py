@@ -43,7 +43,7 @@ def build_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from cmb_autoseg.inference.model_folder import find_model
+    from cmb_autoseg.inference.model_choice import find_model
     from cmb_autoseg.workspace import Workspace
 
     folder = find_model(None, args.d, args.r, args.preset, args.workspace)

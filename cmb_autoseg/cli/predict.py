@@ -82,19 +82,20 @@ def chosen_part(args: argparse.Namespace) -> "Part | None":
         given, missing = ("-part_id", "-num_parts") if count is None else ("-num_parts", "-part_id")
         raise InputError(f"{given}: found without {missing}; give both, such as -num_parts 10 -part_id 0")
     if number >= count:
-        raise InputError(f"-part_id {number}: found {count} parts, expected a number from 0 to {count - 1}")
+        raise InputError(f"-part_id: found {number}, expected a number from 0 to {count - 1} with -num_parts {count}")
     return Part(number, count)
 
 
 def run(args: argparse.Namespace) -> int:
+    part = chosen_part(args)
+    model = replace(chosen_model(args), fast=args.fast)
+    source = input_path(args.i, args.o)
+
     from cmb_autoseg.inference.bids_layout import BidsLayout
     from cmb_autoseg.inference.inputs import is_bids
     from cmb_autoseg.inference.layouts import FlatLayout
     from cmb_autoseg.inference.run import predict_scans
 
-    part = chosen_part(args)
-    source = input_path(args.i, args.o)
-    model = replace(chosen_model(args), fast=args.fast)
     with tempfile.TemporaryDirectory(prefix="cmb_predict_") as scratch:
         found = find_scans(args, source, model, Path(scratch))
         raw = source if source.is_dir() and is_bids(source) else None

@@ -81,15 +81,17 @@ def build_parser() -> Parser:
 
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.errors import InputError
-    from cmb_autoseg.trainers.recipe import read_recipe
+    from cmb_autoseg.workspace import Workspace
 
     if args.d is None or args.f is None:
         missing = "-d DATASET" if args.d is None else "-f FOLD"
         raise InputError(f"{missing} is missing; for example: cmb_train -d 501 -f 0")
-    from cmb_autoseg.raw_dataset import choose_folds
-    from cmb_autoseg.workspace import Workspace
-
     wanted = fold_list(args.f)
+    folders = Workspace.find(args.workspace).dataset(args.d)
+
+    from cmb_autoseg.raw_dataset import choose_folds
+    from cmb_autoseg.trainers.recipe import read_recipe
+
     changes = {"epochs": args.epochs, "steps_per_epoch": args.steps_per_epoch}
     given = {key: value for key, value in changes.items() if value}
     recipe = read_recipe(args.r)
@@ -97,7 +99,6 @@ def run(args: argparse.Namespace) -> int:
         flag = "--epochs" if args.epochs else "--steps-per-epoch"
         raise InputError(f"{flag}: recipe {recipe.name} joins finished models and has no epochs; leave the option out")
     recipe = recipe.model_copy(update=given)
-    folders = Workspace.find(args.workspace).dataset(args.d)
     folds = choose_folds(folders, wanted)
     device = resolve_device(args.device)
 
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _next_command(args: argparse.Namespace, folders: "DatasetFolders", recipe: str, model: Path) -> str:
     """Training of the folds that are missing, else what a model of all folds is for."""
-    from cmb_autoseg.inference.model_folder import available_folds
+    from cmb_autoseg.inference.model_choice import available_folds
     from cmb_autoseg.raw_dataset import choose_folds
 
     preset = f" -p {args.preset}" if args.preset else ""

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT
 from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.inference.model_folder import available_folds, trained_channels, trained_plan
+from cmb_autoseg.inference.model_choice import available_folds
+from cmb_autoseg.inference.model_folder import trained_channels, trained_plan
 from cmb_autoseg.interruption import raise_stop_behind
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role
+from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
 __all__ = ["Ensemble", "Prediction", "SliceBox"]
 
@@ -185,4 +186,7 @@ def _load_checkpoint(folder: Path, fold: int, trust_model: bool) -> dict[str, An
         raise InputError(
             f"{path}: damaged ({str(error).splitlines()[0]}); copy it again or train the fold anew"
         ) from None
+    for name, values in content["network_weights"].items():
+        if not torch.isfinite(values).all():
+            raise InputError(f"{path}: found weights that are no finite numbers ({name}); train the fold anew")
     return content

@@ -11,7 +11,7 @@ from scipy import ndimage
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.matching.match import match_components
 from cmb_autoseg.evaluation.matching.protocols import Protocol
-from cmb_autoseg.geometry import Volume, check_same_grid
+from cmb_autoseg.geometry import Volume, check_same_grid, mask_box
 from cmb_autoseg.lesions.components import find_components
 from cmb_autoseg.records import OperatingPoint
 
@@ -185,7 +185,7 @@ def _count_at_thresholds(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _add_lesions(counts: NDArray[np.int64], probability: Volume, marked: NDArray[np.bool_], protocol: Protocol) -> int:
     """Add one case's hits, matched predictions and false positives to `counts`; return its lesions."""
-    window = _window((probability.data >= SWEEP_THRESHOLDS[0]) | marked)
+    window = mask_box((probability.data >= SWEEP_THRESHOLDS[0]) | marked)
     if window is None:
         return 0
     values = probability.data[window]
@@ -206,12 +206,6 @@ def _add_lesions(counts: NDArray[np.int64], probability: Volume, marked: NDArray
             n_before = n_inside
         counts[n] += row
     return len(reference)
-
-
-def _window(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """The smallest box around a mask (i, j, k); None if it is empty."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(found[0]) if found else None
 
 
 def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:

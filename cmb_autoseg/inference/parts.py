@@ -5,18 +5,20 @@ parts there writes the tables of the whole, the same bytes that one run would ha
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmb_autoseg.errors import InputError, InUseError
-from cmb_autoseg.files import read_json, write_json
-from cmb_autoseg.inference.inputs import InputFailure
-from cmb_autoseg.inference.layouts import CaseResult, Layout, stored_result
+from cmb_autoseg.files import leftovers, read_json, write_json
 from cmb_autoseg.locking import LONGEST_WAIT_S, is_owned, own_folder
-from cmb_autoseg.records import Case
+
+if TYPE_CHECKING:
+    from cmb_autoseg.inference.inputs import InputFailure
+    from cmb_autoseg.inference.layouts import CaseResult, Layout
+    from cmb_autoseg.records import Case
 
 __all__ = ["Part", "finish_part", "refuse_parts_at_work", "slurm_part"]
 
@@ -34,13 +36,13 @@ class Part:
     def __str__(self) -> str:
         return f"part {self.number} of {self.count}"
 
-    def takes(self, cases: Sequence[Case]) -> list[Case]:
+    def takes(self, cases: "Sequence[Case]") -> "list[Case]":
         """The cases of every `count`th subject, in the order in which subjects come; all cases of a subject."""
         subjects = list(dict.fromkeys(case.subject for case in cases))
         own = set(subjects[self.number :: self.count])
         return [case for case in cases if case.subject in own]
 
-    def failures(self, failures: Sequence[InputFailure]) -> list[InputFailure]:
+    def failures(self, failures: "Sequence[InputFailure]") -> "list[InputFailure]":
         """Inputs that were no case at all are the first part's."""
         return list(failures) if self.number == 0 else []
 
@@ -48,20 +50,39 @@ class Part:
         """Where the part keeps its note and its lock."""
         return _folder(out, self.number, self.count)
 
-    def own(self, out: Path, doing: str) -> AbstractContextManager[None]:
-        """Make this part's work in a folder of results this process's own.
+    @contextmanager
+    def own(
+        self, layout: "Layout", cases: "Sequence[Case]", failures: "Sequence[InputFailure]", doing: str
+    ) -> Iterator[None]:
+        """Make this part's work in a folder of results this process's own, for a block.
+
+        What an earlier run noted is taken back, so that nobody joins tables of files that are being replaced.
+
+        Args:
+            layout: of the results.
+            cases: of this part.
+            failures: of this part.
+            doing: what others are told.
 
         Raises:
-            InUseError: another process does this part, or all of them.
+            InUseError: another process does this part, or all, or a part of another number of parts.
         """
-        whole = is_owned(out)
-        if whole:
-            raise InUseError(f"{out}: in use by {whole}; wait until that ends, stop it, or choose another folder")
-        return own_folder(self.folder(out), doing)
+        out = layout.out
+        self._refuse_others(out)
+        with ExitStack() as owned:
+            owned.enter_context(own_folder(self.folder(out), doing))
+            for folder, nested in layout.territory(cases, failures):
+                if folder != out:  # which all parts share
+                    owned.enter_context(own_folder(folder, doing, nested=nested))
+            self._refuse_others(out)  # which came at the same moment
+            (self.folder(out) / NOTE).unlink(missing_ok=True)
+            yield
 
-    def begin(self, out: Path) -> None:
-        """Take back what an earlier run noted, so that nobody joins tables of files that are being replaced."""
-        (self.folder(out) / NOTE).unlink(missing_ok=True)
+    def _refuse_others(self, out: Path) -> None:
+        _refuse(out, is_owned(out))
+        for folder in _part_folders(out):
+            if not folder.name.endswith(f"_of_{self.count}"):
+                _refuse(out, is_owned(folder))
 
 
 def slurm_part(environment: Mapping[str, str] = os.environ) -> Part:
@@ -99,18 +120,21 @@ def refuse_parts_at_work(out: Path) -> None:
     Raises:
         InUseError: names it.
     """
-    for folder in sorted((out / "logs").glob("part_*_of_*")):
-        doing = is_owned(folder)
-        if doing:
-            raise InUseError(f"{out}: in use by {doing}; wait until that ends, stop it, or choose another folder")
+    for folder in _part_folders(out):
+        _refuse(out, is_owned(folder))
+
+
+def _refuse(out: Path, doing: str | None) -> None:
+    if doing is not None:
+        raise InUseError(f"{out}: in use by {doing}; wait until that ends, stop it, or choose another folder")
 
 
 def finish_part(
-    layout: Layout,
+    layout: "Layout",
     part: Part,
     order: Sequence[str],
-    results: Sequence[CaseResult],
-    failed: Sequence[InputFailure],
+    results: "Sequence[CaseResult]",
+    failed: "Sequence[InputFailure]",
     run: Mapping[str, Any],
 ) -> str:
     """Note what came of a part; write the tables of the whole where all parts are done with the same settings.
@@ -133,21 +157,36 @@ def finish_part(
         "run": dict(run),
     }
     write_json(part.folder(layout.out) / NOTE, note)
+    done = f"{part} done" if results or failed else f"{part}: no scan falls to it, since there are fewer subjects"
     with own_folder(layout.out / "logs" / "joining", f"{part}, joining the tables", wait_s=LONGEST_WAIT_S):
-        notes = {number: _note(layout.out, number, part.count) for number in range(part.count)}
+        notes = {number: _note(layout, number, part.count) for number in range(part.count)}
         known = {number: other for number, other in notes.items() if other is not None}
-        alike = [other for other in known.values() if _settings(other) == _settings(note)]
+        alike = {number: other for number, other in known.items() if _settings(other) == _settings(note)}
         if len(alike) == part.count:
-            _join(layout, order, alike)
-            return f"{part} done, and so are all others; their tables are joined"
-        unlike = [str(number) for number, other in known.items() if _settings(other) != _settings(note)]
-    told = f"{part} done; the tables come with the last part"
-    if unlike:
+            _join(layout, order, list(alike.values()))
+            _clear(layout.out, part)
+            return f"{done}, and all others are; their tables are joined"
+    told = f"{done}; the tables come with the last part"
+    if missing := notes.keys() - known.keys():
+        told += f", still to be done: {_numbers(missing)}"
+    if unlike := known.keys() - alike:
         told += (
-            f"; -part_id {', '.join(unlike)}: of another model, threshold, --fast or list of scans, "
-            "so that those parts have to be predicted again"
+            f"; of another model, threshold, --fast or list of scans, so that they have to be predicted again: "
+            f"{_numbers(unlike)}"
         )
     return told
+
+
+def _numbers(parts: Iterable[int]) -> str:
+    return f"-part_id {', '.join(map(str, sorted(parts)))}"
+
+
+def _clear(out: Path, part: Part) -> None:
+    """Remove what parts that were killed left half-written, unless another one is at work."""
+    others = (folder for folder in _part_folders(out) if folder != part.folder(out))
+    if not any(map(is_owned, others)):
+        for half_written in leftovers(out, nested=False):
+            half_written.unlink(missing_ok=True)
 
 
 def _settings(note: Mapping[str, Any]) -> list[Any]:
@@ -157,7 +196,10 @@ def _settings(note: Mapping[str, Any]) -> list[Any]:
     return [note.get("order"), run.get("operating_point"), *(model.get(key) for key in ("digest", "folds", "fast"))]
 
 
-def _join(layout: Layout, order: Sequence[str], notes: Sequence[Mapping[str, Any]]) -> None:
+def _join(layout: "Layout", order: Sequence[str], notes: Sequence[Mapping[str, Any]]) -> None:
+    from cmb_autoseg.inference.inputs import InputFailure
+    from cmb_autoseg.inference.layouts import stored_result
+
     done = {name for note in notes for name in note["done"]}
     failures = [InputFailure(**failure) for note in notes for failure in note["failed"]]
     places = {name: place for place, name in enumerate(order)}
@@ -170,11 +212,17 @@ def _folder(out: Path, number: int, count: int) -> Path:
     return out / "logs" / f"part_{number}_of_{count}"
 
 
-def _note(out: Path, number: int, count: int) -> dict[str, Any] | None:
-    """What a part left; None as long as it is not done."""
-    path = _folder(out, number, count) / NOTE
+def _part_folders(out: Path) -> list[Path]:
+    return sorted((out / "logs").glob("part_*_of_*"))
+
+
+def _note(layout: "Layout", number: int, count: int) -> dict[str, Any] | None:
+    """What a part left; None as long as it is not done, or where files of its cases are gone."""
+    path = _folder(layout.out, number, count) / NOTE
     try:
         content = read_json(path) if path.is_file() else None
     except InputError:  # such as one that was cut off; the part is done anew
         return None
-    return content if isinstance(content, dict) and "order" in content else None
+    if not isinstance(content, dict) or "order" not in content:
+        return None
+    return content if all(layout.files(name).record.is_file() for name in content["done"]) else None

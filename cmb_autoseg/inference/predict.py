@@ -1,6 +1,5 @@
 """The prediction stage: cases in, probability maps, masks, lesion tables and pictures out."""
 
-import platform
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import OUTDATED, CaseResult, Layout, Outcome
 from cmb_autoseg.lesions import describe, lesion_components
+from cmb_autoseg.machine import available_bytes, described_machine
 from cmb_autoseg.parallel import one_ahead
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
 from cmb_autoseg.preprocessing.settings import as_trained
@@ -52,7 +52,9 @@ BRAIN_TOLERANCE = 1.5
 EMPTY_BRAIN_ML = 0.5
 """A brain mask that is smaller holds no brain, unless the model learned from such pieces."""
 LARGEST_AHEAD = 2**26
-"""Voxels of a scan beside which another one is prepared; about 2 GB."""
+"""Voxels of a scan beside which another one is prepared."""
+BYTES_AHEAD = 32
+"""Memory that preparing takes at most, a voxel of each sequence."""
 LARGEST_LESION_MM3 = 2000.0
 """Four times the ball of 10 mm, above which a bleed is no longer called a microbleed (Greenberg et al. 2009)."""
 
@@ -123,8 +125,11 @@ class _Ready:
 
 def _may_begin_beside(begun: _Ready | CaseResult, following: Case) -> bool:
     """Whether another case may be prepared while this one is predicted: in memory, and not by a network."""
-    small = isinstance(begun, CaseResult) or begun.prepared.original.data.size <= LARGEST_AHEAD
-    return small and following.prep.hd_bet is None
+    if isinstance(begun, CaseResult):
+        return following.prep.hd_bet is None
+    n_voxels = begun.prepared.original.data.size  # the next one is taken to be as large
+    fits = n_voxels <= LARGEST_AHEAD and BYTES_AHEAD * n_voxels * len(following.images) <= available_bytes()
+    return fits and following.prep.hd_bet is None
 
 
 def _begin(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> _Ready | CaseResult:
@@ -292,7 +297,7 @@ def _run_record(results: Sequence[CaseResult], ensemble: Ensemble, point: Operat
     """What a run says of itself; the only record that may differ between two equal runs."""
     return {
         "versions": versions(),
-        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+        "machine": described_machine(),
         "model": {
             "folder": str(ensemble.folder),
             "folds": list(ensemble.folds),

@@ -63,12 +63,12 @@ def predict_scans(
             refuse_parts_at_work(layout.out)
             for folder, nested in layout.territory(cases, failures):
                 owned.enter_context(own_folder(folder, doing, nested=nested))
+            refuse_parts_at_work(layout.out)  # which came at the same moment
         else:
-            owned.enter_context(part.own(layout.out, f"{doing}, {part}"))
-            part.begin(layout.out)
             layout.begin(cases, failures)  # so that it knows the names of all
             finish = _finishing(layout, part, order)
             cases, failures = part.takes(cases), part.failures(failures)
+            owned.enter_context(part.own(layout, cases, failures, f"{doing}, {part}"))
         with telling("loading PyTorch ..."):
             from cmb_autoseg.inference.loading import load_ensemble
             from cmb_autoseg.inference.operating_points import weakness

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cmb_autoseg.geometry import mask_box
+
 __all__ = ["Components", "Connectivity", "components_of_labels", "find_components", "label_components"]
 
 Connectivity = Literal[6, 18, 26]
@@ -50,18 +52,9 @@ def find_components(mask: NDArray[np.bool_], min_voxels: float = 0.0, connectivi
     """Find the components of a mask (i, j, k) that have at least `min_voxels` voxels."""
     labels = np.zeros(mask.shape, dtype=np.int32)
     structure = ndimage.generate_binary_structure(3, NEIGHBOURS[connectivity])
-    box = _extent(mask)  # microbleeds are few, and to go through a whole scan takes long
+    box = mask_box(mask) or (slice(0),) * mask.ndim  # microbleeds are few, and to go through a whole scan takes long
     count = int(ndimage.label(mask[box], structure=structure, output=labels[box]))
     return components_of_labels(labels, count, min_voxels)
-
-
-def _extent(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The box that holds all that is set; an empty one of an empty mask."""
-    sides = []
-    for axis in range(mask.ndim):
-        inside = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        sides.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
-    return tuple(sides)
 
 
 def components_of_labels(labels: NDArray[np.int32], count: int, min_voxels: float = 0.0) -> Components:

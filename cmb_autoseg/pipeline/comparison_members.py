@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT
 from cmb_autoseg.comparison.cells import Cell
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.model_folder import trained_settings
@@ -15,7 +14,7 @@ from cmb_autoseg.progress import log
 from cmb_autoseg.records import FoldModel, Plan
 from cmb_autoseg.trainers.members import Member
 from cmb_autoseg.trainers.recipe import Recipe
-from cmb_autoseg.workspace import model_folder_name
+from cmb_autoseg.workspace import FINAL_CHECKPOINT, model_folder_name
 
 __all__ = ["cell_model", "depths", "forget_older", "identities", "is_trained", "refuse_missing_members"]
 

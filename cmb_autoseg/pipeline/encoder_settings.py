@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmb_autoseg._nnunet import LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.raw_dataset import Fold, RawDataset, folds_digest
 from cmb_autoseg.records import Plan, Record
 from cmb_autoseg.trainers.recipe import Recipe
+from cmb_autoseg.workspace import LATEST_CHECKPOINT
 
 __all__ = ["EncoderSettings", "encoder_settings", "is_finished", "refuse_other_settings"]
 

@@ -1,6 +1,5 @@
 """Grad-CAM of the lesions and candidates of scans: prepared and predicted as always, then explained."""
 
-import platform
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from cmb_autoseg.inference.predict import fixed_part, on_own_grid, prepare_for, 
 from cmb_autoseg.inference.run import ModelChoice
 from cmb_autoseg.lesions import Components, lesion_mask
 from cmb_autoseg.locking import own_folder
+from cmb_autoseg.machine import described_machine
 from cmb_autoseg.pipeline.explainer import Explainer
 from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.progress import log, telling, track
@@ -211,7 +211,7 @@ def _run_record(results: Sequence[ExplainedCase], explainer: Explainer, point: O
     ensemble = explainer.ensemble
     return {
         "versions": versions(),
-        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+        "machine": described_machine(),
         "model": {"folder": str(ensemble.folder), "folds": list(ensemble.folds), "digest": ensemble.digest},
         "operating_point": point.model_dump(mode="json"),
         "level": explainer.level_name,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cmb_autoseg.geometry import mask_box
 from cmb_autoseg.records import Triple
 from cmb_autoseg.workspace import CONFIGURATION
 
@@ -91,7 +92,8 @@ def network_grid(brain: NDArray[np.bool_], spacing_mm: Sequence[float], plans: M
     forward = (first, second, third)
     target = [float(size) for size in plans["configurations"][CONFIGURATION]["spacing"]]
     turned = brain.transpose(forward)
-    box = tuple(_extent(turned, axis) for axis in range(3))
+    box = mask_box(turned)
+    assert box is not None  # a brain that is not empty
     spacing = [float(spacing_mm[axis]) for axis in forward]
     filled = _without_holes(turned[box])
     shape = (max(1, round(old / new * n)) for old, new, n in zip(spacing, target, filled.shape, strict=True))
@@ -109,11 +111,6 @@ def network_grid(brain: NDArray[np.bool_], spacing_mm: Sequence[float], plans: M
 def mirror_axes(planes: Iterable[str], transpose_forward: Sequence[int]) -> tuple[int, ...]:
     """Axes of the network's input, sorted, that mirrors in these planes turn round."""
     return tuple(sorted({list(transpose_forward).index(PLANE_AXES[plane]) for plane in planes}))
-
-
-def _extent(mask: NDArray[np.bool_], axis: int) -> slice:
-    inside = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-    return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
 def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cmb_autoseg.blocks import block_factors, block_mean
+from cmb_autoseg.geometry import mask_box
 from cmb_autoseg.records import Triple
 
 __all__ = ["brain_box", "brain_core"]
@@ -17,13 +18,10 @@ DEPTH_MM = 4.0
 
 def brain_box(brain: NDArray[np.bool_], margin: int = 0) -> tuple[slice, slice, slice]:
     """The smallest box that holds the brain, with a margin in voxels; the whole volume for an empty brain."""
-    slices = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        there = np.flatnonzero(brain.any(axis=others))
-        low, high = (int(there[0]), int(there[-1]) + 1) if there.size else (0, brain.shape[axis])
-        slices.append(slice(max(low - margin, 0), min(high + margin, brain.shape[axis])))
-    i, j, k = slices
+    box = mask_box(brain) or tuple(slice(0, side) for side in brain.shape)
+    i, j, k = (
+        slice(max(side.start - margin, 0), min(side.stop + margin, n)) for side, n in zip(box, brain.shape, strict=True)
+    )
     return i, j, k
 
 

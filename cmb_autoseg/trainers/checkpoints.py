@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import same_training
+from cmb_autoseg.workspace import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 
 __all__ = ["TrainingState"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cmb_autoseg._nnunet import LATEST_CHECKPOINT, dataset_json
+from cmb_autoseg._nnunet import dataset_json
 from cmb_autoseg.files import write_json, write_tsv
 from cmb_autoseg.interruption import StopRequest, hold_back_stops
 from cmb_autoseg.locking import own_folder
@@ -25,6 +25,7 @@ from cmb_autoseg.trainers.curves import ScalarLogger, draw_curves
 from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import refuse_mixture
 from cmb_autoseg.trainers.optimization import DivergenceWatch, descend, finite_mean, scheduled_rate
+from cmb_autoseg.workspace import LATEST_CHECKPOINT
 
 __all__ = ["CHECKPOINT_STEPS", "Task", "train_task", "write_model_files"]
 

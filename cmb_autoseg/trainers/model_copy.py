@@ -4,8 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT
 from cmb_autoseg.files import atomic_path
+from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
 __all__ = ["copy_fold"]
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json
 from cmb_autoseg.leakage import subject_of
@@ -18,6 +17,7 @@ from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import FoldSettings, refuse_mixture
 from cmb_autoseg.trainers.members import Member
 from cmb_autoseg.trainers.recipe import Recipe
+from cmb_autoseg.workspace import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 
 __all__ = ["FoldSettings", "check_fold", "finished_fold", "fold_folder", "train_fold"]
 

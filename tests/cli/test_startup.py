@@ -83,3 +83,38 @@ def test_long_options_have_both_spellings(command):
         for option in action.option_strings:
             if option.startswith("--") and "-" in option[2:]:
                 assert "--" + option[2:].replace("-", "_") in action.option_strings
+
+
+WRONG_ARGUMENTS = """
+import sys
+from importlib import import_module
+code = import_module(sys.argv[1]).main(sys.argv[3:])
+print(code, [name for name in sys.argv[2].split(",") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("predict", "-i scans -o out -d 999", "-d 999: no such dataset"),
+        ("predict", "-i scans -o out -m nowhere", "-m nowhere: no such folder"),
+        ("predict", "-i scans -o out", "no model given"),
+        ("predict", "-i scans -o out -d 999 -f one", "-f: found 'one'"),
+        ("predict", "-i scans -o out -d 999 -num_parts 3", "-num_parts: found without -part_id"),
+        ("predict", "-i scans -o out -d 999 --slurm-array", "SLURM_ARRAY_TASK_ID is not set"),
+        ("explain", "-i scans -o out -m nowhere", "-m nowhere: no such folder"),
+        ("train", "-d 999 -f 0", "-d 999: no such dataset"),
+        ("plan_preprocess", "-d 999", "-d 999: no such dataset"),
+        ("finalize", "-d 999", "-d 999: no such dataset"),
+    ],
+)
+def test_models_and_datasets_that_are_not_there_are_refused_at_once(tmp_path, command, words, message):
+    done = subprocess.run(
+        [sys.executable, "-c", WRONG_ARGUMENTS, f"cmb_autoseg.cli.{command}", ",".join(HEAVY), *words.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert done.stdout == "2 []\n"
+    assert message in done.stderr

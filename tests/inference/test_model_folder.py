@@ -6,7 +6,8 @@ import pytest
 
 from cmb_autoseg.cli import explain, predict
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.inference.model_folder import find_model, operating_point, trained_settings
+from cmb_autoseg.inference.model_choice import find_model
+from cmb_autoseg.inference.model_folder import operating_point, trained_settings
 from cmb_autoseg.workspace import Workspace
 
 

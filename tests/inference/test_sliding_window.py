@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from scipy.special import expit, logit
 
 from cmb_autoseg.inference import engines, sliding_window
 from cmb_autoseg.inference.engines import Engine, make_engine
 from cmb_autoseg.inference.sliding_window import BLANK_LOGIT, Windowing, foreground_logits
-from cmb_autoseg.inference.tiles import fitted_windows, nnunet_windows
+from cmb_autoseg.inference.tiles import fitted_windows, gaussian_weights, nnunet_windows
 from cmb_autoseg.networks import ResidualUNet
 from cmb_autoseg.planners.topology import plan_topology
 
@@ -230,6 +231,52 @@ def test_a_lesion_that_one_fold_sees_a_voxel_off_is_not_ruled_out():
     assert engine.shown[2] >= 2
 
 
+ONE = np.zeros((1, 8, 48, 48), np.float32)
+ONE[0, 3:5, 6:8, 6:8] = 1.0
+
+
+def looks(*probabilities, fast=False):
+    """How often all folds look at one spot of which they say this."""
+    engine = Told(*(spots(float(logit(probability))) for probability in probabilities))
+    foreground_logits(ONE, ALL, engine, len(probabilities), Windowing(PATCH, (2, 4, 4), fast=fast))
+    return engine.shown[-1]
+
+
+def partner(mean, other):
+    """The probability whose logit has, with another one's, this mean's."""
+    return expit(2 * logit(mean) - logit(other))
+
+
+def test_limits_of_a_second_look():
+    assert looks(0.06, 0.06, 0.06) == looks(0.06, 0.03, 0.06) == looks(0.03, 0.06, 0.06) == 1  # 0.05 in one of two
+    assert looks(0.04, 0.04, 0.9) == 0
+    assert looks(0.9, partner(0.025, 0.9), 0.001) == 1  # 0.02 by their mean
+    assert looks(0.9, partner(0.015, 0.9), 0.9) == 0
+    assert looks(0.12, 0.001, 0.001, fast=True) == 1  # 0.1 in the only one
+    assert looks(0.08, 0.9, 0.9, fast=True) == 0
+    assert looks(0.06, 0.06, 0.2) == 1 < looks(0.06, 0.06, 0.6)  # 0.1 by the mean of all: 0.09 and 0.16
+
+
+def test_windows_that_hardly_show_a_spot_are_left_out():
+    bell = gaussian_weights(PATCH)
+    shares = np.zeros((len(OVERLAPPING), *ALL.shape))
+    for own, place in zip(shares, OVERLAPPING, strict=True):
+        own[tuple(slice(n, n + side) for n, side in zip(place, PATCH, strict=True))] = bell
+    shares /= shares.sum(axis=0)
+    highest = shares[:, ONE[0] > 0].max(axis=1)
+    at = {least: int(np.count_nonzero(highest >= least)) for least in (0.05, 0.1, 0.15)}
+    assert at[0.05] > at[0.1] > at[0.15]
+    assert looks(0.9, 0.9, 0.9) == at[0.1]
+
+
+def test_three_voxels_around_are_decided_anew():
+    def later(window):
+        return torch.where(window > 0, 8.0, -1.0)
+
+    logits = foreground_logits(ONE, ALL, Told(spots(8.0), spots(8.0), later), 3, COVER)
+    np.testing.assert_allclose(logits[3, 6, 8:14], [*[(-6 - 6 - 1) / 3] * 3, -6, -6, -6], rtol=1e-5)
+
+
 @pytest.mark.parametrize("most", [0, 10**9])
 def test_networks_that_find_something_everywhere_look_everywhere(torch_engine, data, monkeypatch, most):
     monkeypatch.setattr(sliding_window, "MOST_VOXELS", most)
@@ -313,9 +360,10 @@ def test_a_mirrored_scan_has_a_mirrored_map(torch_engine, data, axes):
     assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
 
 
-def test_fitted_windows_cover_the_scan(torch_engine, data):
-    logits = foreground_logits(data, EVERYWHERE, torch_engine, 2, Windowing(PATCH, (2, 4, 4)))
-    assert logits.shape == SHAPE
-    assert (logits > BLANK_LOGIT).all()
-    exact = foreground_logits(data, EVERYWHERE, torch_engine, 2, HOW)
-    assert np.corrcoef(logits.ravel(), exact.ravel())[0, 1] > 0.8
+def test_fitted_windows_cover_the_scan():
+    """One fold, which finds nothing anywhere: what it says is all that there is, and depends on the voxel alone."""
+    values = np.random.default_rng(1).uniform(-8, -4, size=(1, *SHAPE)).astype(np.float32)
+    engine = Told(lambda window: window)
+    logits = foreground_logits(values, EVERYWHERE, engine, 1, Windowing(PATCH, (2, 4, 4)))
+    np.testing.assert_allclose(logits, values[0], rtol=1e-5)
+    assert engine.shown == [len(fitted_windows(np.ones(SHAPE, bool), PATCH, (2, 4, 4)).places)]

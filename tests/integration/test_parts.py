@@ -1,11 +1,16 @@
 """A cohort predicted in parts: the files of one run, byte for byte, whatever the order of the parts."""
 
 import shutil
+from contextlib import ExitStack
 
 import pytest
 
+from cmb_autoseg import locking
 from cmb_autoseg.cli import predict
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import RUN_TOKEN
+from cmb_autoseg.inference import parts
+from cmb_autoseg.inference import run as predict_run
 from cmb_autoseg.inference.parts import Part, slurm_part
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.records import Case
@@ -76,7 +81,12 @@ def test_parts_of_other_settings_are_not_joined(trained, scans, whole, tmp_path,
     before = contents(out)
     words = ["-num_parts", "2", "-part_id"]
     run(trained, scans, out, *words, "0", "--operating-point", "0.9")
-    assert "-part_id 1: of another model, threshold, --fast or list of scans" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "of another model, threshold, --fast or list of scans, so that they have to be predicted again: -part_id 1"
+        in said
+    )
+    assert "still to be done" not in said
     assert (out / "counts.tsv").read_bytes() == before["counts.tsv"]
     run(trained, scans, out, *words, "1", "--operating-point", "0.9")
     assert "their tables are joined" in capsys.readouterr().err
@@ -112,8 +122,61 @@ def test_a_part_and_the_whole_keep_out_of_each_others_way(trained, scans, tmp_pa
     with own_folder(out / "logs" / "part_1_of_2", "cmb_predict, part 1 of 2"):
         assert run(trained, scans, out) == 2
         assert "in use by cmb_predict, part 1 of 2" in capsys.readouterr().err
-        assert run(trained, scans, out, "-num_parts", "2", "-part_id", "1") == 2
+        for count in ("2", "3"):
+            assert run(trained, scans, out, "-num_parts", count, "-part_id", "1") == 2
+            assert "in use by cmb_predict, part 1 of 2" in capsys.readouterr().err
     assert not contents(out)
+
+
+@pytest.mark.parametrize("words", [(), ("-num_parts", "3", "-part_id", "0")])
+def test_who_comes_at_the_same_moment_is_seen_after_the_own_lock(trained, scans, tmp_path, capsys, monkeypatch, words):
+    """The other one enters between the first check and the own lock."""
+    out, entered = tmp_path / "out", ExitStack()
+    taking = locking.own_folder
+
+    def own_after_another(folder, *more, **settings):
+        if not (out / "logs" / "part_1_of_2").exists():
+            entered.enter_context(taking(out / "logs" / "part_1_of_2", "another run"))
+        return taking(folder, *more, **settings)
+
+    monkeypatch.setattr(parts if words else predict_run, "own_folder", own_after_another)
+    with entered:
+        assert run(trained, scans, out, *words) == 2
+        assert "in use by another run" in capsys.readouterr().err
+    assert not contents(out)
+
+
+def test_parts_in_bids_own_their_subjects(trained, scans, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(trained, scans, out, "--bids", "-num_parts", "6", "-part_id", "0") in (0, 1)
+    subject = next(out.glob("sub-*"))
+    with own_folder(subject, "cmb_bids"):
+        assert run(trained, scans, out, "--bids", "-num_parts", "6", "-part_id", "0") == 2
+    assert f"{subject}: in use by cmb_bids" in capsys.readouterr().err
+
+
+def test_a_part_whose_files_are_gone_is_not_joined(trained, scans, whole, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(trained, scans, out, "-num_parts", "2", "-part_id", "0")
+    lesions = next(out.glob("*_lesions.tsv"))
+    lesions.with_name(lesions.name.replace("_lesions.tsv", ".json")).unlink()
+    capsys.readouterr()
+    run(trained, scans, out, "-num_parts", "2", "-part_id", "1")
+    assert "still to be done: -part_id 0" in capsys.readouterr().err
+    run(trained, scans, out, "-num_parts", "2", "-part_id", "0")
+    assert contents(out) == whole
+
+
+def test_what_a_killed_part_left_is_cleared(trained, scans, tmp_path):
+    out = tmp_path / "out"
+    run(trained, scans, out, "-num_parts", "2", "-part_id", "0")
+    left = out / f".tmp{RUN_TOKEN}_p9_prob.nii.gz"
+    left.write_bytes(b"half")
+    with own_folder(out / "logs" / "part_0_of_2", "another run"):
+        run(trained, scans, out, "-num_parts", "2", "-part_id", "1")
+        assert left.is_file()
+    run(trained, scans, out, "-num_parts", "2", "-part_id", "1")
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +184,7 @@ def test_a_part_and_the_whole_keep_out_of_each_others_way(trained, scans, tmp_pa
     [
         (["-num_parts", "3"], "-num_parts: found without -part_id"),
         (["-part_id", "0"], "-part_id: found without -num_parts"),
-        (["-num_parts", "3", "-part_id", "3"], "expected a number from 0 to 2"),
+        (["-num_parts", "3", "-part_id", "3"], "-part_id: found 3, expected a number from 0 to 2 with -num_parts 3"),
         (["--slurm-array", "-part_id", "0"], "give either"),
         (["--slurm-array"], "SLURM_ARRAY_TASK_ID is not set"),
     ],

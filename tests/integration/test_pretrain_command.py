@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from cmb_autoseg import locking
-from cmb_autoseg._nnunet import LATEST_CHECKPOINT
 from cmb_autoseg.cli import convert, plan_preprocess, pretrain
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, read_tsv, write_json
@@ -21,6 +20,7 @@ from cmb_autoseg.pretraining import loop
 from cmb_autoseg.pretraining.encoder_file import read_encoder
 from cmb_autoseg.pretraining.objectives import BarlowTwins
 from cmb_autoseg.records import Encoder
+from cmb_autoseg.workspace import LATEST_CHECKPOINT
 
 RECIPE = """\
 schema: 1

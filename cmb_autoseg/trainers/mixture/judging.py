@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cmb_autoseg.evaluation.matching.candidates import CANDIDATE_FLOOR, find_candidates
 from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
 from cmb_autoseg.evaluation.matching.match import match_candidates
 from cmb_autoseg.evaluation.matching.protocols import DEFAULT_PROTOCOL, PROTOCOLS, LesionRule
 from cmb_autoseg.evaluation.metrics.ranking import average_precision, rank
-from cmb_autoseg.geometry import Volume, read_volume
+from cmb_autoseg.geometry import Volume, mask_box, read_volume
 from cmb_autoseg.inference.operating_points import (
     NO_CASES,
     SWEEP_THRESHOLDS,
@@ -173,5 +172,4 @@ def _seen(own: NDArray[np.float32], least: float) -> NDArray[np.bool_]:
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """The smallest box around a mask (i, j, k); one voxel where it is empty."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(found[0]) if found else (slice(1),) * 3
+    return mask_box(mask) or (slice(1),) * 3

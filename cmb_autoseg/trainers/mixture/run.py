@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT
 from cmb_autoseg.files import file_digest, write_tsv
 from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.leakage import subject_of
@@ -27,6 +26,7 @@ from cmb_autoseg.trainers.mixture.mixing import Mixing, member_copy, middle_of
 from cmb_autoseg.trainers.mixture.search import Figures, Searched, Weights, equal_weights, search_weights
 from cmb_autoseg.trainers.model_copy import copy_fold
 from cmb_autoseg.trainers.recipe import MixtureSettings
+from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
 __all__ = ["train_mixture"]
 

@@ -13,7 +13,6 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
-from cmb_autoseg._nnunet import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import write_tsv
 from cmb_autoseg.interruption import StopRequest
@@ -35,6 +34,7 @@ from cmb_autoseg.trainers.patches.patch_data import FoldPatches, PatchFeed
 from cmb_autoseg.trainers.patches.semi_supervised import Teaching
 from cmb_autoseg.trainers.patches.transfer import parameter_groups, transfer_encoder
 from cmb_autoseg.trainers.recipe import Recipe
+from cmb_autoseg.workspace import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 
 __all__ = ["CHECKPOINT_STEPS", "CMBTrainer"]
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from cmb_autoseg._nnunet import (
     CONFIGURATION,
-    LATEST_CHECKPOINT,
     NETWORK_INPUT_ENDS,
     dataset_json,
     nnunet_environment,
@@ -23,6 +22,7 @@ from cmb_autoseg.records import Plan
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import refuse_mixture
+from cmb_autoseg.workspace import LATEST_CHECKPOINT
 
 __all__ = ["refuse_missing_inputs", "train_patches"]
 
