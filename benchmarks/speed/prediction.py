@@ -170,9 +170,10 @@ def main() -> None:
     for row in rows:
         row[""] = ARMS[row[""]]
     told = (
-        f"{len(chosen)} {'synthetic' if args.model is None else 'simulated'} scans (the first of "
+        f"{len(chosen)} {'synthetic ' if args.model is None else ''}scans (the first of "
         f"{' x '.join(map(str, shape))} voxels), {n_folds} folds, patch {' x '.join(map(str, patch))}, engine "
-        f"{limit.ensemble.engine.name}; {args.n} runs each, alternating. Median, least and most."
+        f"{limit.ensemble.engine.name}; {args.n} runs each, alternating. Median, least and most. The limit: all "
+        "folds once over the brain."
     )
     save(
         args.o, "Prediction", told, rows, {"seconds": {arm: [run.seconds for run in own] for arm, own in runs.items()}}

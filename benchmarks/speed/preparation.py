@@ -4,8 +4,8 @@
 
 Synthetic cases of two sequences, each on the same grid, planned and preprocessed by both in turn, each from nothing.
 nnU-Net runs with its defaults, for the 3D configuration alone (without `-c` it would prepare two more). The limit is
-reading all sequences, one linear interpolation of each, and writing, in one process. Lesions are counted in the masks
-of both as 26-connected components, before and after.
+reading all sequences, one linear interpolation of each (to a grid of as many voxels), and writing, one after the other.
+Lesions are counted in the masks of both as 26-connected components, before and after.
 """
 
 import argparse
