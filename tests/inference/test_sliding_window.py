@@ -232,12 +232,13 @@ def test_a_lesion_that_one_fold_sees_a_voxel_off_is_not_ruled_out():
 
 
 ONE = np.zeros((1, 8, 48, 48), np.float32)
-ONE[0, 3:5, 6:8, 6:8] = 1.0
+ONE[0, 3:5, 10:12, 19:21] = 1.0
 
 
 def looks(*probabilities, fast=False):
     """How often all folds look at one spot of which they say this."""
-    engine = Told(*(spots(float(logit(probability))) for probability in probabilities))
+    heights = [float(logit(probability)) for probability in probabilities]
+    engine = Told(*(lambda window, own=own: torch.where(window > 0, own, -20.0) for own in heights))
     foreground_logits(ONE, ALL, engine, len(probabilities), Windowing(PATCH, (2, 4, 4), fast=fast))
     return engine.shown[-1]
 
@@ -274,7 +275,7 @@ def test_three_voxels_around_are_decided_anew():
         return torch.where(window > 0, 8.0, -1.0)
 
     logits = foreground_logits(ONE, ALL, Told(spots(8.0), spots(8.0), later), 3, COVER)
-    np.testing.assert_allclose(logits[3, 6, 8:14], [*[(-6 - 6 - 1) / 3] * 3, -6, -6, -6], rtol=1e-5)
+    np.testing.assert_allclose(logits[3, 10, 21:27], [*[(-6 - 6 - 1) / 3] * 3, -6, -6, -6], rtol=1e-5)
 
 
 @pytest.mark.parametrize("most", [0, 10**9])
