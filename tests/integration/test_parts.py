@@ -79,6 +79,7 @@ def test_parts_of_other_settings_are_not_joined(trained, scans, whole, tmp_path,
     for number in (0, 1):
         run(trained, scans, out, "-num_parts", "2", "-part_id", str(number))
     before = contents(out)
+    capsys.readouterr()
     words = ["-num_parts", "2", "-part_id"]
     run(trained, scans, out, *words, "0", "--operating-point", "0.9")
     said = capsys.readouterr().err
