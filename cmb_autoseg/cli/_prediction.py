@@ -169,8 +169,13 @@ def chosen_model(args: argparse.Namespace, refuse: Callable[[Path], None] | None
     return ModelChoice(folder, folds, point, args.trust_model)
 
 
-def tell_results(results: "Sequence[CaseResult]", failed: "Sequence[InputFailure]", out: Path) -> ExitCode:
-    """Print what was found, warnings and failures; the exit code of the run."""
+def tell_results(
+    results: "Sequence[CaseResult]",
+    failed: "Sequence[InputFailure]",
+    out: Path,
+    written: str = "tables, masks and pictures",
+) -> ExitCode:
+    """Print what was found, warnings and failures, and where it was written; the exit code of the run."""
     from cmb_autoseg.progress import log, report
 
     for result in results:
@@ -180,5 +185,5 @@ def tell_results(results: "Sequence[CaseResult]", failed: "Sequence[InputFailure
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:
         log(f"failed: {failure.case}: {failure.reason}")
-    report(f"{len(results)} of {len(results) + len(failed)} cases predicted; tables, masks and pictures: {out}")
+    report(f"{len(results)} of {len(results) + len(failed)} cases predicted; {written}: {out}")
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE

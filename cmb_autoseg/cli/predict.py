@@ -104,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
         results, failed = predict_scans(
             found.cases, found.failures, model, device, layout, "cmb_predict", refuse=found.single, part=part
         )
-    return tell_results(results, failed, args.o)
+    written = "tables, masks and pictures" if part is None else "masks and pictures"
+    return tell_results(results, failed, args.o, written)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
