@@ -34,7 +34,7 @@ from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import atomic_path, read_tsv, text_digest, write_text
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.networks import ResidualEncoder, ResidualUNet
-from cmb_autoseg.pipeline import read_plan
+from cmb_autoseg.pipeline.stored import read_plan
 from cmb_autoseg.pretraining.encoder_file import read_encoder, weights_digest
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawCase, RawDataset, read_raw_dataset

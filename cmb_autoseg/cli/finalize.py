@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     folder = find_model(None, args.d, args.r, args.preset, args.workspace)
     folders = Workspace.find(args.workspace).dataset(args.d)
 
-    from cmb_autoseg.pipeline import finalize
+    from cmb_autoseg.pipeline.finalizing import finalize
     from cmb_autoseg.progress import report
 
     report(finalize(folders, folder, resolve_device(args.device)))

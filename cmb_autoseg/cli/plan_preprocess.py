@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     writable_folder(folders.workspace)
     device = resolve_device(args.device)
 
-    from cmb_autoseg.pipeline import plan_preprocess
+    from cmb_autoseg.pipeline.planning import plan_preprocess
     from cmb_autoseg.planners import PlanSettings
     from cmb_autoseg.raw_dataset import read_raw_dataset
 

@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
     folds = choose_folds(datasets[0], wanted) if args.f else ()
     device = resolve_device(args.device, tell=is_first_process())
 
-    from cmb_autoseg.pipeline import PretrainSettings, pretrain
+    from cmb_autoseg.pipeline.pretraining import PretrainSettings, pretrain
     from cmb_autoseg.progress import report
 
     settings = PretrainSettings(device, args.seed, args.preset, args.name, args.weights, args.checkpoint_every)

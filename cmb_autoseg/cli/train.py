@@ -102,13 +102,15 @@ def run(args: argparse.Namespace) -> int:
     folds = choose_folds(folders, wanted)
     device = resolve_device(args.device)
 
-    from cmb_autoseg.pipeline import TrainSettings, finalize, train
+    from cmb_autoseg.pipeline.training import TrainSettings, train
     from cmb_autoseg.progress import report
 
     chosen = TrainSettings(device, args.seed, args.preset, args.checkpoint_every, args.encoder)
     model, _ = train(folders, recipe, folds, chosen)
     report(f"trained folds {', '.join(map(str, folds))}: {model}")
     if args.f == ["all"]:
+        from cmb_autoseg.pipeline.finalizing import finalize
+
         report(finalize(folders, model, device))
     report(f"next: {_next_command(args, folders, recipe.name, model)}")
     return ExitCode.DONE

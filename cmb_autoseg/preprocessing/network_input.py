@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cmb_autoseg.files import atomic_path
-from cmb_autoseg.geometry import Volume
+from cmb_autoseg.geometry import Volume, mask_box
 from cmb_autoseg.lesions import resample_lesions
 from cmb_autoseg.preprocessing.network_grid import NetworkGrid, network_grid
 from cmb_autoseg.records import Role, Triple
@@ -113,11 +113,7 @@ def save_network_input(case: NetworkInput, folder: Path, name: str, patch_shape:
 
     nnU-Net reads them as its own.
     """
-    labels, _ = ndimage.label(case.lesions, np.ones((3, 3, 3)))
-    lesions = [
-        (np.argwhere(labels[box] == number) + [side.start for side in box]).astype(np.int16)
-        for number, box in enumerate(ndimage.find_objects(labels), 1)
-    ]
+    lesions = _lesion_voxels(case.lesions)
     brain = np.flatnonzero(case.brain | (case.lesions > 0))
     chosen = np.random.default_rng(0).choice(len(brain), min(BRAIN_SAMPLES, len(brain)), replace=False)
     properties = {
@@ -135,6 +131,19 @@ def save_network_input(case: NetworkInput, folder: Path, name: str, patch_shape:
         _store(case.data, image, patch_shape)
         _store(case.seg, seg, patch_shape)
         pickled.write_bytes(pickle.dumps(properties, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def _lesion_voxels(mask: NDArray[np.uint8]) -> list[NDArray[np.int16]]:
+    """Voxels (n, 3) of each lesion of a mask (a, b, c)."""
+    around = mask_box(mask > 0)
+    if around is None:
+        return []
+    labels, _ = ndimage.label(mask[around], np.ones((3, 3, 3)))
+    starts = [side.start for side in around]
+    return [
+        (np.argwhere(labels[box] == number) + [side.start for side in box] + starts).astype(np.int16)
+        for number, box in enumerate(ndimage.find_objects(labels), 1)
+    ]
 
 
 def _store(values: NDArray[Any], path: Path, patch_shape: Triple[int]) -> None:

@@ -11,8 +11,8 @@ from cmb_autoseg.cli import finalize, train
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, write_json
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
-from cmb_autoseg.pipeline import TrainSettings
-from cmb_autoseg.pipeline import train as train_folds
+from cmb_autoseg.pipeline.training import TrainSettings
+from cmb_autoseg.pipeline.training import train as train_folds
 from cmb_autoseg.pretraining.encoder_file import write_encoder
 from cmb_autoseg.records import Encoder, Plan
 from cmb_autoseg.trainers.recipe import read_recipe

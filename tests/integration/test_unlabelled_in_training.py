@@ -10,8 +10,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from cmb_autoseg.cli import finalize, predict, train
 from cmb_autoseg.files import read_json, read_tsv, write_json
-from cmb_autoseg.pipeline import TrainSettings
-from cmb_autoseg.pipeline import train as train_folds
+from cmb_autoseg.pipeline.training import TrainSettings
+from cmb_autoseg.pipeline.training import train as train_folds
 from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.trainers.patches.cmb_trainer import CMBTrainer
 from cmb_autoseg.trainers.recipe import read_recipe
