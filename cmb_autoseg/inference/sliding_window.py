@@ -3,8 +3,8 @@
 Where windows lie changes what a network says of a lesion, most of all near a window's edge; nnU-Net evens this out by
 windows that overlap by half, which is eight times the work, and nearly all of it says that there is nothing. Here two
 folds cover the brain first, each in windows of its own that hardly overlap. Where one of them finds anything that the
-other does not rule out, all folds look in one of nnU-Net's windows, and where they confirm it in all of these
-(docs/concepts/speed.md).
+other does not rule out, all folds look in one of nnU-Net's windows, and where they confirm it in all of these; where
+they remain unsure, in mirrored ones too, if that is wanted (docs/concepts/speed.md).
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,11 +46,16 @@ PLAUSIBLE = 0.02
 """Both covering folds' mean, each where it is highest about a voxel, from which on all folds look."""
 CONFIRMED = 0.1
 """Probability of the folds' mean in one window from which on they look in the others too."""
+UNSURE = (0.1, 0.9)
+"""Probabilities between which mirrored passes can change whether something is a lesion."""
 LEAST_SHARE = 0.1
 """A window that contributes less to every voxel of a candidate is not worth its time."""
 MARGIN = 3
 """Voxels around what was found that are decided anew with it."""
 CONNECTED_26 = np.ones((3, 3, 3))
+
+PLAIN = ((),)
+"""One pass, which is not mirrored."""
 
 Box = tuple[slice, slice, slice]
 
@@ -66,7 +71,8 @@ class Windowing:
     step: float | None = None
     """From one window to the next, as nnU-Net spreads them; None covers the brain and looks again where needed."""
     mirror: tuple[int, ...] = ()
-    """Axes (0 to 2) along which windows are mirrored, in all combinations, and predicted again."""
+    """Axes (0 to 2) along which windows are mirrored, in all combinations, and predicted again; without a step, only
+    where the folds remain unsure."""
     fast: bool = False
     """Cover the brain with the first fold alone, and look again only at what it finds with some confidence."""
 
@@ -93,13 +99,13 @@ def foreground_logits(
     networks = _Networks(torch.from_numpy(np.ascontiguousarray(padded)).to(engine.device), engine, how.mirror)
     folds = range(n_folds)
     if how.step is not None:
-        logits = _mean(networks, nnunet_windows(inside, how.patch, how.step), folds)
+        logits = _mean(networks, nnunet_windows(inside, how.patch, how.step), folds, (*PLAIN, *networks.mirrored))
     else:
         logits, found = _cover(networks, inside, n_folds, how)
         near = ndimage.binary_dilation(found, CONNECTED_26, MARGIN)
         windows = nnunet_windows(inside, how.patch, SECOND_STEP)
         if np.count_nonzero(near) > MOST_VOXELS:
-            logits = _mean(networks, windows, folds)
+            logits = _mean(networks, windows, folds, (*PLAIN, *networks.mirrored))
         elif near.any():
             _look_again(logits, _Candidates(found, near, windows), networks, folds)
     # Further out some windows are left out, so that the weights of the others do not add up.
@@ -150,15 +156,19 @@ class _Networks:
 
     def __init__(self, volume: Tensor, engine: Engine, mirror: Sequence[int]) -> None:
         self.volume, self.engine = volume, engine
-        self.flips = [subset for n in range(len(mirror) + 1) for subset in combinations([a + 2 for a in mirror], n)]
+        axes = [axis + 2 for axis in mirror]
+        self.mirrored = [subset for n in range(1, len(axes) + 1) for subset in combinations(axes, n)]
+        """All ways in which windows are mirrored, by their axes."""
 
-    def __call__(self, windows: Windows, folds: Sequence[int]) -> Iterator[tuple[Box, Tensor]]:
-        """Each window's box, and the mean logits (a, b, c) of the folds over all mirrored passes."""
+    def __call__(
+        self, windows: Windows, folds: Sequence[int], flips: Sequence[tuple[int, ...]] = PLAIN
+    ) -> Iterator[tuple[Box, Tensor]]:
+        """Each window's box, and the mean logits (a, b, c) of the folds over some mirrored passes."""
         with torch.inference_mode():
             for first in range(0, len(windows.places), self.engine.batch):
                 boxes = [_box(place, windows.size) for place in windows.places[first : first + self.engine.batch]]
                 batch = torch.stack([self.volume[(slice(None), *box)] for box in boxes])
-                passes = [self._pass(batch, fold, axes) for fold in folds for axes in self.flips]
+                passes = [self._pass(batch, fold, axes) for fold in folds for axes in flips]
                 yield from zip(boxes, torch.stack(passes).mean(dim=0), strict=True)
 
     def _pass(self, batch: Tensor, fold: int, axes: tuple[int, ...]) -> Tensor:
@@ -173,12 +183,14 @@ def _box(place: Triple[int], size: Triple[int]) -> Box:
     return a, b, c
 
 
-def _mean(networks: _Networks, windows: Windows, folds: Sequence[int]) -> NDArray[np.float32]:
+def _mean(
+    networks: _Networks, windows: Windows, folds: Sequence[int], flips: Sequence[tuple[int, ...]] = PLAIN
+) -> NDArray[np.float32]:
     """Logits (a, b, c) of all windows, weighted by the bell where they overlap; right in and next to the brain."""
     device, shape = networks.volume.device, networks.volume.shape[1:]
     total = torch.zeros(shape, device=device)
     bell = torch.from_numpy(gaussian_weights(windows.size)).to(device)
-    for box, logits in networks(windows, folds):
+    for box, logits in networks(windows, folds, flips):
         total[box] += logits * bell
     for axis, factor in enumerate(summed_weights(windows, shape)):
         total /= torch.from_numpy(factor).to(device).view([-1 if other == axis else 1 for other in range(3)])
@@ -191,7 +203,7 @@ def _look_again(
     """Replace the logits of candidates, and of the voxels around, by the folds' mean where they look again.
 
     They look at each candidate in the window in whose middle it lies best; where they find something too, in all others
-    that matter.
+    that matter; and where that leaves them unsure, mirrored in all of these.
     """
     first = candidates.best_windows()
     candidates.look(first, networks, folds)
@@ -200,6 +212,12 @@ def _look_again(
     more = [index for index in candidates.windows_of(confirmed) if index not in first]
     candidates.look(more, networks, folds)
     candidates.write(logits)
+    if networks.mirrored:
+        low, high = logit(UNSURE)
+        highest = candidates.highest(logits)
+        unsure = candidates.windows_of(confirmed & (highest >= low) & (highest <= high))
+        candidates.look(unsure, networks, folds, networks.mirrored)
+        candidates.write(logits)
 
 
 class _Candidates:
@@ -254,14 +272,20 @@ class _Candidates:
         """Of the voxels within a window, those of whose weights it has at least `LEAST_SHARE`."""
         return np.asarray(self._bell[index] >= LEAST_SHARE * self._everything[self._within[index]])
 
-    def look(self, indices: Sequence[int], networks: _Networks, folds: Sequence[int]) -> None:
-        """Let all folds look in some windows."""
+    def look(
+        self,
+        indices: Sequence[int],
+        networks: _Networks,
+        folds: Sequence[int],
+        flips: Sequence[tuple[int, ...]] = PLAIN,
+    ) -> None:
+        """Let all folds look in some windows, in some mirrored passes, each of which counts as much."""
         chosen = Windows(self.windows.size, tuple(self.windows.places[index] for index in indices))
-        for index, (_, logits) in zip(indices, networks(chosen, folds), strict=True):
-            within, bell = self._within[index], self._bell[index]
+        for index, (_, logits) in zip(indices, networks(chosen, folds, flips), strict=True):
+            within, weight = self._within[index], len(flips) * self._bell[index]
             values = logits.cpu().numpy()[tuple((self.voxels[within] - self.windows.places[index]).T)]
-            self._total[within] += bell * values
-            self._weight[within] += bell
+            self._total[within] += weight * values
+            self._weight[within] += weight
 
     def write(self, logits: NDArray[np.float32]) -> None:
         """Put what was seen into a map (a, b, c)."""

@@ -278,6 +278,33 @@ def test_three_voxels_around_are_decided_anew():
     np.testing.assert_allclose(logits[3, 10, 21:27], [*[(-6 - 6 - 1) / 3] * 3, -6, -6, -6], rtol=1e-5)
 
 
+def leaning(height):
+    """A network that is surer of a spot the further right it lies in its window."""
+
+    def says(window):
+        slope = torch.linspace(-0.5, 0.5, window.shape[-1])
+        return torch.where(window > 0, height + slope, -20.0)
+
+    return says
+
+
+@pytest.mark.parametrize(("height", "again"), [(1.0, True), (4.0, False)])
+def test_what_remains_unsure_is_looked_at_mirrored(height, again):
+    """0.73 is unsure, 0.98 is not."""
+    says, mirrored = [leaning(height) for _ in range(3)], Windowing(PATCH, (2, 4, 4), mirror=(1, 2))
+    plain, engine = Told(*says), Told(*says)
+    once = foreground_logits(ONE, ALL, plain, 3, COVER)
+    exact = foreground_logits(ONE, ALL, Told(*says), 3, Windowing(PATCH, (2, 4, 4), step=0.5, mirror=(1, 2)))
+
+    logits = foreground_logits(ONE, ALL, engine, 3, mirrored)
+
+    spot = ONE[0] > 0
+    assert not np.allclose(once[spot], exact[spot], atol=0.01)
+    # Windows that hardly show the spot are left out.
+    np.testing.assert_allclose(logits[spot], (exact if again else once)[spot], atol=0.02)
+    assert engine.shown[2] == plain.shown[2] * (4 if again else 1)
+
+
 @pytest.mark.parametrize("most", [0, 10**9])
 def test_networks_that_find_something_everywhere_look_everywhere(torch_engine, data, monkeypatch, most):
     monkeypatch.setattr(sliding_window, "MOST_VOXELS", most)
