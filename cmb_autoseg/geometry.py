@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import nibabel as nib
@@ -180,15 +181,40 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what nibabel and numpy remark on odd headers and values from the terminal."""
-    before = NIBABEL_LOG.disabled
-    NIBABEL_LOG.disabled = True
+    """Keep what nibabel and numpy remark on odd headers and values from the terminal; threads may overlap."""
+    _QUIET.enter()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        NIBABEL_LOG.disabled = before
+        _QUIET.leave()
+
+
+class _Quiet:
+    """Silence as long as any thread wants it; what it sets belongs to the process."""
+
+    def __init__(self) -> None:
+        self.lock, self.wanted = Lock(), 0
+        self.before = False
+        self.filters = warnings.catch_warnings()
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.wanted:
+                self.before, NIBABEL_LOG.disabled = NIBABEL_LOG.disabled, True
+                self.filters = warnings.catch_warnings()
+                self.filters.__enter__()
+                warnings.simplefilter("ignore")
+            self.wanted += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.wanted -= 1
+            if not self.wanted:
+                self.filters.__exit__(None, None, None)
+                NIBABEL_LOG.disabled = self.before
+
+
+_QUIET = _Quiet()
 
 
 def _open(path: Path) -> Any:

@@ -13,6 +13,7 @@ from cmb_autoseg.files import leftovers, writable_folder
 __all__ = ["LONGEST_WAIT_S", "is_owned", "own_folder"]
 
 LOCK_NAME = ".cmb_autoseg.lock"
+PROBE_S = 0.5
 LONGEST_WAIT_S = 24 * 3600.0
 """For another run that makes the same files; a lock ends with its process."""
 
@@ -54,12 +55,15 @@ def own_folder(folder: Path, doing: str, wait_s: float = 1.0, nested: bool = Tru
 
 
 def is_owned(folder: Path) -> str | None:
-    """What is going on in a folder that another process owns now; None where nothing is."""
+    """What is going on in a folder that another process owns now; None where nothing is.
+
+    To find out takes the lock for a moment, as others who ask do, too: they are waited for.
+    """
     path = folder / LOCK_NAME
     if not path.is_file():
         return None
     try:
-        with FileLock(path, timeout=0):
+        with FileLock(path, timeout=PROBE_S, poll_interval=0.01):
             return None
     except Timeout:
         return _owner(path)

@@ -152,7 +152,7 @@ def watch(
             if "ours" in processes and left and time.monotonic() - begun >= left[0]:
                 look_s = left.pop(0)
                 if not left:
-                    processes["ours"].send_signal(signal.SIGINT)
+                    processes["ours"].terminate()
                     processes["ours"].wait(LONGEST_END_S)
                 if latest.exists():
                     keep_ours(latest, put_aside(scratch, "ours", seed, look_s, 0))
@@ -161,7 +161,7 @@ def watch(
                     process.poll() == -signal.SIGKILL
                     and (aside(scratch, arm, seed, looks_s[-1]) / FINAL_CHECKPOINT).exists()
                 )  # else it was killed, as for want of memory
-                if process.poll() not in (None, 128 + signal.SIGINT) and not killed_itself:
+                if process.poll() not in (None, 0, 128 + signal.SIGTERM) and not killed_itself:
                     said = (scratch / f"{arm}_{seed}.log").read_text()[-3000:]
                     raise RuntimeError(f"{arm}: ended with {process.poll()}\n{said}")
             if time.monotonic() - begun > looks_s[-1] + LONGEST_END_S:

@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
         from cmb_autoseg.progress import telling
 
-        with telling("loading nnU-Net ..."):
+        with telling("loading PyTorch ..."):
             from cmb_autoseg.pipeline.explaining import ExplainSettings, explain_scans
 
         settings = ExplainSettings(args.level, args.method, args.max_lesions, references)

@@ -7,6 +7,7 @@ may work into one folder; `gather` makes the tables of all of them.
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -246,9 +247,12 @@ class BidsLayout(Layout):
             return
         for subject in sorted({self._subject(result.table.case) for result in results}):
             write_json(self.out / "logs" / f"{subject}_run.json", run)
-        # Its subjects alone are this run's own; whoever owns the root clears half-written files away there.
-        with own_folder(self.out, "cmb_bids", wait_s=ROOT_WAIT_S, nested=False):
+        with self.own_root("cmb_bids"):  # its subjects alone are this run's own
             self._describe()
+
+    def own_root(self, doing: str) -> AbstractContextManager[None]:
+        """See `Layout.own_root`; whoever owns the root clears half-written files away there."""
+        return own_folder(self.out, doing, wait_s=ROOT_WAIT_S, nested=False)
 
     def _subject(self, case: str) -> str:
         return self._name(case).split("_")[0]

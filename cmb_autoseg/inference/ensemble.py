@@ -1,5 +1,6 @@
 """A trained model folder, loaded once, and what it says of one prepared case: the same for every kind of system."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role
 from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
 __all__ = ["Ensemble", "Prediction", "SliceBox"]
+
+
+LONGEST_REASON = 300
+"""Characters of a library's message that are passed on."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +80,14 @@ class Ensemble(ABC):
         self.channels = trained_channels(folder)
         """Sequences that the model has learned from; the network's other channels stay blank."""
         self.digests = {fold: file_digest(checkpoint_path(folder, fold)) for fold in self.folds}
-        self.digest = text_digest(repr(sorted(self.digests.items())) + self.plan.digest)
+        self.digest = text_digest(repr(sorted(self.digests.items())) + json.dumps(self.plans, sort_keys=True))
         try:
             self._load()
         except CMBError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
             raise_stop_behind(error)
-            reason = (str(error).splitlines() or [""])[0]
+            reason = " ".join(str(error).split())[:LONGEST_REASON]
             raise InputError(
                 f"{folder}: its plans.json, dataset.json and checkpoints do not fit together "
                 f"({type(error).__name__}: {reason}); copy the model folder again, whole"
@@ -184,7 +189,7 @@ def _load_checkpoint(folder: Path, fold: int, trust_model: bool) -> dict[str, An
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise_stop_behind(error)
         raise InputError(
-            f"{path}: damaged ({str(error).splitlines()[0]}); copy it again or train the fold anew"
+            f"{path}: damaged ({str(error).splitlines()[0].partition('. ')[0]}); copy it again or train the fold anew"
         ) from None
     for name, values in content["network_weights"].items():
         if not torch.isfinite(values).all():

@@ -6,6 +6,7 @@ that it vouches for the other files; a case that fails leaves no files of its na
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,10 @@ class Layout(ABC):
     ) -> list[tuple[Path, bool]]:
         """The folders that a run must own, and whether with all that is below them."""
         return [(self.out, True)]
+
+    def own_root(self, doing: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """For a block, nobody else writes files about the whole; a layout in which nobody else may needs nothing."""
+        return nullcontext()
 
     @abstractmethod
     def files(self, case: str) -> CaseFiles:

@@ -6,13 +6,13 @@ parts there writes the tables of the whole, the same bytes that one run would ha
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmb_autoseg.errors import InputError, InUseError
-from cmb_autoseg.files import leftovers, read_json, write_json
+from cmb_autoseg.files import file_digest, leftovers, read_json, text_digest, write_json
 from cmb_autoseg.locking import LONGEST_WAIT_S, is_owned, own_folder
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from cmb_autoseg.inference.layouts import CaseResult, Layout
     from cmb_autoseg.records import Case
 
-__all__ = ["Part", "finish_part", "refuse_parts_at_work", "slurm_part"]
+__all__ = ["Part", "finish_part", "refuse_parts_at_work", "scans_digest", "slurm_part"]
 
 NOTE = "part.json"
+JOINING = "joining the tables"
+MOST_NUMBERS = 10
+"""Of parts that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,22 @@ class Part:
         own = set(subjects[self.number :: self.count])
         return [case for case in cases if case.subject in own]
 
-    def failures(self, failures: "Sequence[InputFailure]") -> "list[InputFailure]":
-        """Inputs that were no case at all are the first part's."""
-        return list(failures) if self.number == 0 else []
+    def failures(self, failures: "Sequence[InputFailure]", cases: "Sequence[Case]") -> "list[InputFailure]":
+        """Inputs that were no case at all: those of a subject go with its cases, others are the first part's.
+
+        Args:
+            failures: of all parts.
+            cases: of all parts.
+        """
+        owner = {subject: n % self.count for n, subject in enumerate(dict.fromkeys(case.subject for case in cases))}
+        owner |= {case.name: owner[case.subject] for case in cases}
+
+        def part_of(name: str) -> int:
+            while name and name not in owner:
+                name = name.rpartition("_")[0]  # such as the session after the subject
+            return owner.get(name, 0)
+
+        return [failure for failure in failures if part_of(failure.case) == self.number]
 
     def folder(self, out: Path) -> Path:
         """Where the part keeps its note and its lock."""
@@ -55,8 +71,6 @@ class Part:
         self, layout: "Layout", cases: "Sequence[Case]", failures: "Sequence[InputFailure]", doing: str
     ) -> Iterator[None]:
         """Make this part's work in a folder of results this process's own, for a block.
-
-        What an earlier run noted is taken back, so that nobody joins tables of files that are being replaced.
 
         Args:
             layout: of the results.
@@ -75,11 +89,20 @@ class Part:
                 if folder != out:  # which all parts share
                     owned.enter_context(own_folder(folder, doing, nested=nested))
             self._refuse_others(out)  # which came at the same moment
-            (self.folder(out) / NOTE).unlink(missing_ok=True)
             yield
 
+    def begin(self, out: Path) -> None:
+        """Take back what an earlier run noted, so that nobody joins tables of files that are being replaced."""
+        with self._joining(out):
+            (self.folder(out) / NOTE).unlink(missing_ok=True)
+
+    def _joining(self, out: Path) -> AbstractContextManager[None]:
+        """For a block, no other part reads or takes back notes."""
+        return own_folder(out / "logs" / "joining", f"{self}, {JOINING}", wait_s=LONGEST_WAIT_S)
+
     def _refuse_others(self, out: Path) -> None:
-        _refuse(out, is_owned(out))
+        whole = is_owned(out)
+        _refuse(out, None if whole is not None and JOINING in whole else whole)
         for folder in _part_folders(out):
             if not folder.name.endswith(f"_of_{self.count}"):
                 _refuse(out, is_owned(folder))
@@ -133,6 +156,8 @@ def finish_part(
     layout: "Layout",
     part: Part,
     order: Sequence[str],
+    scans: str,
+    no_cases: "Sequence[InputFailure]",
     results: "Sequence[CaseResult]",
     failed: "Sequence[InputFailure]",
     run: Mapping[str, Any],
@@ -143,8 +168,10 @@ def finish_part(
         layout: of the results.
         part: that is done.
         order: the cases of all parts, as one run would go through them.
+        scans: digest of what is predicted and how it is prepared, as `scans_digest` gives it.
+        no_cases: inputs of this part that were no case at all.
         results: of this part.
-        failed: of this part.
+        failed: of this part, and those.
         run: what it says of itself.
 
     Returns:
@@ -152,33 +179,39 @@ def finish_part(
     """
     note = {
         "order": list(order),
-        "done": [result.table.case for result in results],
-        "failed": [vars(failure) for failure in failed],
+        "scans": scans,
+        "done": {name: file_digest(layout.files(name).record) for name in (result.table.case for result in results)},
+        "failed": [vars(failure) for failure in failed if failure not in no_cases],
+        "no_cases": [vars(failure) for failure in no_cases],
         "run": dict(run),
     }
-    write_json(part.folder(layout.out) / NOTE, note)
     done = f"{part} done" if results or failed else f"{part}: no scan falls to it, since there are fewer subjects"
-    with own_folder(layout.out / "logs" / "joining", f"{part}, joining the tables", wait_s=LONGEST_WAIT_S):
+    with part._joining(layout.out):
+        write_json(part.folder(layout.out) / NOTE, note)
         notes = {number: _note(layout, number, part.count) for number in range(part.count)}
         known = {number: other for number, other in notes.items() if other is not None}
         alike = {number: other for number, other in known.items() if _settings(other) == _settings(note)}
         if len(alike) == part.count:
-            _join(layout, order, list(alike.values()))
+            with layout.own_root(f"{part}, {JOINING}"):
+                _join(layout, order, list(alike.values()))
             _clear(layout.out, part)
             return f"{done}, and all others are; their tables are joined"
-    told = f"{done}; the tables come with the last part"
+    earlier = ", until then those of an earlier run stay" if (layout.out / "counts.tsv").is_file() else ""
+    told = f"{done}; the tables come with the last part{earlier}"
     if missing := notes.keys() - known.keys():
         told += f", still to be done: {_numbers(missing)}"
     if unlike := known.keys() - alike:
         told += (
-            f"; of another model, threshold, --fast or list of scans, so that they have to be predicted again: "
-            f"{_numbers(unlike)}"
+            "; of another model, threshold, preparation or --fast, or of other scans, so that they have to be "
+            f"predicted again: {_numbers(unlike)}"
         )
     return told
 
 
 def _numbers(parts: Iterable[int]) -> str:
-    return f"-part_id {', '.join(map(str, sorted(parts)))}"
+    listed = sorted(parts)
+    more = f" and {len(listed) - MOST_NUMBERS} more" if len(listed) > MOST_NUMBERS else ""
+    return f"-part_id {', '.join(map(str, listed[:MOST_NUMBERS]))}{more}"
 
 
 def _clear(out: Path, part: Part) -> None:
@@ -193,7 +226,9 @@ def _settings(note: Mapping[str, Any]) -> list[Any]:
     """What has to be the same in all parts."""
     run = note.get("run", {})
     model = run.get("model", {})
-    return [note.get("order"), run.get("operating_point"), *(model.get(key) for key in ("digest", "folds", "fast"))]
+    software = run.get("versions", {}).get("cmb_autoseg")
+    chosen = [model.get(key) for key in ("digest", "folds", "fast")]
+    return [note.get("order"), note.get("scans"), software, run.get("operating_point"), *chosen]
 
 
 def _join(layout: "Layout", order: Sequence[str], notes: Sequence[Mapping[str, Any]]) -> None:
@@ -201,11 +236,14 @@ def _join(layout: "Layout", order: Sequence[str], notes: Sequence[Mapping[str, A
     from cmb_autoseg.inference.layouts import stored_result
 
     done = {name for note in notes for name in note["done"]}
-    failures = [InputFailure(**failure) for note in notes for failure in note["failed"]]
+    no_cases, failed = (
+        [InputFailure(**failure) for note in notes for failure in note[key]] for key in ("no_cases", "failed")
+    )
+    no_cases.sort(key=lambda failure: failure.case)
     places = {name: place for place, name in enumerate(order)}
-    failures.sort(key=lambda failure: places.get(failure.case, -1))  # inputs that were no case come first
+    failed.sort(key=lambda failure: places[failure.case])
     results = [stored_result(read_json(layout.files(name).record)) for name in order if name in done]
-    layout.write_run(results, failures, {"parts": [note["run"] for note in notes]})
+    layout.write_run(results, [*no_cases, *failed], {"parts": [note["run"] for note in notes]})
 
 
 def _folder(out: Path, number: int, count: int) -> Path:
@@ -217,12 +255,40 @@ def _part_folders(out: Path) -> list[Path]:
 
 
 def _note(layout: "Layout", number: int, count: int) -> dict[str, Any] | None:
-    """What a part left; None as long as it is not done, or where files of its cases are gone."""
+    """What a part left; None as long as it is not done, or where files of its cases are gone or others by now."""
     path = _folder(layout.out, number, count) / NOTE
     try:
         content = read_json(path) if path.is_file() else None
     except InputError:  # such as one that was cut off; the part is done anew
         return None
-    if not isinstance(content, dict) or "order" not in content:
+    kinds = {"order": list, "done": dict, "failed": list, "no_cases": list, "run": dict}
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), kind) for key, kind in kinds.items()):
         return None
-    return content if all(layout.files(name).record.is_file() for name in content["done"]) else None
+    records = ((layout.files(name).record, digest) for name, digest in content["done"].items())
+    same = all(record.is_file() and file_digest(record) == digest for record, digest in records)
+    return content if same else None
+
+
+def scans_digest(cases: "Sequence[Case]") -> str:
+    """Of the cases' files, by name and size, and of how they are prepared.
+
+    Their content is not read, which would take as long as predicting, and folders may be mounted elsewhere.
+    """
+    from cmb_autoseg.readers import source_files
+
+    told = []
+    for case in cases:
+        mask = [] if case.brain_mask is None else [("brain mask", case.brain_mask.source)]
+        sources = [*((role.value, source) for role, source in case.images.items()), *mask]
+        files = [(role, path.name, _bytes(path)) for role, source in sources for path in source_files(source)]
+        prep = case.prep.model_dump(mode="json", exclude={"hd_bet": {"folder", "device"}})
+        told.append((case.name, files, prep))
+    return text_digest(repr(told))
+
+
+def _bytes(path: Path) -> int | None:
+    """None for a file that is gone by now, which predicting its case will say."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -57,11 +57,17 @@ class PatchEnsemble(Ensemble):
         self.engine = make_engine(self._networks, len(self.plan.channels), self.device)
 
     def _check_grid(self) -> None:
-        """Raise ValueError where patch, spacing or order of axes are none that a network has been trained with."""
+        """Raise ValueError where patch, spacing or order of axes are not those that the network has learned with."""
         sides, units = self.windowing.patch, self.windowing.divisors
         if any(side < 1 or side % unit for side, unit in zip(sides, units, strict=True)):
             raise ValueError(f"patch_size: found {sides}, expected multiples of {units}")
         spacing = self.plans["configurations"][CONFIGURATION]["spacing"]
+        for key, found, learned in (
+            ("patch_size", sides, self.plan.patch_shape),
+            ("spacing", spacing, self.plan.spacing_mm),
+        ):
+            if list(found) != list(learned):
+                raise ValueError(f"{key}: found {list(found)}, but it has learned with {list(learned)}")
         if len(spacing) != 3 or not all(0 < float(size) < float("inf") for size in spacing):
             raise ValueError(f"spacing: found {spacing}, expected three sizes in mm")
         if sorted(self.plans["transpose_forward"]) != [0, 1, 2]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import CaseResult, Layout
-from cmb_autoseg.inference.parts import Part, finish_part, refuse_parts_at_work
+from cmb_autoseg.inference.parts import Part, finish_part, refuse_parts_at_work, scans_digest
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log, telling, track
 from cmb_autoseg.records import Case, OperatingPoint
@@ -57,17 +57,22 @@ def predict_scans(
     Raises:
         OutputError: another process owns the output.
     """
-    order, finish = [case.name for case in cases], None
+    finish = None
     with ExitStack() as owned:
         if part is None:
-            refuse_parts_at_work(layout.out)
-            for folder, nested in layout.territory(cases, failures):
+            territory = layout.territory(cases, failures)
+            whole = layout.out in (folder for folder, _ in territory)
+            if whole:
+                refuse_parts_at_work(layout.out)
+            for folder, nested in territory:
                 owned.enter_context(own_folder(folder, doing, nested=nested))
-            refuse_parts_at_work(layout.out)  # which came at the same moment
+            if whole:
+                refuse_parts_at_work(layout.out)  # which came at the same moment
         else:
             layout.begin(cases, failures)  # so that it knows the names of all
-            finish = _finishing(layout, part, order)
-            cases, failures = part.takes(cases), part.failures(failures)
+            failures = part.failures(failures, cases)
+            finish = _finishing(layout, part, cases, failures)
+            cases = part.takes(cases)
             owned.enter_context(part.own(layout, cases, failures, f"{doing}, {part}"))
         with telling("loading PyTorch ..."):
             from cmb_autoseg.inference.loading import load_ensemble
@@ -77,6 +82,8 @@ def predict_scans(
             ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
             if model.fast:
                 ensemble.hasten()
+        if part is not None:
+            part.begin(layout.out)
         outcome = predict_cases(
             cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse, finish
         )
@@ -87,11 +94,19 @@ def predict_scans(
 
 
 def _finishing(
-    layout: Layout, part: Part, order: Sequence[str]
+    layout: Layout, part: Part, cases: Sequence[Case], no_cases: Sequence[InputFailure]
 ) -> Callable[[Sequence[CaseResult], Sequence[InputFailure], Mapping[str, Any]], None]:
-    """What ends a part: its note, and the tables of the whole if it is the last one."""
+    """What ends a part: its note, and the tables of the whole if it is the last one.
+
+    Args:
+        layout: of the results.
+        part: that is predicted.
+        cases: of all parts.
+        no_cases: inputs of this part that were no case at all.
+    """
+    order, scans = [case.name for case in cases], scans_digest(cases)
 
     def finish(results: Sequence[CaseResult], failed: Sequence[InputFailure], run: Mapping[str, Any]) -> None:
-        log(finish_part(layout, part, order, results, failed, run))
+        log(finish_part(layout, part, order, scans, no_cases, results, failed, run))
 
     return finish

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import mask_box
 from cmb_autoseg.records import Triple
 from cmb_autoseg.workspace import CONFIGURATION
@@ -84,16 +85,20 @@ def network_grid(brain: NDArray[np.bool_], spacing_mm: Sequence[float], plans: M
     """The grid for a scan.
 
     Args:
-        brain: (z, y, x), where the scan is not blank; not empty.
+        brain: (z, y, x), where the scan is not blank.
         spacing_mm: (z, y, x).
         plans: nnU-Net's, whose order of axes and spacing they are.
+
+    Raises:
+        InputError: the brain is empty.
     """
     first, second, third = (int(axis) for axis in plans["transpose_forward"])
     forward = (first, second, third)
     target = [float(size) for size in plans["configurations"][CONFIGURATION]["spacing"]]
     turned = brain.transpose(forward)
     box = mask_box(turned)
-    assert box is not None  # a brain that is not empty
+    if box is None:
+        raise InputError("no brain: every voxel is zero; export the scan again or leave it out")
     spacing = [float(spacing_mm[axis]) for axis in forward]
     filled = _without_holes(turned[box])
     shape = (max(1, round(old / new * n)) for old, new, n in zip(spacing, target, filled.shape, strict=True))

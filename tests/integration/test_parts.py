@@ -1,7 +1,10 @@
 """A cohort predicted in parts: the files of one run, byte for byte, whatever the order of the parts."""
 
+import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +14,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import RUN_TOKEN
 from cmb_autoseg.inference import parts
 from cmb_autoseg.inference import run as predict_run
+from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.parts import Part, slurm_part
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.records import Case
@@ -83,10 +87,8 @@ def test_parts_of_other_settings_are_not_joined(trained, scans, whole, tmp_path,
     words = ["-num_parts", "2", "-part_id"]
     run(trained, scans, out, *words, "0", "--operating-point", "0.9")
     said = capsys.readouterr().err
-    assert (
-        "of another model, threshold, --fast or list of scans, so that they have to be predicted again: -part_id 1"
-        in said
-    )
+    assert "of another model, threshold, preparation or --fast, or of other scans, so that they have to be" in said
+    assert "predicted again: -part_id 1" in said
     assert "still to be done" not in said
     assert (out / "counts.tsv").read_bytes() == before["counts.tsv"]
     run(trained, scans, out, *words, "1", "--operating-point", "0.9")
@@ -94,7 +96,10 @@ def test_parts_of_other_settings_are_not_joined(trained, scans, whole, tmp_path,
     assert (out / "counts.tsv").read_bytes() != before["counts.tsv"]
 
 
-@pytest.mark.parametrize("content", ["{}", '{"order": [', "[]"])
+NO_RECORD = '{"order": [], "done": {"p1_1": "x"}, "failed": [], "no_cases": [], "run": {}}'
+
+
+@pytest.mark.parametrize("content", ["{}", '{"order": [', "[]", '{"order": []}', NO_RECORD])
 def test_a_broken_note_is_a_part_that_is_not_done(trained, scans, tmp_path, capsys, content):
     out = tmp_path / "out"
     note = out / "logs" / "part_1_of_2" / "part.json"
@@ -229,3 +234,79 @@ def test_sessions_of_a_subject_stay_together():
         assert all(names[::2] == [f"{name[0]}_1" for name in names[::2]] for names in parts)
         sizes = [len(names) for names in parts]
         assert max(sizes) - min(sizes) <= 2
+
+
+@pytest.mark.parametrize("words", [("--fast",), ("--brain", "none")])
+def test_parts_of_other_ways_are_not_joined(trained, scans, tmp_path, capsys, words):
+    out, model = tmp_path / "out", tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    plans = json.loads((model / "plans.json").read_text())
+    plans["cmb_autoseg"]["recipe"]["inference"]["tile_step"] = None  # which leaves no choice
+    (model / "plans.json").write_text(json.dumps(plans))
+    covering = SimpleNamespace(model=model)
+    assert run(covering, scans, out, "-num_parts", "2", "-part_id", "0", *words) in (0, 1)
+    run(covering, scans, out, "-num_parts", "2", "-part_id", "1")
+    assert "predicted again: -part_id 0" in capsys.readouterr().err
+    assert not (out / "counts.tsv").exists()
+
+
+def test_parts_of_other_scans_are_not_joined(trained, scans, tmp_path, capsys):
+    out, others = tmp_path / "out", tmp_path / "others"
+    run(trained, scans, out, "-num_parts", "2", "-part_id", "0")
+    shutil.copytree(scans, others)
+    shutil.copy(others / "p3_1_0000.nii.gz", others / "p1_1_0000.nii.gz")
+    run(trained, others, out, "-num_parts", "2", "-part_id", "1")
+    assert "predicted again: -part_id 0" in capsys.readouterr().err
+
+
+def test_a_part_whose_files_a_whole_run_replaced_is_not_joined(trained, scans, tmp_path, capsys):
+    out = tmp_path / "out"
+    for number in ("0", "1"):
+        run(trained, scans, out, "-num_parts", "2", "-part_id", number)
+    run(trained, scans, out, "--operating-point", "0.9")
+    capsys.readouterr()
+    run(trained, scans, out, "-num_parts", "2", "-part_id", "0")
+    assert "still to be done: -part_id 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_note_holds_until_cases_are_replaced(trained, scans, tmp_path, monkeypatch, stopped):
+    out = tmp_path / "out"
+    words = ["-num_parts", "2", "-part_id", "0"]
+    run(trained, scans, out, *words)
+    note = out / "logs" / "part_0_of_2" / "part.json"
+    assert note.is_file()
+    if stopped:
+        monkeypatch.setattr("cmb_autoseg.inference.predict.predict_cases", lambda *more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(trained, scans, out, *words)
+    else:
+        assert run(trained, scans, out, *words, "-f", "0", "9") == 2
+    assert note.is_file() != stopped
+
+
+def test_what_is_no_case_goes_with_its_subject(trained, scans, whole, tmp_path):
+    """A mask beside the scans has a case's name: that of another part than the first."""
+    folder, names = tmp_path / "scans", sorted({path.name.rpartition("_")[0] for path in scans.glob("*.nii.gz")})
+    shutil.copytree(scans, folder)
+    for name in names:
+        shutil.copy(scans / f"{name}_0000.nii.gz", folder / f"{name}.nii.gz")
+    one, out = tmp_path / "one", tmp_path / "out"
+    assert run(trained, folder, one) == 1
+    for number in ("1", "2", "0"):
+        run(trained, folder, out, "-num_parts", "3", "-part_id", number)
+    assert contents(out) == contents(one)
+
+
+def test_failures_are_dealt_as_the_subjects():
+    cases = [Case.model_construct(name=f"{sub}_1", subject=sub) for sub in ("a", "b", "a_b")]
+    failures = [InputFailure(name, "") for name in ("b_2", "a_b_7_x", "c", "a_b_1", "a")]
+    dealt = [[failure.case for failure in Part(number, 3).failures(failures, cases)] for number in range(3)]
+    assert dealt == [["c", "a"], ["b_2"], ["a_b_7_x", "a_b_1"]]
+
+
+def test_others_who_ask_are_no_owners(tmp_path):
+    """A killed run has left its lock's file; ten processes ask at once whether it is at work."""
+    (tmp_path / locking.LOCK_NAME).write_text("cmb_predict, process 999999")
+    with ThreadPoolExecutor(10) as pool:
+        assert set(pool.map(locking.is_owned, [tmp_path] * 200)) == {None}
