@@ -139,6 +139,10 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("-o", type=Path, default=Path("prediction"), help="name of the results, without .json and .md")
     args = parser.parse_args()
+    if (args.model is None) != (args.images is None):
+        parser.error("--model and --images: give both, or neither for synthetic ones")
+    if "ours" not in args.arms:
+        parser.error("--arms: ours is missing, which the others are compared with")
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         model, source = args.model, args.images

@@ -53,6 +53,8 @@ def input_path(text: str, out: Path) -> Path:
     from cmb_autoseg.errors import InputError
     from cmb_autoseg.inference.inputs import refuse_raw_data
 
+    if out.is_file():
+        raise InputError(f"-o {out}: is a file; name a folder")
     if not text.strip():
         raise InputError("-i: found nothing, expected a scan, a folder of scans, a DICOM folder or a card")
     if Path(text).is_dir() and Path(text).resolve() == out.resolve():
@@ -184,6 +186,6 @@ def tell_results(
         for warning in result.warnings:
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:
-        log(f"failed: {failure.case}: {failure.reason}")
+        log(f"failed: {failure.case}: {failure.reason.removeprefix(f'{failure.case}: ')}")
     report(f"{len(results)} of {len(results) + len(failed)} cases predicted; {written}: {out}")
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE

@@ -85,10 +85,6 @@ def build_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.o.is_file():
-        from cmb_autoseg.errors import InputError
-
-        raise InputError(f"-o {args.o}: is a file; name a folder")
     model = chosen_model(args, _refuse_other_kinds)
     source = input_path(args.i, args.o)
     references = None if args.masks is None else _references(args.masks, args.o)

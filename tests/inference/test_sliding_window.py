@@ -258,6 +258,19 @@ def test_limits_of_a_second_look():
     assert looks(0.06, 0.06, 0.2) == 1 < looks(0.06, 0.06, 0.6)  # 0.1 by the mean of all: 0.09 and 0.16
 
 
+def test_a_single_fold_covers_and_looks_again():
+    assert looks(0.06) - len(FITTED) == 1
+    assert looks(0.04) == len(FITTED)
+
+
+def test_a_candidate_longer_than_a_window_is_looked_at_to_its_ends():
+    scan = np.zeros((1, 8, 16, 120), np.float32)
+    scan[0, 4, 8, 4:116] = 0.4  # a vein, which three of four folds deny
+    engine = Told(spots(8.0), *(spots(-3.0) for _ in range(3)))
+    logits = foreground_logits(scan, scan[0] > -1, engine, 4, COVER)
+    np.testing.assert_allclose(logits[4, 8, 4:116], 0.4 * (8 - 9) / 4, rtol=1e-4)
+
+
 def test_windows_that_hardly_show_a_spot_are_left_out():
     bell = gaussian_weights(PATCH)
     shares = np.zeros((len(OVERLAPPING), *ALL.shape))
