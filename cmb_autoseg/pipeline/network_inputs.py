@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cmb_autoseg._nnunet import NETWORK_INPUT_ENDS, nnunet_plans
 from cmb_autoseg.errors import InputError, OutputError
 from cmb_autoseg.files import read_json, write_json
-from cmb_autoseg.geometry import read_grid, read_volume
+from cmb_autoseg.geometry import Volume, read_grid, read_volume
 from cmb_autoseg.lesions import label_components
 from cmb_autoseg.locking import is_owned
 from cmb_autoseg.parallel import choose_workers, in_threads
@@ -37,6 +37,7 @@ def write_network_inputs(
     folder: Path,
     origin: Mapping[str, str],
     before_anew: Callable[[], None],
+    read: Callable[..., Volume] = read_volume,
 ) -> None:
     """Write the network inputs that are not there yet.
 
@@ -47,6 +48,7 @@ def write_network_inputs(
         folder: where to; what was made of another origin there is removed.
         origin: digests of what the inputs hang on; kept beside the folder.
         before_anew: called before that; may raise.
+        read: gives the volume of a file; as `read_volume`.
 
     Raises:
         InputError: a lesion vanishes that the plan did not foresee.
@@ -59,9 +61,9 @@ def write_network_inputs(
 
     def write(case: RawCase) -> None:
         with times.step("read"):
-            images = images_of(case, raw, plan.channels)
+            images = images_of(case, raw, plan.channels, read)
             data, spacing = stack_channels(images, plan.channels)
-            lesions = numbered_lesions(case) if case.labelled else None
+            lesions = numbered_lesions(case, read) if case.labelled else None
         result = network_input(data, spacing, plans, lesions, plan.preserve_lesions, times)
         unforeseen = [f"{case.name}#{n}" for n in result.lost if f"{case.name}#{n}" not in plan.lost_lesions]
         if unforeseen:
@@ -97,9 +99,14 @@ def _record(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}_made_by.json")
 
 
-def numbered_lesions(case: RawCase) -> NDArray[np.int32]:
-    """Numbered lesions (z, y, x); numbered in file order, as the fingerprint does."""
-    return label_components(read_volume(case.label, dtype="uint8").data > 0).transpose(2, 1, 0)
+def numbered_lesions(case: RawCase, read: Callable[..., Volume] = read_volume) -> NDArray[np.int32]:
+    """Numbered lesions (z, y, x); numbered in file order, as the fingerprint does.
+
+    Args:
+        case: labelled.
+        read: gives the volume of a file; as `read_volume`.
+    """
+    return label_components(read(case.label, dtype=np.uint8).data > 0).transpose(2, 1, 0)
 
 
 def refuse_while_read(folders: DatasetFolders) -> None:

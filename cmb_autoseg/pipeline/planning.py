@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json, write_json, write_text
+from cmb_autoseg.kept_volumes import KeptVolumes
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.pipeline.network_inputs import numbered_lesions, refuse_while_read, threads_for, write_network_inputs
 from cmb_autoseg.planners import (
@@ -52,10 +53,11 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
         OutputError: another process works on this dataset's plans.
     """
     raw = read_raw_dataset(folders)
-    measured = _fingerprint(raw)
+    kept = KeptVolumes()  # measured first, then preprocessed
+    measured = _fingerprint(raw, kept)
     cases = {case.name: case for case in raw.cases}
     splits = _folds(raw, measured, seed, n_folds)
-    plan = plan_dataset(measured, lambda name: numbered_lesions(cases[name]), settings)
+    plan = plan_dataset(measured, lambda name: numbered_lesions(cases[name], kept.read), settings)
     for warning in plan.warnings:
         log(f"{plan.dataset}: {warning}")
     base = folders.preprocessed
@@ -64,7 +66,7 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
         for folder in (folders.raw, base):
             write_json(folder / "splits_final.json", splits)
         measured.write(fingerprint_path(folders))
-        _preprocess(raw, plan)
+        _preprocess(raw, plan, kept)
         content: dict[str, object] = {"plan": plan.model_dump(mode="json")}
         write_json(base / f"{plan.preset}.json", nnunet_plans(plan, plan.preset, content))
         write_json(base / "dataset.json", dataset_json(plan.channels, len(raw.training_cases()), plan.dataset))
@@ -73,7 +75,7 @@ def plan_preprocess(folders: DatasetFolders, settings: PlanSettings, seed: int =
     return plan
 
 
-def _fingerprint(raw: RawDataset) -> Fingerprint:
+def _fingerprint(raw: RawDataset, kept: KeptVolumes) -> Fingerprint:
     """The stored fingerprint when the raw dataset is still the one it measured, else a new one."""
     path = fingerprint_path(raw.folders)
     if path.is_file():
@@ -85,7 +87,9 @@ def _fingerprint(raw: RawDataset) -> Fingerprint:
             if stored.parents == (raw.digest,):
                 return stored
     cases = raw.training_cases()
-    return fingerprint(raw, lambda measured: track(measured, "Fingerprinting", len(cases)), threads_for(raw, cases))
+    return fingerprint(
+        raw, lambda measured: track(measured, "Fingerprinting", len(cases)), threads_for(raw, cases), kept.read
+    )
 
 
 def _folds(raw: RawDataset, measured: Fingerprint, seed: int, n_folds: int | None) -> list[Fold]:
@@ -125,7 +129,7 @@ def _refuse_other_number(raw: RawDataset, folds: Sequence[Fold], n_folds: int | 
     )
 
 
-def _preprocess(raw: RawDataset, plan: Plan) -> None:
+def _preprocess(raw: RawDataset, plan: Plan, kept: KeptVolumes) -> None:
     """Write the network input of every training case, labelled or not; keep what this plan has made."""
 
     def drop_old_plan() -> None:
@@ -135,4 +139,4 @@ def _preprocess(raw: RawDataset, plan: Plan) -> None:
             raw.folders.plan(plan.preset, suffix).unlink(missing_ok=True)
 
     folder = raw.folders.inputs(plan.preset)
-    write_network_inputs(raw, plan, raw.training_cases(), folder, {"plan": plan.digest}, drop_old_plan)
+    write_network_inputs(raw, plan, raw.training_cases(), folder, {"plan": plan.digest}, drop_old_plan, kept.read)

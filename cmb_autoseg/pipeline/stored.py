@@ -1,6 +1,6 @@
 """What earlier stages left: plans, prepared images, and what files were made by."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +55,11 @@ def made_by(record: Path) -> dict[str, str]:
     return content if isinstance(content, dict) else {}
 
 
-def images_of(case: RawCase, raw: RawDataset, channels: Sequence[Role]) -> dict[Role, Volume]:
-    """The prepared sequences of a case that are among the channels."""
-    return {role: read_volume(case.image(raw.roles.index(role))) for role in case.sequences if role in channels}
+def images_of(
+    case: RawCase, raw: RawDataset, channels: Sequence[Role], read: Callable[..., Volume] = read_volume
+) -> dict[Role, Volume]:
+    """The prepared sequences of a case that are among the channels; `read` gives the volume of a file."""
+    return {role: read(case.image(raw.roles.index(role))) for role in case.sequences if role in channels}
 
 
 def brain_of(case: RawCase, raw: RawDataset) -> NDArray[np.bool_]:

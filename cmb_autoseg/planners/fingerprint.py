@@ -19,6 +19,7 @@ def fingerprint(
     raw: RawDataset,
     on_case: Callable[[Iterable[CaseFingerprint]], Iterable[CaseFingerprint]] = lambda cases: cases,
     workers: int = 1,
+    read: Callable[..., Volume] = read_volume,
 ) -> Fingerprint:
     """Measure every training case, labelled or not; declared test cases are never looked at.
 
@@ -26,17 +27,18 @@ def fingerprint(
         raw: the dataset.
         on_case: wraps what is measured case by case, to show progress.
         workers: threads; each holds a case.
+        read: gives the volume of a file; as `read_volume`.
     """
-    measured = in_threads(lambda case: _measure(case, raw.roles), raw.training_cases(), workers)
+    measured = in_threads(lambda case: _measure(case, raw.roles, read), raw.training_cases(), workers)
     cases = tuple(on_case(measured))
     return Fingerprint(dataset=raw.folders.name, roles=raw.roles, cases=cases, prep=raw.prep, parents=(raw.digest,))
 
 
-def _measure(case: RawCase, roles: tuple[Role, ...]) -> CaseFingerprint:
-    images = {role: read_volume(case.image(roles.index(role))) for role in case.sequences if role in roles}
+def _measure(case: RawCase, roles: tuple[Role, ...], read: Callable[..., Volume]) -> CaseFingerprint:
+    images = {role: read(case.image(roles.index(role))) for role in case.sequences if role in roles}
     reference = next(iter(images.values()))
     brain = np.logical_or.reduce([volume.data != 0 for volume in images.values()])
-    label = read_volume(case.label, dtype=np.uint8) if case.labelled else None
+    label = read(case.label, dtype=np.uint8) if case.labelled else None
     inside = [np.flatnonzero(brain.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
     return CaseFingerprint(
         case=case.name,
