@@ -191,7 +191,7 @@ def _load_checkpoint(folder: Path, fold: int, trust_model: bool) -> dict[str, An
         raise InputError(
             f"{path}: damaged ({str(error).splitlines()[0].partition('. ')[0]}); copy it again or train the fold anew"
         ) from None
-    for name, values in content["network_weights"].items():
+    for name, values in content.get("network_weights", {}).items():
         if not torch.isfinite(values).all():
             raise InputError(f"{path}: found weights that are no finite numbers ({name}); train the fold anew")
     return content

@@ -62,14 +62,14 @@ class PatchEnsemble(Ensemble):
         if any(side < 1 or side % unit for side, unit in zip(sides, units, strict=True)):
             raise ValueError(f"patch_size: found {sides}, expected multiples of {units}")
         spacing = self.plans["configurations"][CONFIGURATION]["spacing"]
+        if len(spacing) != 3 or not all(0 < float(size) < float("inf") for size in spacing):
+            raise ValueError(f"spacing: found {spacing}, expected three sizes in mm")
         for key, found, learned in (
             ("patch_size", sides, self.plan.patch_shape),
             ("spacing", spacing, self.plan.spacing_mm),
         ):
             if list(found) != list(learned):
                 raise ValueError(f"{key}: found {list(found)}, but it has learned with {list(learned)}")
-        if len(spacing) != 3 or not all(0 < float(size) < float("inf") for size in spacing):
-            raise ValueError(f"spacing: found {spacing}, expected three sizes in mm")
         if sorted(self.plans["transpose_forward"]) != [0, 1, 2]:
             raise ValueError(f"transpose_forward: found {self.plans['transpose_forward']}, expected an order of axes")
 

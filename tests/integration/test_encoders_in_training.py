@@ -148,7 +148,7 @@ def test_what_comes_after_training_is_told(pretrained, trained, tmp_path, monkey
     predict = "cmb_predict -i SCANS -o OUT -d 501 -r tiny"
     assert train.main([*whole, "-f", "0"]) == 0
     assert f"\nnext: cmb_finalize -d 501 -r tiny, then {predict}\n" in capsys.readouterr().out
-    monkeypatch.setattr("cmb_autoseg.pipeline.finalize", lambda *_: "a table")
+    monkeypatch.setattr("cmb_autoseg.pipeline.finalizing.finalize", lambda *_: "a table")
     assert train.main([*whole, "-f", "all"]) == 0
     assert capsys.readouterr().out.endswith(f"\na table\nnext: {predict}\n")
 

@@ -922,6 +922,12 @@ PREDICTIONS = [
         edit_json("model/plans.json", lambda plans: plans["configurations"]["3d"].update(spacing=[1.0, 0.0])),
     ),
     Fault(
+        "model_of_another_spacing",
+        PREDICT,
+        ("spacing: found .*, but it has learned with", "copy the model folder again"),
+        edit_json("model/plans.json", lambda plans: plans["configurations"]["3d"].update(spacing=[1.5, 1.5, 1.5])),
+    ),
+    Fault(
         "model_with_an_axis_twice",
         PREDICT,
         ("transpose_forward: found", "copy the model folder again"),
@@ -1020,7 +1026,7 @@ PREDICTIONS = [
         lambda: Path("x.nii.gz").mkdir(),
     ),
     Fault("input_of_no_name", "cmb_predict -i '' -o out -m model", ("-i", "found nothing", "expected a scan")),
-    Fault("output_is_a_file", PREDICT, ("out", "cannot write there", "another folder"), write("out", "")),
+    Fault("output_is_a_file", PREDICT, ("-o out", "is a file", "name a folder"), write("out", "")),
     Fault(
         "output_is_the_input",
         PREDICT.replace(SCAN, "cohort/s0").replace("-o out", "-o cohort/s0"),

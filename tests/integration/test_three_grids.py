@@ -208,7 +208,7 @@ def test_s0_keeps_what_is_coarse_already(planned, capsys):
 def test_explain_repeats_a_plan_without_work_and_without_torch(planned, capsys, monkeypatch):
     folder = folder_of(planned, 502)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    monkeypatch.setattr("cmb_autoseg.pipeline.plan_preprocess", None)
+    monkeypatch.setattr("cmb_autoseg.pipeline.planning.plan_preprocess", None)
     monkeypatch.setattr(plan_preprocess, "resolve_device", None)
     command = [*where(planned, 502)[:4], "--explain"]
     assert plan_preprocess.main(command) == 0
