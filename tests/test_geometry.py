@@ -1,9 +1,12 @@
 """Reading and writing of volumes; how they are used is tested with the stages."""
 
+import warnings
+
 import nibabel as nib
 import numpy as np
 import pytest
 
+from cmb_autoseg import geometry
 from cmb_autoseg.geometry import from_canonical, read_volume, to_canonical, write_volume
 
 
@@ -46,3 +49,15 @@ def test_canonical_axes_keep_every_voxel_in_its_place_and_are_undone(tmp_path, f
         there, here = (np.argwhere(v.data == value).astype(float) for v in (upright, volume))
         assert np.allclose(upright.to_ras_mm(there), volume.to_ras_mm(here), atol=1e-4)
     assert np.array_equal(from_canonical(upright.data, volume), volume.data)
+
+
+def test_threads_that_want_silence_at_once_leave_everything_as_it_was():
+    """Blocks of two threads overlap without one lying in the other."""
+    filters, one, other = list(warnings.filters), geometry.quiet(), geometry.quiet()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert geometry.NIBABEL_LOG.disabled
+    other.__exit__(None, None, None)
+    assert not geometry.NIBABEL_LOG.disabled
+    assert warnings.filters == filters

@@ -93,10 +93,10 @@ class Part:
 
     def begin(self, out: Path) -> None:
         """Take back what an earlier run noted, so that nobody joins tables of files that are being replaced."""
-        with self._joining(out):
+        with self.joining(out):
             (self.folder(out) / NOTE).unlink(missing_ok=True)
 
-    def _joining(self, out: Path) -> AbstractContextManager[None]:
+    def joining(self, out: Path) -> AbstractContextManager[None]:
         """For a block, no other part reads or takes back notes."""
         return own_folder(out / "logs" / "joining", f"{self}, {JOINING}", wait_s=LONGEST_WAIT_S)
 
@@ -186,7 +186,7 @@ def finish_part(
         "run": dict(run),
     }
     done = f"{part} done" if results or failed else f"{part}: no scan falls to it, since there are fewer subjects"
-    with part._joining(layout.out):
+    with part.joining(layout.out):
         write_json(part.folder(layout.out) / NOTE, note)
         notes = {number: _note(layout, number, part.count) for number in range(part.count)}
         known = {number: other for number, other in notes.items() if other is not None}

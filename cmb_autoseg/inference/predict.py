@@ -54,7 +54,7 @@ EMPTY_BRAIN_ML = 0.5
 LARGEST_AHEAD = 2**26
 """Voxels of a scan beside which another one is prepared."""
 BYTES_AHEAD = 32
-"""Memory that preparing takes at most, a voxel of each sequence."""
+"""Memory that preparing takes, about, a voxel of each sequence."""
 LARGEST_LESION_MM3 = 2000.0
 """Four times the ball of 10 mm, above which a bleed is no longer called a microbleed (Greenberg et al. 2009)."""
 

@@ -131,7 +131,7 @@ class InferenceSettings(Settings):
 
     mirror: tuple[Plane, ...] = ()
     """Planes across which a scan is mirrored and predicted again: with a `tile_step` everywhere, so that each doubles
-    the time; without one only where the folds remain unsure, which takes about a third more."""
+    the time; without one only where the folds remain unsure, about a third more windows."""
     tile_step: Annotated[float, Field(gt=0, le=1)] | None = None
     """Step between windows of the patch's size as a share of it, above 0 and at most 1, laid as nnU-Net lays them;
     smaller is slower. Without it windows are fitted to the brain."""
