@@ -26,8 +26,8 @@ docs: $(READY)
 # The short set of benchmarks/speed/; tables in bench_output/.
 bench: $(READY)
 	$(BIN)/python benchmarks/speed/start_up.py -n 5 --few -o bench_output/start_up
-	$(BIN)/python benchmarks/speed/prediction.py -n 5 --cases 1 --shape 112 112 32 --arms ours default fastest limit -o bench_output/prediction
-	$(BIN)/python benchmarks/speed/preparation.py -n 5 --cases 4 --shape 128 128 32 -o bench_output/preparation
+	$(BIN)/python benchmarks/speed/prediction.py -n 5 --cases 1 --shape 96 96 24 --arms ours default fastest limit -o bench_output/prediction
+	$(BIN)/python benchmarks/speed/preparation.py -n 5 --cases 5 --shape 128 128 32 -o bench_output/preparation
 	$(BIN)/python benchmarks/speed/training.py -n 5 --steps 5 -o bench_output/training
 
 # uv installs the whole set in seconds where its cache is warm; its hard links keep further clones small.

@@ -23,6 +23,7 @@ from synthetic import make_dataset
 
 from cmb_autoseg.workspace import DatasetFolders
 
+LEAST_CASES = 5
 CONNECTED_26 = np.ones((3, 3, 3))
 
 
@@ -66,6 +67,8 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=5)
     parser.add_argument("-o", type=Path, default=Path("preparation"), help="name of the results, without .json and .md")
     args = parser.parse_args()
+    if args.cases < LEAST_CASES:
+        parser.error(f"--cases: found {args.cases}, expected at least {LEAST_CASES}, one for each fold")
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folders = DatasetFolders(scratch / "workspace", "Dataset901_TIMING")
