@@ -187,5 +187,6 @@ def tell_results(
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:
         log(f"failed: {failure.case}: {failure.reason.removeprefix(f'{failure.case}: ')}")
-    report(f"{len(results)} of {len(results) + len(failed)} cases predicted; {written}: {out}")
+    if results or failed:
+        report(f"{len(results)} of {len(results) + len(failed)} cases predicted; {written}: {out}")
     return ExitCode.SOME_FAILED if failed else ExitCode.DONE

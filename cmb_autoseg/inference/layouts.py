@@ -45,6 +45,15 @@ COUNT_COLUMNS = (
     "sequences_missing",
     "warnings",
 )
+FIXED_PARTS = {
+    "inputs": "scan",
+    "brain_mask": "brain mask",
+    "prep": "preparation",
+    "model": "model, its folds or --fast",
+    "operating_point": "operating point",
+    "software": "version of the tool",
+}
+"""Of what a result hangs on, as its record names it, and in words."""
 OUTDATED = "outdated"
 """Folder for the results of a case that an earlier run could predict and this one could not."""
 
@@ -162,6 +171,15 @@ class Layout(ABC):
             return stored_result(content) if all(content.get(key) == value for key, value in fixed.items()) else None
         except (InputError, KeyError, TypeError, ValueError, AttributeError):
             return None
+
+    def differing(self, case: str, fixed: Mapping[str, Any]) -> tuple[str, ...]:
+        """What of `fixed` the record of an earlier run says otherwise, in words; nothing where there is no record."""
+        path = self.files(case).record
+        try:
+            content = read_json(path) if path.is_file() else fixed
+            return tuple(name for key, name in FIXED_PARTS.items() if content.get(key) != fixed.get(key))
+        except (InputError, AttributeError):
+            return ()
 
     def set_aside(self, case: str) -> list[Path]:
         """Move files of a failed case that an earlier run wrote to `outdated/`, lest they be taken for new ones.

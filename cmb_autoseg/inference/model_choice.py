@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import read_json
 from cmb_autoseg.workspace import FINAL_CHECKPOINT, PRESETS, Workspace, model_folder_name
 
-__all__ = ["available_folds", "find_model"]
+__all__ = ["absent_folds", "available_folds", "find_model"]
 
 LEAST_ALIKE = 0.8
 """A name that is mistyped, and not one of another model."""
@@ -65,6 +66,19 @@ def find_model(
             f"{other}run cmb_train -d {folders.number} {chosen}"
         )
     return model
+
+
+def absent_folds(folder: Path) -> tuple[int, ...]:
+    """Folds that a model folder speaks of and has no finished weights of: not trained to the end, or not copied.
+
+    It speaks of those in its model card, of those with a folder, and of every number below the highest.
+    """
+    there = set(available_folds(folder))
+    card = read_json(folder / "model.json") if (folder / "model.json").is_file() else {}
+    named = card.get("folds") if isinstance(card, dict) else None
+    numbers = [*(named if isinstance(named, dict) else ()), *(path.name[5:] for path in folder.glob("fold_*"))]
+    known = there | {int(number) for number in numbers if number.isdecimal()}
+    return tuple(sorted(set(range(max(known, default=-1) + 1)) - there))
 
 
 def available_folds(folder: Path) -> tuple[int, ...]:

@@ -116,19 +116,29 @@ def slurm_part(environment: Mapping[str, str] = os.environ) -> Part:
     """
     names = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_COUNT")
     try:
-        task, first, last, count = (int(environment[name]) for name in names)
-        step = int(environment.get("SLURM_ARRAY_TASK_STEP") or 1)
+        given = {name: environment[name] for name in names}
     except KeyError as error:
         raise InputError(
             f"--slurm-array: {error.args[0]} is not set; submit with sbatch --array=0-9, or give "
             "-num_parts and -part_id"
         ) from None
-    except ValueError as error:
-        raise InputError(f"--slurm-array: SLURM's array variables hold no whole numbers ({error})") from None
-    if step < 1 or count < 1 or task not in (whole := range(first, last + 1, step)) or len(whole) != count:
+    given["SLURM_ARRAY_TASK_STEP"] = environment.get("SLURM_ARRAY_TASK_STEP") or "1"
+    for name, text in given.items():
+        if not text.isdecimal():
+            raise InputError(
+                f"--slurm-array: {name} is {text!r}, expected a whole number; submit with sbatch --array=0-9, or give "
+                "-num_parts and -part_id"
+            )
+    task, first, last, count, step = map(int, given.values())
+    if step < 1 or count < 1 or len(whole := range(first, last + 1, step)) != count:
         raise InputError(
             f"--slurm-array: found tasks {first} to {last} in steps of {step}, {count} in all, expected a plain range; "
             "submit with sbatch --array=0-9"
+        )
+    if task not in whole:
+        raise InputError(
+            f"--slurm-array: SLURM_ARRAY_TASK_ID is {task}, expected one of tasks {first} to {last} in steps of "
+            f"{step}; submit with sbatch --array=0-9"
         )
     if count == 1:
         raise InputError(
@@ -190,21 +200,21 @@ def finish_part(
         write_json(part.folder(layout.out) / NOTE, note)
         notes = {number: _note(layout, number, part.count) for number in range(part.count)}
         known = {number: other for number, other in notes.items() if other is not None}
-        alike = {number: other for number, other in known.items() if _settings(other) == _settings(note)}
+        alike = {number: other for number, other in known.items() if not _differing(other, note)}
         if len(alike) == part.count:
             with layout.own_root(f"{part}, {JOINING}"):
                 _join(layout, order, list(alike.values()))
             _clear(layout.out, part)
-            return f"{done}, and all others are; their tables are joined"
+            n_failed = sum(len(other[key]) for other in alike.values() for key in ("failed", "no_cases"))
+            some = f"; of all scans {n_failed} failed: failures.tsv" if n_failed else ""
+            return f"{done}, and all others are; their tables are joined{some}"
     earlier = ", until then those of an earlier run stay" if (layout.out / "counts.tsv").is_file() else ""
     told = f"{done}; the tables come with the last part{earlier}"
     if missing := notes.keys() - known.keys():
         told += f", still to be done: {_numbers(missing)}"
     if unlike := known.keys() - alike:
-        told += (
-            "; of another model, threshold, preparation or --fast, or of other scans, so that they have to be "
-            f"predicted again: {_numbers(unlike)}"
-        )
+        reasons = sorted({reason for number in unlike for reason in _differing(known[number], note)})
+        told += f"; done with another {', '.join(reasons)}, so to be predicted again: {_numbers(unlike)}"
     return told
 
 
@@ -222,13 +232,23 @@ def _clear(out: Path, part: Part) -> None:
             half_written.unlink(missing_ok=True)
 
 
-def _settings(note: Mapping[str, Any]) -> list[Any]:
-    """What has to be the same in all parts."""
+def _settings(note: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to be the same in all parts, by name."""
     run = note.get("run", {})
     model = run.get("model", {})
-    software = run.get("versions", {}).get("cmb_autoseg")
-    chosen = [model.get(key) for key in ("digest", "folds", "fast")]
-    return [note.get("order"), note.get("scans"), software, run.get("operating_point"), *chosen]
+    return {
+        "list of scans": note.get("order"),
+        "preparation, or other scans": note.get("scans"),
+        "version of the tool": run.get("versions", {}).get("cmb_autoseg"),
+        "operating point": run.get("operating_point"),
+        "model or folds": [model.get(key) for key in ("digest", "folds")],
+        "choice of --fast": model.get("fast"),
+    }
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    ours, theirs = _settings(one), _settings(other)
+    return [name for name in ours if ours[name] != theirs[name]]
 
 
 def _join(layout: "Layout", order: Sequence[str], notes: Sequence[Mapping[str, Any]]) -> None:

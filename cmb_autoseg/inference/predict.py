@@ -85,7 +85,8 @@ def predict_cases(
     """
     layout.begin(cases, failures)
     failed, results = list(failures), []
-    begun = one_ahead(lambda case: _begin(case, ensemble, point, layout), cases, _may_begin_beside)
+    told: set[tuple[str, ...]] = set()
+    begun = one_ahead(lambda case: _begin(case, ensemble, point, layout, told), cases, _may_begin_beside)
     for case, beginning in zip(on_case(cases), begun, strict=True):
         try:
             results.append(_finish(beginning(), ensemble, point, layout))
@@ -132,8 +133,17 @@ def _may_begin_beside(begun: _Ready | CaseResult, following: Case) -> bool:
     return fits and following.prep.hd_bet is None
 
 
-def _begin(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout) -> _Ready | CaseResult:
+def _begin(
+    case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout, told: set[tuple[str, ...]]
+) -> _Ready | CaseResult:
     """Read and prepare a case; one that is finished with these very inputs is only read.
+
+    Args:
+        case: as it was found.
+        ensemble: the model.
+        point: where the probability map is cut.
+        layout: of the results.
+        told: for what reasons finished cases are predicted anew, as far as the user knows; more are added.
 
     Raises:
         InputError: the case lacks every susceptibility sequence of the model, or a file is unusable.
@@ -144,6 +154,10 @@ def _begin(case: Case, ensemble: Ensemble, point: OperatingPoint, layout: Layout
     finished = layout.finished(case.name, fixed)
     if finished is not None:
         return finished
+    differing = layout.differing(case.name, fixed)
+    if differing and differing not in told:
+        told.add(differing)
+        log(f"{case.name}: finished by another {', '.join(differing)}; it and others alike are predicted anew")
     times = StepTimes()
     with times.step("prepare"):
         prepared = prepare_for(case, ensemble)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import CaseResult, Layout
+from cmb_autoseg.inference.model_choice import absent_folds, available_folds
 from cmb_autoseg.inference.parts import Part, finish_part, refuse_parts_at_work, scans_digest
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log, telling, track
@@ -87,10 +88,22 @@ def predict_scans(
         outcome = predict_cases(
             cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse, finish
         )
-        warning = weakness(model.point)
-        if warning is not None:
-            log(f"warning: {model.folder.name}: {warning}")
+        for warning in (weakness(model.point), _incomplete(model)):
+            if warning is not None:
+                log(f"warning: {model.folder.name}: {warning}")
         return outcome
+
+
+def _incomplete(model: ModelChoice) -> str | None:
+    """A warning where all folds were asked for, and some that the folder speaks of are not there."""
+    absent = absent_folds(model.folder) if model.folds is None else ()
+    if not absent:
+        return None
+    there, missing = (", ".join(map(str, folds)) for folds in (available_folds(model.folder), absent))
+    return (
+        f"no weights of fold {missing}; predicted with fold {there} alone: copy the model folder again, whole, or "
+        f"finish the training, or name them by -f {there.replace(',', '')}"
+    )
 
 
 def _finishing(

@@ -80,6 +80,16 @@ def test_a_single_file_with_a_channel_number(tmp_path):
         find_cases(save(tmp_path / "p1_0002.nii.gz"), InputSettings(ROLES))
 
 
+def test_a_single_file_with_a_channel_number_names_those_beside_it(tmp_path):
+    for name in ("p1_0001.nii.gz", "p1_0002.nii", "p11_0000.nii.gz", "p1_x_0000.nii.gz"):
+        save(tmp_path / name)
+    cases, _ = find_cases(save(tmp_path / "p1_0000.nii.gz"), InputSettings(ROLES))
+    assert cases[0].notes == {
+        Role.SWI: "p1_0000.nii.gz alone is looked at, not p1_0001.nii.gz, p1_0002.nii beside it; give their folder to "
+        "use all"
+    }
+
+
 def test_echo_is_handed_on(tmp_path):
     cases, _ = find_cases(save(tmp_path / "mag.nii.gz", (6, 6, 4, 3)), InputSettings(ROLES, echo=2))
     assert cases[0].images[Role.GRE_MAG].echo == 2

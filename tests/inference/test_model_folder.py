@@ -1,12 +1,13 @@
 """Which folder the user means; what is in it is tested through the commands."""
 
+import json
 import re
 
 import pytest
 
 from cmb_autoseg.cli import explain, predict
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.inference.model_choice import find_model
+from cmb_autoseg.inference.model_choice import absent_folds, find_model
 from cmb_autoseg.inference.model_folder import operating_point, trained_settings
 from cmb_autoseg.workspace import Workspace
 
@@ -126,3 +127,23 @@ def test_a_model_of_a_comparison_is_not_to_be_finalized(tmp_path):
     ):
         operating_point(folder, "counting")
     assert operating_point(folder, "0.4").threshold == 0.4
+
+
+@pytest.mark.parametrize(
+    ("finished", "begun", "card", "absent"),
+    [
+        ((0, 1, 2), (), (), ()),
+        ((0, 2), (), (), (1,)),  # a folder that was not copied
+        ((0, 1), (3,), (), (2, 3)),  # a training that was not finished
+        ((0, 1), (), (0, 1, 2), (2,)),  # the card knows of one more
+        ((1,), (), (), (0,)),
+    ],
+)
+def test_folds_that_are_not_there_are_known(tmp_path, finished, begun, card, absent):
+    for fold in (*finished, *begun):
+        (tmp_path / f"fold_{fold}").mkdir()
+    for fold in finished:
+        (tmp_path / f"fold_{fold}" / "checkpoint_final.pth").touch()
+    if card:
+        (tmp_path / "model.json").write_text(json.dumps({"folds": {str(fold): "x" for fold in card}}))
+    assert absent_folds(tmp_path) == absent

@@ -66,6 +66,7 @@ def test_parts_make_what_one_run_makes(trained, scans, whole, tmp_path, capsys, 
         said = capsys.readouterr().err
         assert ("the tables come with the last part" in said) == (place < 2)
         assert (out / "counts.tsv").is_file() == (place == 2)
+        assert ("of all scans 2 failed: failures.tsv" in said) == (place == 2)
     assert sorted(codes) == [0, 1, 1]
     assert len(expected) > 30
     assert contents(out) == expected
@@ -87,8 +88,9 @@ def test_parts_of_other_settings_are_not_joined(trained, scans, whole, tmp_path,
     words = ["-num_parts", "2", "-part_id"]
     run(trained, scans, out, *words, "0", "--operating-point", "0.9")
     said = capsys.readouterr().err
-    assert "of another model, threshold, preparation or --fast, or of other scans, so that they have to be" in said
-    assert "predicted again: -part_id 1" in said
+    assert "; done with another operating point, so to be predicted again: -part_id 1" in said
+    assert "finished by another operating point; it and others alike are predicted anew" in said
+    assert said.count("predicted anew") == 1
     assert "still to be done" not in said
     assert (out / "counts.tsv").read_bytes() == before["counts.tsv"]
     run(trained, scans, out, *words, "1", "--operating-point", "0.9")
@@ -215,14 +217,21 @@ def test_slurms_tasks_are_parts():
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "message"),
     [
-        *(array(3, 1, 7, 3), array("x", 0, 9, 10), array(2, 1, 9, 3, 4), array(12, 0, 9, 10), array(-1, 0, 9, 10)),
-        *(array(0, 0, 9, 10, 0), array(1, 1, 0, 0), array(3, 3, 3, 1)),
+        (array(3, 1, 7, 3), "found tasks 1 to 7 in steps of 1, 3 in all, expected a plain range"),
+        (array("x", 0, 9, 10), "SLURM_ARRAY_TASK_ID is 'x', expected a whole number"),
+        (array(0, 0, 9, "1e1"), "SLURM_ARRAY_TASK_COUNT is '1e1', expected a whole number"),
+        (array(2, 1, 9, 3, 4), "SLURM_ARRAY_TASK_ID is 2, expected one of tasks 1 to 9 in steps of 4"),
+        (array(12, 0, 9, 10), "SLURM_ARRAY_TASK_ID is 12, expected one of tasks 0 to 9"),
+        (array(-1, 0, 9, 10), "SLURM_ARRAY_TASK_ID is '-1', expected a whole number"),
+        (array(0, 0, 9, 10, 0), "expected a plain range"),
+        (array(1, 1, 0, 0), "expected a plain range"),
+        (array(3, 3, 3, 1), "found task 3 alone"),
     ],
 )
-def test_odd_arrays_are_refused(values):
-    with pytest.raises(InputError, match=r"--slurm-array: .*"):
+def test_odd_arrays_are_refused(values, message):
+    with pytest.raises(InputError, match=rf"--slurm-array: .*{message}"):
         slurm_part(values)
 
 
@@ -236,17 +245,20 @@ def test_sessions_of_a_subject_stay_together():
         assert max(sizes) - min(sizes) <= 2
 
 
-@pytest.mark.parametrize("words", [("--fast",), ("--brain", "none")])
-def test_parts_of_other_ways_are_not_joined(trained, scans, tmp_path, capsys, words):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(("--fast",), "choice of --fast"), (("--brain", "none"), "preparation, or other scans"), ((), "model or folds")],
+)
+def test_parts_of_other_ways_are_not_joined(trained, scans, tmp_path, capsys, words, told):
     out, model = tmp_path / "out", tmp_path / "model"
     shutil.copytree(trained.model, model)
     plans = json.loads((model / "plans.json").read_text())
     plans["cmb_autoseg"]["recipe"]["inference"]["tile_step"] = None  # which leaves no choice
     (model / "plans.json").write_text(json.dumps(plans))
     covering = SimpleNamespace(model=model)
-    assert run(covering, scans, out, "-num_parts", "2", "-part_id", "0", *words) in (0, 1)
+    assert run(covering if words else trained, scans, out, "-num_parts", "2", "-part_id", "0", *words) in (0, 1)
     run(covering, scans, out, "-num_parts", "2", "-part_id", "1")
-    assert "predicted again: -part_id 0" in capsys.readouterr().err
+    assert f"; done with another {told}, so to be predicted again: -part_id 0" in capsys.readouterr().err
     assert not (out / "counts.tsv").exists()
 
 

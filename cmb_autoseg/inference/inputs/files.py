@@ -1,5 +1,6 @@
 """Single scans, and folders of scans with names of their own."""
 
+import glob
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,9 +45,21 @@ def case_of_file(path: Path, settings: InputSettings) -> Case:
                 f"{path}: channel {match['channel']} is {role}; a model needs a susceptibility sequence "
                 f"({listed(susceptibility(settings.roles))}); give the folder that holds it too"
             )
-        return named_case(name, {role: image})
+        return named_case(name, {role: image}, _siblings_left_out(path, match["case"], role))
     role, notes = assumed_role(role_in_name(stem), settings.roles, f"{path.name}: its name")
     return named_case(name, {role: image}, notes)
+
+
+def _siblings_left_out(path: Path, case: str, role: Role) -> dict[Role, str]:
+    """A warning where further channels of the case lie beside the one file that was given."""
+    others = sorted(
+        other.name
+        for other in path.parent.glob(f"{glob.escape(case)}_*.nii*")
+        if other != path and (match := CHANNEL_NAME.fullmatch(nifti_stem(other))) and match["case"] == case
+    )
+    if not others:
+        return {}
+    return {role: f"{path.name} alone is looked at, not {', '.join(others)} beside it; give their folder to use all"}
 
 
 def cases_of_files(images: Sequence[Path], settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
