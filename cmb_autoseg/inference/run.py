@@ -83,14 +83,16 @@ def predict_scans(
             ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
             if model.fast:
                 ensemble.hasten()
+        if (warning := _incomplete(model)) is not None:
+            log(f"warning: {model.folder.name}: {warning}")
         if part is not None:
             part.begin(layout.out)
         outcome = predict_cases(
             cases, failures, ensemble, model.point, layout, lambda todo: track(todo, "Predicting"), refuse, finish
         )
-        for warning in (weakness(model.point), _incomplete(model)):
-            if warning is not None:
-                log(f"warning: {model.folder.name}: {warning}")
+        warning = weakness(model.point)
+        if warning is not None:
+            log(f"warning: {model.folder.name}: {warning}")
         return outcome
 
 
@@ -101,7 +103,7 @@ def _incomplete(model: ModelChoice) -> str | None:
         return None
     there, missing = (", ".join(map(str, folds)) for folds in (available_folds(model.folder), absent))
     return (
-        f"no weights of fold {missing}; predicted with fold {there} alone: copy the model folder again, whole, or "
+        f"no weights of fold {missing}; predicting with fold {there} alone: copy the model folder again, whole, or "
         f"finish the training, or name them by -f {there.replace(',', '')}"
     )
 

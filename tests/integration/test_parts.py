@@ -322,3 +322,17 @@ def test_others_who_ask_are_no_owners(tmp_path):
     (tmp_path / locking.LOCK_NAME).write_text("cmb_predict, process 999999")
     with ThreadPoolExecutor(10) as pool:
         assert set(pool.map(locking.is_owned, [tmp_path] * 200)) == {None}
+
+
+def test_folds_that_were_not_copied_are_told(trained, scans, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(trained.model, model)
+    (model / "fold_3").mkdir(exist_ok=True)
+    (model / "fold_3" / "checkpoint_final.pth").unlink(missing_ok=True)
+    words = ["-i", str(scans / "p1_1_0000.nii.gz"), "-o", str(tmp_path / "out"), "-m", str(model), "-device", "cpu"]
+    assert predict.main([*words, "--operating-point", "0.02"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: model: no weights of fold" in said
+    assert said.index("no weights of fold") < said.index("Predicting")
+    assert predict.main([*words, "--operating-point", "0.02", "-f", "0"]) == 0
+    assert "no weights" not in capsys.readouterr().err
