@@ -22,6 +22,8 @@ __all__ = ["SimulatedPatch", "SimulatedPatches"]
 
 MARGIN_MM = 12.0
 """Scanned around a patch and cut off, so that filters and k-space see what lies beside it."""
+LEAST_VOXELS = 8
+"""Of a patch along each axis."""
 JITTER = 0.35
 """A patch's middle lies at most this share of its size from the lesion that it is drawn for."""
 Triple = tuple[int, int, int]
@@ -75,6 +77,7 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
         variation: of the protocols.
         seed: of every random choice.
         device: to compute on; the patches stay there.
+        patch_mm: size along i, j, k instead of `patch_shape`, so that thick slices are fewer; at least 8 voxels.
 
     Raises:
         InputError: an unknown sequence, no template, or a patch shape below 8 voxels.
@@ -93,18 +96,24 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
         variation: Variation | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        patch_mm: tuple[float, float, float] | None = None,
     ) -> None:
         unknown = [name for name in sequences if name not in IMAGES]
         if unknown or not sequences:
             raise InputError(f"sequences: found {', '.join(unknown) or 'none'}, legal are {', '.join(IMAGES)}")
         if not templates:
             raise InputError("templates: found none, expected at least one anatomy such as load_mni152()")
-        if min(patch_shape) < 8:
-            raise InputError(f"patch_shape: found {patch_shape}, expected at least 8 voxels along each axis")
+        if min(patch_shape) < LEAST_VOXELS:
+            raise InputError(
+                f"patch_shape: found {patch_shape}, expected at least {LEAST_VOXELS} voxels along each axis"
+            )
+        if patch_mm is not None and not min(patch_mm) > 0:
+            raise InputError(f"patch_mm: found {patch_mm}, expected millimetres above 0")
         if not protocols:
             raise InputError("protocols: found none, expected at least one")
         self._templates = list(templates)
-        self._shape = patch_shape
+        self._fixed_shape = patch_shape
+        self._size_mm = patch_mm
         self._sequences = tuple(sequences)
         self._protocols = tuple(protocols)
         self._habits = habits
@@ -166,19 +175,28 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
         """The patch's middle: near a microbleed, or anywhere in the brain; volume axes, millimetres."""
         lesions = head.contents.microbleeds
         if lesions and rng.random() < self._lesion_share:
-            size = np.array(self._shape) * protocol.spacing_mm
+            size = np.array(self._shape(protocol)) * protocol.spacing_mm
             middle = lesions[int(rng.integers(len(lesions)))].centre_mm + size * rng.uniform(-JITTER, JITTER, 3)
         else:
             middle = head.head.grid.to_mm(inside[int(rng.integers(len(inside)))])
         return _triple(np.asarray(middle))
 
+    def _shape(self, protocol: Protocol) -> Triple:
+        """Voxels of a patch."""
+        if self._size_mm is None:
+            return self._fixed_shape
+        i, j, k = (
+            max(LEAST_VOXELS, round(size / step)) for size, step in zip(self._size_mm, protocol.spacing_mm, strict=True)
+        )
+        return i, j, k
+
     def _around(self, protocol: Protocol, middle_mm: tuple[float, float, float]) -> Protocol:
         """The protocol with a field of view of the patch and its margin."""
-        matrix = tuple(n + 2 * m for n, m in zip(self._shape, _margin(protocol), strict=True))
+        matrix = tuple(n + 2 * m for n, m in zip(self._shape(protocol), _margin(protocol), strict=True))
         return replace(protocol, matrix=matrix, centre_mm=middle_mm)  # type: ignore[arg-type]
 
     def _patch(self, scan: SimulatedScan) -> SimulatedPatch:
-        i, j, k = (slice(m, m + n) for m, n in zip(_margin(scan.protocol), self._shape, strict=True))
+        i, j, k = (slice(m, m + n) for m, n in zip(_margin(scan.protocol), self._shape(scan.protocol), strict=True))
         images = [scan.images[name][i, j, k] for name in self._sequences]
         channels = [image[..., -1] if image.ndim == 4 else image for image in images]
         return SimulatedPatch(

@@ -1,0 +1,140 @@
+"""Simulated blocks of heads on disk: what the starter model learns from, on the grids of their scanners.
+
+Simulating takes longer than learning, so that each block is looked at many times, each time resampled, blurred and
+brightened anew (`views`). A file holds the blocks of one person; more may be written while a model learns.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmb_autoseg.geometry import Volume
+from cmb_autoseg.preprocessing.derived import local_phase
+from cmb_autoseg.simulation.anatomy.template import Template
+from cmb_autoseg.simulation.contents.microbleeds import Habits
+from cmb_autoseg.simulation.patches import SimulatedPatches, Variation
+from cmb_autoseg.simulation.protocols import Protocol
+from cmb_autoseg.starter.protocols import ProtocolRanges, draw_protocols
+
+__all__ = ["SEQUENCES", "Block", "block_files", "read_blocks", "simulate_blocks", "write_person"]
+
+SEQUENCES = ("swi", "mag", "qsm", "phase")
+"""Of a block, in this order; `phase` is the local one."""
+BLOCK_MM = (76.0, 76.0, 54.0)
+BLOCKS_PER_PERSON = 16
+N_PROTOCOLS = 64
+"""Drawn for a person, of which each block takes one."""
+HABITS = Habits(mean_count=14.0)
+"""More microbleeds than most have, so that a head is worth its simulation."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block; arrays are in the scan's axes (i right, j front, k top)."""
+
+    images: Tensor
+    """Shape (sequence, i, j, k), float16, in the order of `SEQUENCES`; magnitudes with a median of 1 in the
+    brain, QSM in ppm, local phase in radians at an echo time of 20 ms."""
+    mask: Tensor
+    """1 in visible microbleeds, shape (i, j, k), uint8."""
+    brain: Tensor
+    """Shape (i, j, k), bool."""
+    spacing_mm: tuple[float, float, float]
+    protocol: dict[str, float]
+    """Field strength, echo time and signal-to-noise ratio."""
+
+
+def simulate_blocks(
+    templates: Sequence[Template],
+    seed: int,
+    person: int,
+    ranges: ProtocolRanges | None = None,
+    device: str | torch.device = "cpu",
+    n_blocks: int = BLOCKS_PER_PERSON,
+    habits: Habits = HABITS,
+) -> Iterator[Block]:
+    """Simulate the blocks of one person; the same seed and number give the same person and blocks.
+
+    Args:
+        templates: anatomies to draw people from.
+        seed: of all people.
+        person: number of the person, from 0.
+        ranges: of the protocols.
+        device: to compute on.
+        n_blocks: how many.
+        habits: what occurs in heads.
+    """
+    protocols = draw_protocols(np.random.default_rng([seed, person, len("protocols")]), N_PROTOCOLS, ranges)
+    stream = SimulatedPatches(
+        templates,
+        patch_mm=BLOCK_MM,
+        sequences=SEQUENCES,
+        protocols=protocols,
+        habits=habits,
+        patches_per_person=n_blocks,
+        variation=Variation(spacing=0.0, echo_time=0.0, flip_angle=0.0, snr=0.0),  # the protocols vary enough
+        seed=seed,
+        device=device,
+    )
+    stream.set_epoch(person)
+    for patch in islice(stream, n_blocks):
+        yield _as_block(patch.images, patch.mask, patch.brain, patch.protocol)
+
+
+def _as_block(images: Tensor, mask: Tensor, brain: Tensor, protocol: Protocol) -> Block:
+    scaled = images.cpu().clone()
+    for channel, name in enumerate(SEQUENCES):
+        if name in ("swi", "mag") and brain.any():
+            scaled[channel] /= scaled[channel][brain.cpu()].median().clamp(min=1e-6)
+        elif name == "phase":
+            scaled[channel] = _local_phase(scaled[channel], brain.cpu(), protocol)
+    return Block(
+        scaled.half(),
+        mask.cpu(),
+        brain.cpu(),
+        protocol.spacing_mm,
+        {
+            "field_strength_t": protocol.field_strength_t,
+            "echo_time_ms": protocol.echo_time_ms,
+            "snr": protocol.snr,
+        },
+    )
+
+
+def _local_phase(phase: Tensor, brain: Tensor, protocol: Protocol) -> Tensor:
+    """As preparation makes it of a scan's phase."""
+    affine = np.diag([*protocol.spacing_mm, 1.0])
+    volume = Volume(phase.numpy(), affine, None, "phase")
+    return torch.from_numpy(local_phase(volume, brain.numpy(), protocol.echo_time_ms))
+
+
+def write_person(folder: Path, seed: int, person: int, blocks: Sequence[Block]) -> Path:
+    """Write the blocks of one person; whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / person_file(seed, person)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    torch.save([vars(block) for block in blocks], temporary)
+    temporary.replace(path)
+    return path
+
+
+def person_file(seed: int, person: int) -> str:
+    """Name of the file of a person's blocks."""
+    return f"seed{seed}_person{person:05d}.pt"
+
+
+def block_files(folder: Path) -> list[Path]:
+    """Files of people's blocks, by name."""
+    return sorted(folder.glob("seed*_person*.pt"))
+
+
+def read_blocks(path: Path) -> list[Block]:
+    """The blocks of one person."""
+    return [Block(**block) for block in torch.load(io.BytesIO(path.read_bytes()), weights_only=True)]

@@ -1,0 +1,141 @@
+"""Looks at simulated blocks: geometry and grey values, on blocks whose content is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cmb_autoseg.preprocessing.network_grid import _interpolated
+from cmb_autoseg.starter.blocks import SEQUENCES, Block
+from cmb_autoseg.starter.views import ViewDraw, ViewSettings, draw_view, make_view
+
+PLAIN = ViewSettings(spacing_mm=(1.5, 0.75, 0.75), patch_shape=(8, 16, 20), width=0.0, scaling=0.0)
+
+
+def block_of(spacing_mm, shape=(40, 36, 24), seed=0):
+    rng = np.random.default_rng(seed)
+    images = torch.from_numpy(rng.normal(1, 0.2, (4, *shape)).clip(0.1)).half()
+    mask = torch.zeros(shape, dtype=torch.uint8)
+    mask[18:22, 16:20, 10:13] = 1
+    brain = torch.ones(shape, dtype=torch.bool)
+    return Block(images, mask, brain, spacing_mm, {})
+
+
+def plain_draw(block, settings=PLAIN, **changes):
+    n = len(SEQUENCES)
+    draw = ViewDraw(
+        centre=(np.array(block.mask.shape) - 1) / 2,
+        scale=np.ones(3),
+        present=(True,) * n,
+        earlier=None,
+        bias=None,
+        exponents=np.ones(n),
+        blur=0.0,
+        noise=0.0,
+        affine=np.tile([1.0, 0.0], (n, 1)),
+        grown=0,
+        flips=(),
+        seed=0,
+    )
+    return replace(draw, **changes)
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 1.0), (1.0, 1.0, 4.0), (0.75, 0.75, 1.5)])
+def test_a_plain_view_is_what_prediction_makes_of_the_scan(spacing_mm):
+    """The same values as `NetworkGrid` gives where both put their voxels at the same places."""
+    block = block_of(spacing_mm, shape=(36, 36, 24))  # whole numbers of the network's voxels
+    whole = tuple(
+        round(n * old / new)
+        for n, old, new in zip(block.mask.shape[::-1], spacing_mm[::-1], PLAIN.spacing_mm, strict=True)
+    )
+    settings = replace(PLAIN, patch_shape=whole)
+    view = make_view(block, plain_draw(block), settings)
+
+    images = block.images.float().numpy()
+    scored = (images - images.mean((1, 2, 3), keepdims=True)) / images.std((1, 2, 3), keepdims=True)
+    expected = _interpolated(
+        np.ascontiguousarray(scored.transpose(0, 3, 2, 1)), whole, spacing_mm[::-1], PLAIN.spacing_mm
+    )
+    inner = (slice(None), *(slice(2, -2),) * 3)
+    np.testing.assert_allclose(view.image.numpy()[inner], expected[inner], atol=2e-2)
+
+
+def test_what_is_marked_lies_where_it_is_dark():
+    block = block_of((0.75, 0.75, 1.5))
+    block.images[:, block.mask > 0] = 0.0
+    for flips in ((), (1,), (2,), (1, 2)):
+        view = make_view(block, plain_draw(block, flips=flips), PLAIN)
+        marked = view.target[0] > 0
+        assert marked.any()
+        assert view.image[0][marked].max() < view.image[0][~marked].min() + 1
+
+
+def test_missing_sequences_are_blank_and_so_is_what_lies_outside_the_brain():
+    block = block_of((0.75, 0.75, 1.5))
+    block.brain[:, :18] = False
+    view = make_view(block, plain_draw(block, present=(True, False, True, False)), PLAIN)
+
+    assert not view.image[[1, 3]].any()
+    assert view.image[[0, 2]].any()
+    assert not view.image[:, :, :7].any()  # rows of the back, along j
+    assert view.image[0, :, 10:].all()
+
+
+def test_a_place_that_is_asked_for_is_seen():
+    block = block_of((0.5, 0.5, 1.0), shape=(120, 120, 60))
+    block.mask.zero_()
+    block.mask[30:34, 90:94, 40:43] = 1
+    for seed in range(20):
+        draw = draw_view(np.random.default_rng(seed), block, PLAIN, about=np.array([31.5, 91.5, 41.0]))
+        assert make_view(block, draw, PLAIN).target.any()
+
+
+def test_views_show_lesions_as_often_as_asked():
+    block = block_of((0.5, 0.5, 1.0), shape=(160, 160, 80))
+    block.mask.zero_()
+    block.mask[20:24, 20:24, 20:23] = 1
+
+    def share(wanted):
+        settings = replace(PLAIN, lesion_share=wanted)
+        draws = (draw_view(np.random.default_rng(seed), block, settings) for seed in range(40))
+        return np.mean([bool(make_view(block, draw, settings).target.any()) for draw in draws])
+
+    assert share(1.0) == 1
+    assert share(0.0) < 0.3
+
+
+def test_larger_sides_make_larger_lesions():
+    block = block_of((0.75, 0.75, 1.5))
+    sizes = [
+        int(make_view(block, plain_draw(block, scale=np.full(3, scale)), PLAIN).target.sum())
+        for scale in (0.8, 1.0, 1.3)
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2]
+
+
+def test_a_block_that_was_resampled_before_keeps_its_place():
+    block = block_of((0.75, 0.75, 1.5), shape=(60, 60, 30))
+    block.images[:] = 1.0
+    block.images[:, 29:31, 29:31, 14:16] = 0.0
+    plain = make_view(block, plain_draw(block), PLAIN).image[0]
+    again = make_view(block, plain_draw(block, earlier=np.array([1.4, 1.3, 1.2])), PLAIN).image[0]
+
+    def middle(image):
+        weight = (image.max() - image).clamp(min=0)
+        axes = torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in image.shape), indexing="ij")
+        return np.array([float((axis * weight).sum() / weight.sum()) for axis in axes])
+
+    np.testing.assert_allclose(middle(again), middle(plain), atol=0.3)
+    assert again.min() > plain.min()  # blurred
+
+
+def test_everything_random_hangs_on_the_generator():
+    block, settings = block_of((0.75, 0.75, 1.5)), replace(PLAIN, width=1.0)
+    one, other, third = (
+        make_view(block, draw_view(np.random.default_rng(seed), block, settings), settings) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one.image, other.image)
+    assert torch.equal(one.target, other.target)
+    assert not torch.equal(one.image, third.image)
