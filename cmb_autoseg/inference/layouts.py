@@ -48,6 +48,7 @@ COUNT_COLUMNS = (
 FIXED_PARTS = {
     "inputs": "scan",
     "brain_mask": "brain mask",
+    "notes": "choice of files",
     "prep": "preparation",
     "model": "model, its folds or --fast",
     "operating_point": "operating point",

@@ -74,7 +74,10 @@ def absent_folds(folder: Path) -> tuple[int, ...]:
     It speaks of those in its model card, of those with a folder, and of every number below the highest.
     """
     there = set(available_folds(folder))
-    card = read_json(folder / "model.json") if (folder / "model.json").is_file() else {}
+    try:
+        card = read_json(folder / "model.json") if (folder / "model.json").is_file() else {}
+    except InputError:  # a damaged card keeps nobody from predicting
+        card = {}
     named = card.get("folds") if isinstance(card, dict) else None
     numbers = [*(named if isinstance(named, dict) else ()), *(path.name[5:] for path in folder.glob("fold_*"))]
     known = there | {int(number) for number in numbers if number.isdecimal()}

@@ -1,1 +1,1 @@
-"""The starter model: what it learns from, how it learns, and how it becomes a model folder."""
+"""The starter model: what it learns from, and how it learns."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from cmb_autoseg.progress import log
-from cmb_autoseg.starter.blocks import block_files, person_file, simulate_blocks, write_person
-from cmb_autoseg.starter.learning import CHECKPOINT, LearningSettings, learn
+from cmb_autoseg.starter.blocks import person_file, simulate_blocks, write_person
+from cmb_autoseg.starter.learning import LearningSettings, as_tuples, learn
 
 
 def run_simulate(args: argparse.Namespace) -> None:
@@ -40,13 +40,6 @@ def run_learn(args: argparse.Namespace) -> None:
     log(f"{args.out}: {done} of {settings.steps} steps")
 
 
-def run_pack(args: argparse.Namespace) -> None:
-    """Make a model folder of trained checkpoints."""
-    from cmb_autoseg.starter.model_files import write_model
-
-    write_model(args.out, [folder / CHECKPOINT for folder in args.checkpoints], len(block_files(args.pool)))
-
-
 def _settings(changes: dict[str, Any]) -> LearningSettings:
     """The settings with some of them changed, those of views by `views`."""
     base = LearningSettings()
@@ -60,11 +53,7 @@ def _changed(base: Any, changes: dict[str, Any]) -> Any:
     unknown = sorted(set(changes) - known)
     if unknown:
         raise SystemExit(f"--settings: {unknown[0]} is unknown; known are {', '.join(sorted(known))}")
-    return replace(base, **{name: _as_tuple(value) for name, value in changes.items()})
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
+    return replace(base, **{name: as_tuples(value) for name, value in changes.items()})
 
 
 def main() -> None:
@@ -80,11 +69,6 @@ def main() -> None:
     train.add_argument("-o", "--out", type=Path, required=True)
     train.add_argument("--settings", default="{}", help="JSON of settings that differ from the defaults")
     train.set_defaults(run=run_learn)
-    pack = commands.add_parser("pack", help="make a model folder of trained checkpoints")
-    pack.add_argument("checkpoints", type=Path, nargs="+", help="folders of `learn`")
-    pack.add_argument("-o", "--out", type=Path, required=True)
-    pack.add_argument("--pool", type=Path, required=True)
-    pack.set_defaults(run=run_pack, threads=1)
     for command in (make, train):
         command.add_argument("--pool", type=Path, required=True)
         command.add_argument("--minutes", type=float, default=9.0)

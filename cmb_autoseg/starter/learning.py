@@ -25,7 +25,7 @@ from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.patches.augmentation import max_pooled_targets
 from cmb_autoseg.trainers.patches.losses import DeepSupervisionLoss, DiceBCELoss
 
-__all__ = ["LearningSettings", "learn", "read_settings"]
+__all__ = ["LearningSettings", "as_tuples", "learn", "read_settings"]
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 CHECKPOINT_EVERY_S = 120.0
@@ -82,12 +82,13 @@ class LearningSettings:
 def read_settings(text: str) -> LearningSettings:
     """The settings that a checkpoint holds as JSON."""
     values = json.loads(text)
-    views = ViewSettings(**{name: _as_tuples(value) for name, value in values.pop("views").items()})
-    return LearningSettings(views=views, **{name: _as_tuples(value) for name, value in values.items()})
+    views = ViewSettings(**{name: as_tuples(value) for name, value in values.pop("views").items()})
+    return LearningSettings(views=views, **{name: as_tuples(value) for name, value in values.items()})
 
 
-def _as_tuples(value: Any) -> Any:
-    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value
+def as_tuples(value: Any) -> Any:
+    """A value of JSON with its lists as tuples, which settings are made of."""
+    return tuple(as_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

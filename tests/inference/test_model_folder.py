@@ -147,3 +147,10 @@ def test_folds_that_are_not_there_are_known(tmp_path, finished, begun, card, abs
     if card:
         (tmp_path / "model.json").write_text(json.dumps({"folds": {str(fold): "x" for fold in card}}))
     assert absent_folds(tmp_path) == absent
+
+
+def test_a_damaged_card_names_no_folds(tmp_path):
+    (tmp_path / "fold_0").mkdir()
+    (tmp_path / "fold_0" / "checkpoint_final.pth").touch()
+    (tmp_path / "model.json").write_text('{"folds": {"0"')
+    assert absent_folds(tmp_path) == ()
