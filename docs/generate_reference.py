@@ -31,6 +31,7 @@ ORDER = (
     "pretrain",
     "train",
     "finalize",
+    "models",
     "predict",
     "explain",
     "evaluate",

@@ -126,11 +126,11 @@ def add_choices(group: argparse._ActionsContainer) -> None:
 
 def add_model(parser: Parser) -> None:
     """Options that name the model, and where it runs."""
-    model = parser.add_argument_group("model (-d or -m)")
+    model = parser.add_argument_group("model (by default the starter model of the package; -d or -m name others)")
     add_dataset(model, required=False)
-    add_recipe(model, "recipe of the model: a name or a YAML file, with -d (default: supervised)", default="supervised")
+    add_recipe(model, "recipe of the model: a name or a YAML file, with -d (default: supervised)")
     add_preset(model)
-    add_option(model, "-m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
+    add_option(model, "-m", "--model", dest="m", type=Path, metavar="MODEL_DIR", help="a model folder instead of -d")
     add_option(model, "-f", nargs="+", metavar="FOLD", help="folds of the ensemble (default: all trained ones)")
     add_option(
         model,

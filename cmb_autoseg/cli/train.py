@@ -24,6 +24,7 @@ from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._recipes import add_recipe
 
 if TYPE_CHECKING:
+    from cmb_autoseg.trainers.recipe import Recipe
     from cmb_autoseg.workspace import DatasetFolders
 
 
@@ -36,6 +37,7 @@ def build_parser() -> Parser:
                 "cmb_train -d 501 -f all": "all folds one after the other, then cmb_finalize",
                 "cmb_train -d 501 -f 0 -r demo -device cpu": "one fold of the short recipe, on a laptop",
                 "cmb_train -d 501 -f 0 -r supervised --encoder ssl_mae": "begins with the encoder of cmb_pretrain",
+                "cmb_train -d 501 -f all --init starter --epochs 20": "trains the model of the package on, a while",
                 "cmb_train -d 501 -f all -r two_stage": "a second look at supervised, all folds of which are trained",
                 "cmb_train --list-recipes": "the recipes that come with the tool",
                 "cmb_train --show-recipe supervised": "one of them, to be changed into one of your own",
@@ -62,6 +64,13 @@ def build_parser() -> Parser:
         metavar="NAME",
         help="pretrained encoder to begin with: the recipe of a cmb_pretrain, a file, or none for random weights "
         "(default: what the recipe says)",
+    )
+    add_option(
+        what,
+        "--init",
+        metavar="MODEL",
+        help="begin with all weights of a trained model, and train on: starter for the model of the package, or a "
+        "model folder; sequences are matched by role",
     )
     schedule = parser.add_argument_group("schedule")
     add_schedule(schedule)
@@ -99,13 +108,16 @@ def run(args: argparse.Namespace) -> int:
         flag = "--epochs" if args.epochs else "--steps-per-epoch"
         raise InputError(f"{flag}: recipe {recipe.name} joins finished models and has no epochs; leave the option out")
     recipe = recipe.model_copy(update=given)
+    begin_with: str | Path | None = args.encoder
+    if args.init is not None:
+        recipe, begin_with = _begun(recipe, args)
     folds = choose_folds(folders, wanted)
     device = resolve_device(args.device)
 
     from cmb_autoseg.pipeline.training import TrainSettings, train
     from cmb_autoseg.progress import report
 
-    chosen = TrainSettings(device, args.seed, args.preset, args.checkpoint_every, args.encoder)
+    chosen = TrainSettings(device, args.seed, args.preset, args.checkpoint_every, begin_with)
     model, _ = train(folders, recipe, folds, chosen)
     report(f"trained folds {', '.join(map(str, folds))}: {model}")
     if args.f == ["all"]:
@@ -114,6 +126,23 @@ def run(args: argparse.Namespace) -> int:
         report(finalize(folders, model, device))
     report(f"next: {_next_command(args, folders, recipe.name, model)}")
     return ExitCode.DONE
+
+
+def _begun(recipe: "Recipe", args: argparse.Namespace) -> "tuple[Recipe, Path]":
+    """The recipe with the levels of the model that `--init` names, and the model's folder.
+
+    Raises:
+        InputError: there is no such model, or the recipe cannot begin with one.
+    """
+    from cmb_autoseg.errors import InputError
+    from cmb_autoseg.trainers.starting_model import find_starting_model, learned_plan
+
+    if args.encoder is not None:
+        raise InputError("--init and --encoder: found both; a model has an encoder of its own, so leave one out")
+    if recipe.family != "patches":
+        raise InputError(f"--init {args.init}: recipe {recipe.name} sees no 3D patches; leave the option out")
+    folder = find_starting_model(args.init)
+    return recipe.beginning_with(learned_plan(folder).topology), folder
 
 
 def _next_command(args: argparse.Namespace, folders: "DatasetFolders", recipe: str, model: Path) -> str:
@@ -125,7 +154,12 @@ def _next_command(args: argparse.Namespace, folders: "DatasetFolders", recipe: s
     dataset = folders.number
     missing = [fold for fold in choose_folds(folders, None) if fold not in available_folds(model)]
     if missing:  # Folds of one model share these settings.
-        shared = {"--encoder": args.encoder, "--epochs": args.epochs, "--steps-per-epoch": args.steps_per_epoch}
+        shared = {
+            "--encoder": args.encoder,
+            "--init": args.init,
+            "--epochs": args.epochs,
+            "--steps-per-epoch": args.steps_per_epoch,
+        }
         given = "".join(f" {option} {value}" for option, value in shared.items() if value is not None)
         seed = f" --seed {args.seed}" if args.seed else ""
         return f"cmb_train -d {dataset} -f {' '.join(map(str, missing))} -r {args.r}{preset}{given}{seed}"

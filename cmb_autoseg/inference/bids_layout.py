@@ -213,7 +213,7 @@ class BidsLayout(Layout):
         sources = [uri for uri in map(self._uri, self._images[case]) if uri is not None]
         model, point = outcome.record["model"], outcome.record["operating_point"]
         return {
-            "Description": f"{what}; predicted by cmb_autoseg, research use",
+            "Description": f"{what}, predicted by cmb_autoseg. {outcome.record['intended_use']}",
             **({"Sources": sources} if sources else {}),
             "SpatialReference": next(iter(sources), "orig"),
             "Manual": False,

@@ -11,13 +11,12 @@ from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.files import file_digest, read_json, text_digest
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.model_choice import available_folds
-from cmb_autoseg.inference.model_folder import trained_channels, trained_plan
+from cmb_autoseg.inference.model_folder import intended_use, trained_channels, trained_plan
 from cmb_autoseg.interruption import raise_stop_behind
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Role
 from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
-__all__ = ["Ensemble", "Prediction", "SliceBox"]
-
+__all__ = ["Ensemble", "Prediction", "SliceBox", "checkpoint_path", "load_checkpoint"]
 
 LONGEST_REASON = 300
 """Characters of a library's message that are passed on."""
@@ -79,6 +78,7 @@ class Ensemble(ABC):
         self.plan = trained_plan(folder)
         self.channels = trained_channels(folder)
         """Sequences that the model has learned from; the network's other channels stay blank."""
+        self.intended_use = intended_use(folder)
         self.digests = {fold: file_digest(checkpoint_path(folder, fold)) for fold in self.folds}
         self.digest = text_digest(repr(sorted(self.digests.items())) + json.dumps(self.plans, sort_keys=True))
         try:
@@ -160,10 +160,11 @@ class Ensemble(ABC):
         Raises:
             InputError: it is damaged, or needs more than plain tensors to load.
         """
-        return _load_checkpoint(self.folder, fold, self.trusted)
+        return load_checkpoint(self.folder, fold, self.trusted)
 
 
 def checkpoint_path(folder: Path, fold: int) -> Path:
+    """Where a fold's final weights are."""
     return folder / f"fold_{fold}" / FINAL_CHECKPOINT
 
 
@@ -174,7 +175,12 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return read_json(folder / "plans.json"), read_json(folder / "dataset.json")
 
 
-def _load_checkpoint(folder: Path, fold: int, trust_model: bool) -> dict[str, Any]:
+def load_checkpoint(folder: Path, fold: int, trust_model: bool = False) -> dict[str, Any]:
+    """The content of a fold's final checkpoint, on the CPU.
+
+    Raises:
+        InputError: it is damaged, or needs more than plain tensors to load.
+    """
     import pickle
 
     import torch

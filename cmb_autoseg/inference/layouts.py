@@ -157,7 +157,7 @@ class Layout(ABC):
             files.boxes.unlink(missing_ok=True)
         else:
             write_boxes(files.boxes, outcome.boxes, outcome.scan)
-        write_overlay(files.overlay, outcome.scan, outcome.mask, outcome.table, case)
+        write_overlay(files.overlay, outcome.scan, outcome.mask, outcome.table, case, outcome.record["intended_use"])
         write_json(files.record, self.record(case, outcome))
 
     def finished(self, case: str, fixed: Mapping[str, Any]) -> CaseResult | None:

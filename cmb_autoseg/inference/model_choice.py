@@ -8,7 +8,11 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.workspace import FINAL_CHECKPOINT, PRESETS, Workspace, model_folder_name
 
-__all__ = ["absent_folds", "available_folds", "find_model"]
+__all__ = ["DEFAULT_RECIPE", "STARTER_MODEL", "absent_folds", "available_folds", "find_model"]
+
+STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"
+"""The model that comes with the package; see `cmb_autoseg.starter`."""
+DEFAULT_RECIPE = "supervised"
 
 LEAST_ALIKE = 0.8
 """A name that is mistyped, and not one of another model."""
@@ -17,25 +21,26 @@ LEAST_ALIKE = 0.8
 def find_model(
     folder: Path | None,
     dataset: str | None,
-    recipe: str,
+    recipe: str | None,
     preset: str | None,
     workspace: Path | None,
     folds: Sequence[str] | None = None,
 ) -> Path:
-    """The model folder that the user means: `-m`, or `-d` with a recipe.
+    """The model folder that the user means: `-m`, or `-d` with a recipe, or else the one in the package.
 
     Without a preset it is the adaptive plan's model, else that of the other preset, as in training.
 
     Args:
         folder: as the user gave it, and so are the others.
         dataset: by number or name.
-        recipe: its name, or the path of its file.
+        recipe: its name, or the path of its file; None for `supervised`.
         preset: of the plan.
         workspace: where the dataset is.
         folds: which the user is after; None for all. They are not asked for here, but the cure names them.
 
     Raises:
-        InputError: neither or both are given, or there is no such model or file of a recipe.
+        InputError: both are given, a recipe or preset is given without a dataset, or there is no such model or file of
+            a recipe.
     """
     if folder is not None and dataset is not None:
         raise InputError("-m and -d: found both; name the model folder or the dataset, not both")
@@ -47,7 +52,13 @@ def find_model(
             )
         return folder
     if dataset is None:
-        raise InputError("no model given; name one with -m MODEL_DIR, or with -d DATASET and -r RECIPE")
+        alone = next((f"{flag} {text}" for flag, text in (("-r", recipe), ("-p", preset)) if text), None)
+        if alone is not None:
+            raise InputError(f"{alone}: found without -d; say with -d DATASET which dataset's model is meant")
+        if not (STARTER_MODEL / "plans.json").is_file():
+            raise InputError("no model given; name one with -m MODEL_DIR, or with -d DATASET and -r RECIPE")
+        return STARTER_MODEL
+    recipe = recipe or DEFAULT_RECIPE
     folders = Workspace.find(workspace).dataset(dataset)
     from cmb_autoseg.trainers.recipe import is_recipe_file, read_recipe
 

@@ -6,10 +6,11 @@ from typing import Any
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.operating_points import is_number, resolve_operating_point
-from cmb_autoseg.records import OperatingPoint, Plan, Role
+from cmb_autoseg.records import INTENDED_USE, Model, OperatingPoint, Plan, Role
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = [
+    "intended_use",
     "operating_point",
     "trained_channels",
     "trained_plan",
@@ -51,6 +52,14 @@ def trained_channels(folder: Path) -> tuple[Role, ...]:
     channels, recipe = trained_plan(folder).channels, trained_settings(folder).get("recipe")
     chosen = recipe.get("sequences") if isinstance(recipe, dict) else None
     return channels if chosen is None else tuple(role for role in channels if role in chosen)
+
+
+def intended_use(folder: Path) -> str:
+    """What a model is for, as its card says; of a model without a legible one, what holds of all."""
+    try:
+        return Model.read(folder / "model.json").intended_use
+    except InputError:  # it may not be finalized, and a damaged card keeps nobody from predicting
+        return INTENDED_USE
 
 
 def operating_point(folder: Path, wanted: str) -> OperatingPoint:

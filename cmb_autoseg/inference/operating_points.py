@@ -208,7 +208,7 @@ def _add_lesions(counts: NDArray[np.int64], probability: Volume, marked: NDArray
     return len(reference)
 
 
-def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:
+def points_of(sweep: Sweep, judged: str = "out-of-fold predictions") -> tuple[OperatingPoint, ...]:
     """The three named thresholds of a sweep, each with what was measured there.
 
     `counting` has the best pooled lesion F1; of several, the middle of the longest run of
@@ -217,6 +217,10 @@ def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:
     `youden` has the best sensitivity + specificity - 1 (Youden 1950) of voxels inside the brain:
     specificity needs true negatives, and there is no countable "non-lesion".
     A rule that no threshold serves, since nothing is found at any, gives 0.5.
+
+    Args:
+        sweep: over the cases.
+        judged: what of the cases it is over.
     """
     reached = min(SCREENING_SENSITIVITY, float(sweep.sensitivity.max()))
     youden = sweep.voxel_sensitivity + sweep.voxel_specificity - 1
@@ -232,7 +236,10 @@ def points_of(sweep: Sweep) -> tuple[OperatingPoint, ...]:
     }
     if reached == 0:
         chosen = dict.fromkeys(chosen, (FALLBACK, "stands in, as no threshold finds a lesion"))
-    return tuple(_point(name, index, rule, sweep) for name, (index, rule) in chosen.items())
+    return tuple(
+        _point(name, index, f"{rule}, on {judged} of {sweep.n_cases} cases", sweep)
+        for name, (index, rule) in chosen.items()
+    )
 
 
 def counting_threshold(sweep: Sweep) -> int:
@@ -269,7 +276,7 @@ def _point(name: str, index: int, rule: str, sweep: Sweep) -> OperatingPoint:
     return OperatingPoint(
         name=name,
         threshold=SWEEP_THRESHOLDS[index],
-        rule=f"{rule}, on out-of-fold predictions of {sweep.n_cases} cases",
+        rule=rule,
         sensitivity=float(sweep.sensitivity[index]),
         precision=None if np.isnan(precision) else precision,
         f1=float(sweep.f1[index]),

@@ -1,5 +1,6 @@
 """One picture per case: where the tool sees microbleeds, with the scan still visible under the marks."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ TILE_INCHES = 3.0
 DOTS_PER_INCH = 100
 HEADING_INCHES = 0.35
 MIN_WIDTH_INCHES = 5.0
+NOTE_LETTERS_PER_INCH = 16
+NOTE_LINE_INCHES = 0.13
 MIN_CIRCLE_MM = 3.0
 """Radius of the smallest circle, so that a lesion lies inside it and not under it."""
 CIRCLE_MARGIN_MM = 1.5
@@ -26,7 +29,14 @@ COLOUR = "#ffd400"
 OTHER_COLOUR = "#7fd7ff"
 
 
-def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions: LesionTable, title: str) -> None:
+def write_overlay(
+    path: Path,
+    image: Volume,
+    mask: NDArray[Any] | None,
+    lesions: LesionTable,
+    title: str,
+    note: str = "",
+) -> None:
     """Draw axial slices through the most probable lesions, each circled with number and probability.
 
     Radiological convention: the person's right is on the left of the picture (marked R and L).
@@ -39,6 +49,7 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
         mask: lesion voxels on the image's grid, outlined thinly at one voxel's distance; None for no outline.
         lesions: with `x_mm`, `y_mm`, `z_mm` in RAS millimetres.
         title: one line; keep names of persons out of it.
+        note: what it is for, small, below the slices.
 
     Raises:
         GeometryError: the mask's shape is not the image's.
@@ -53,7 +64,10 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
     planes = _planes(upright, lesions)
     columns = min(len(planes), SLICES_PER_ROW)
     rows = -(-len(planes) // columns)
-    width, height = max(TILE_INCHES * columns, MIN_WIDTH_INCHES), TILE_INCHES * rows + HEADING_INCHES
+    width = max(TILE_INCHES * columns, MIN_WIDTH_INCHES)
+    lines = textwrap.wrap(note, int(NOTE_LETTERS_PER_INCH * width))
+    foot = NOTE_LINE_INCHES * (len(lines) + 0.5) if lines else 0.0
+    height = TILE_INCHES * rows + HEADING_INCHES + foot
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="black")
     FigureCanvasAgg(figure)
     figure.suptitle(
@@ -65,13 +79,21 @@ def write_overlay(path: Path, image: Volume, mask: NDArray[Any] | None, lesions:
         parse_math=False,  # a dollar sign in a file's name begins no formula
     )
     gray = gray_range(upright.data)
+    figure.text(
+        0.5, foot / height, "\n".join(lines), color="silver", fontsize=7, ha="center", va="top", parse_math=False
+    )
     for position, k in enumerate(planes):
         axes = figure.add_subplot(rows, columns, position + 1)
         _draw_slice(axes, upright, marked, k, gray)
         for lesion, centre in zip(lesions.lesions, _centres(upright, lesions), strict=True):
             _draw_lesion(axes, upright, lesion, centre, k)
     figure.subplots_adjust(
-        left=0.01, right=0.99, bottom=0.01, top=1 - HEADING_INCHES / height, wspace=0.03, hspace=0.03
+        left=0.01,
+        right=0.99,
+        bottom=max(0.01, foot / height),
+        top=1 - HEADING_INCHES / height,
+        wspace=0.03,
+        hspace=0.03,
     )
     with atomic_path(path) as temporary:
         # Software would name the matplotlib version, and with it change the bytes.

@@ -17,7 +17,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.ensemble import Ensemble, Prediction
 from cmb_autoseg.preprocessing.network_grid import mirror_axes
-from cmb_autoseg.records import Role, Triple
+from cmb_autoseg.records import Role, Triple, pooled_patch
 from cmb_autoseg.trainers.recipe import InferenceSettings
 from cmb_autoseg.workspace import CONFIGURATION
 
@@ -65,7 +65,7 @@ class PatchEnsemble(Ensemble):
         if len(spacing) != 3 or not all(0 < float(size) < float("inf") for size in spacing):
             raise ValueError(f"spacing: found {spacing}, expected three sizes in mm")
         for key, found, learned in (
-            ("patch_size", sides, self.plan.patch_shape),
+            ("patch_size", sides, pooled_patch(self.plan.patch_shape, units)),
             ("spacing", spacing, self.plan.spacing_mm),
         ):
             if list(found) != list(learned):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cmb_autoseg import __version__
@@ -16,6 +15,7 @@ from cmb_autoseg.geometry import Volume, from_canonical
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import OUTDATED, CaseResult, Layout, Outcome
+from cmb_autoseg.inference.training_range import BRAIN_TOLERANCE, brain_ml, range_warnings
 from cmb_autoseg.lesions import describe, lesion_components
 from cmb_autoseg.machine import available_bytes, described_machine
 from cmb_autoseg.parallel import one_ahead
@@ -30,8 +30,6 @@ from cmb_autoseg.records import (
     ImageSource,
     LesionTable,
     OperatingPoint,
-    Role,
-    TrainingRange,
 )
 from cmb_autoseg.run_log import open_log, record, versions
 from cmb_autoseg.timing import StepTimes
@@ -42,13 +40,9 @@ __all__ = [
     "on_own_grid",
     "predict_cases",
     "prepare_for",
-    "range_warnings",
     "size_warnings",
 ]
 
-SPACING_TOLERANCE = 1.2
-BRAIN_TOLERANCE = 1.5
-"""A scan is outside the training range when its spacing or brain volume leaves it by more than this factor."""
 EMPTY_BRAIN_ML = 0.5
 """A brain mask that is smaller holds no brain, unless the model learned from such pieces."""
 LARGEST_AHEAD = 2**26
@@ -211,7 +205,7 @@ def prepare_for(case: Case, ensemble: Ensemble) -> PreparedCase:
             f"{', '.join(role for role in ensemble.channels if role in SUSCEPTIBILITY_ROLES)}"
         )
     prepared = prepare_case(case, keep=ensemble.channels)
-    found_ml, (least_ml, _) = _brain_ml(prepared), ensemble.plan.training_range.brain_volume_ml
+    found_ml, (least_ml, _) = brain_ml(prepared), ensemble.plan.training_range.brain_volume_ml
     if found_ml < min(EMPTY_BRAIN_ML, least_ml / BRAIN_TOLERANCE):
         raise InputError(
             f"{case.name}: {case.reference_role}: {case.images[case.reference_role].path}: found {found_ml:.2g} ml of "
@@ -250,7 +244,7 @@ def fixed_part(case: Case, ensemble: Ensemble, point: OperatingPoint) -> dict[st
         | ({"fast": True} if ensemble.is_fast else {}),
         "operating_point": point.model_dump(mode="json"),
         "software": f"cmb_autoseg {__version__}",
-        "intended_use": "Research use. Not a medical device.",
+        "intended_use": ensemble.intended_use,
     }
 
 
@@ -279,32 +273,6 @@ def size_warnings(table: LesionTable, point: OperatingPoint) -> tuple[str, ...]:
         f"lesion {large[0].lesion} has {large[0].volume_mm3:.0f} mm3, more than a microbleed can have (10 mm across: "
         f"524 mm3); look at the picture, and try a threshold above {point.threshold:g}",
     )
-
-
-def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[Role, ...]) -> tuple[str, ...]:
-    """Say where a scan lies outside what the model has seen."""
-    warnings = []
-    spacing = prepared.brain.spacing_mm[::-1]
-    for axis, size, low, high in zip("zyx", spacing, seen.spacing_mm_min, seen.spacing_mm_max, strict=True):
-        if not low / SPACING_TOLERANCE <= size <= high * SPACING_TOLERANCE:
-            known = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f}-{high:.2f}"
-            warnings.append(
-                f"outside the model's training range: voxel size along {axis} is {size:.2f} mm, trained on {known} mm"
-            )
-    volume_ml = _brain_ml(prepared)
-    low, high = seen.brain_volume_ml
-    if not low / BRAIN_TOLERANCE <= volume_ml <= high * BRAIN_TOLERANCE:
-        warnings.append(
-            f"outside the model's training range: {volume_ml:.0f} ml of brain, trained on {low:.0f}-{high:.0f} ml"
-        )
-    missing = [role for role in channels if role not in prepared.volumes]
-    if missing:
-        warnings.append(f"missing sequences: {', '.join(missing)}; the model was trained with {', '.join(channels)}")
-    return tuple(warnings)
-
-
-def _brain_ml(prepared: PreparedCase) -> float:
-    return float(np.count_nonzero(prepared.brain.data)) * prepared.brain.voxel_volume_mm3 / 1000
 
 
 def _run_record(results: Sequence[CaseResult], ensemble: Ensemble, point: OperatingPoint) -> dict[str, Any]:

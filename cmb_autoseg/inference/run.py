@@ -8,11 +8,11 @@ from typing import Any
 
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.layouts import CaseResult, Layout
-from cmb_autoseg.inference.model_choice import absent_folds, available_folds
+from cmb_autoseg.inference.model_choice import STARTER_MODEL, absent_folds, available_folds
 from cmb_autoseg.inference.parts import Part, finish_part, refuse_parts_at_work, scans_digest
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log, telling, track
-from cmb_autoseg.records import Case, OperatingPoint
+from cmb_autoseg.records import INTENDED_USE, Case, OperatingPoint
 
 __all__ = ["ModelChoice", "predict_scans"]
 
@@ -83,8 +83,10 @@ def predict_scans(
             ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
             if model.fast:
                 ensemble.hasten()
+        if ensemble.intended_use != INTENDED_USE:
+            log(f"{_called(model)}: {ensemble.intended_use}")
         if (warning := _incomplete(model)) is not None:
-            log(f"warning: {model.folder.name}: {warning}")
+            log(f"warning: {_called(model)}: {warning}")
         if part is not None:
             part.begin(layout.out)
         outcome = predict_cases(
@@ -92,8 +94,13 @@ def predict_scans(
         )
         warning = weakness(model.point)
         if warning is not None:
-            log(f"warning: {model.folder.name}: {warning}")
+            log(f"warning: {_called(model)}: {warning}")
         return outcome
+
+
+def _called(model: ModelChoice) -> str:
+    """What messages call a model."""
+    return "starter model" if model.folder == STARTER_MODEL else model.folder.name
 
 
 def _incomplete(model: ModelChoice) -> str | None:

@@ -24,8 +24,9 @@ from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.inference.overlay import write_overlay
 from cmb_autoseg.inference.patches import PatchEnsemble
-from cmb_autoseg.inference.predict import fixed_part, on_own_grid, prepare_for, range_warnings
+from cmb_autoseg.inference.predict import fixed_part, on_own_grid, prepare_for
 from cmb_autoseg.inference.run import ModelChoice
+from cmb_autoseg.inference.training_range import range_warnings
 from cmb_autoseg.lesions import Components, lesion_mask
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.machine import described_machine

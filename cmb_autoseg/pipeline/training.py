@@ -26,7 +26,7 @@ class TrainSettings:
     checkpoint_steps: int | None = None
     """None: what the trainer thinks right."""
     encoder: str | Path | None = None
-    """Name or file of a pretrained encoder, `none` for random weights; None: what the recipe says."""
+    """See `FoldSettings`."""
     budget: float = 1.0
     """Share of each fold's labelled training subjects that it is trained on."""
 

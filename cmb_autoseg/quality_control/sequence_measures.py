@@ -14,7 +14,7 @@ from cmb_autoseg.quality_control.case_quality import SIGNED_ROLES, SequenceQuali
 from cmb_autoseg.quality_control.fingerprints import thumbnail, value_digest
 from cmb_autoseg.records import Role
 
-__all__ = ["measure_sequence", "orientation_code"]
+__all__ = ["measure_sequence", "orientation_code", "signal_to_noise"]
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -80,7 +80,7 @@ def measure_sequence(role: Role, volume: Volume, brain: BoolArray, core: BoolArr
         spread=_short(spread),
         quantiles=tuple(_short((q - median) / spread) for q in (p01, p05, p25, p75, p95, p99)),
         contrast=None if signed or median <= 0 else _short(spread / median),
-        snr=None if signed or median <= 0 else _short(median / max(noise, 1e-6 * median)),
+        snr=None if signed or median <= 0 else _short(_over_noise(median, noise)),
         noise=_short(noise / spread),
         snr_air=snr_air,
         ghost=ghost,
@@ -92,6 +92,21 @@ def measure_sequence(role: Role, volume: Volume, brain: BoolArray, core: BoolArr
         pixels=value_digest(stored),
         thumbnail=thumbnail(stored, signed),
     )
+
+
+def signal_to_noise(volume: Volume, brain: BoolArray) -> float:
+    """The brain's median grey value over the standard deviation of the noise in it.
+
+    Args:
+        volume: a magnitude, canonical.
+        brain: (i, j, k), where it is looked at.
+    """
+    median = float(np.median(volume.data[brain]))
+    return _over_noise(median, _noise(volume, brain)[0])
+
+
+def _over_noise(median: float, noise: float) -> float:
+    return median / max(noise, 1e-6 * median)
 
 
 def orientation_code(volume: Volume) -> str:

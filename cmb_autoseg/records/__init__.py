@@ -7,14 +7,15 @@ Distances are millimetres. Points and affines are RAS. Arrays that nnU-Net sees 
 from cmb_autoseg.records.case import BrainMaskSource, Case, ImageSource, LabelSource, TableRows
 from cmb_autoseg.records.fingerprint import CaseFingerprint, Fingerprint, IntensityRange, LesionSize
 from cmb_autoseg.records.lesions import Lesion, LesionTable, OperatingPoint
-from cmb_autoseg.records.model import Encoder, FoldModel, Model
-from cmb_autoseg.records.plan import Plan, Reason, Topology, TrainingRange
+from cmb_autoseg.records.model import INTENDED_USE, Encoder, FoldModel, Model
+from cmb_autoseg.records.plan import Plan, Reason, Topology, TrainingRange, pooled_patch
 from cmb_autoseg.records.preparation import BrainNetworkSettings, PrepSettings, RegistrationBounds, StepRecord
 from cmb_autoseg.records.record import Affine, Record, Triple
 from cmb_autoseg.records.roles import DERIVED_ROLES, SUSCEPTIBILITY_ROLES, Role
 
 __all__ = [
     "DERIVED_ROLES",
+    "INTENDED_USE",
     "SUSCEPTIBILITY_ROLES",
     "Affine",
     "BrainMaskSource",
@@ -43,4 +44,5 @@ __all__ = [
     "Topology",
     "TrainingRange",
     "Triple",
+    "pooled_patch",
 ]

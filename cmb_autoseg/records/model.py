@@ -6,7 +6,11 @@ from cmb_autoseg.records.plan import Topology, TrainingRange
 from cmb_autoseg.records.record import Count, Record, Triple
 from cmb_autoseg.records.roles import Role
 
-__all__ = ["Encoder", "FoldModel", "Model"]
+__all__ = ["INTENDED_USE", "Encoder", "FoldModel", "Model"]
+
+
+INTENDED_USE = "Research use. Not a medical device; not for diagnosis or treatment decisions."
+"""Of every model whose card does not say more."""
 
 
 class Encoder(Record):
@@ -14,7 +18,8 @@ class Encoder(Record):
 
     name: str
     """Of the recipe that made it: its folder below `encoders/`."""
-    method: Literal["barlow_twins", "masked_autoencoding", "imagenet"]
+    method: Literal["barlow_twins", "masked_autoencoding", "imagenet", "segmentation"]
+    """`segmentation`: it comes from a trained model, and the decoder with it."""
     datasets: tuple[str, ...]
     """The first one's plan gave channels, grid and network."""
     fold: int | None
@@ -80,6 +85,8 @@ class Model(Record):
     n_subjects: int
     n_lesions: int
     training_range: TrainingRange
-    intended_use: str = "Research use. Not a medical device; not for diagnosis or treatment decisions."
+    intended_use: str = INTENDED_USE
+    licence: str | None = None
+    """Of the weights, by its SPDX name; None where nobody has said it."""
     parents: tuple[str, ...]
     """Digests of the plan and of the recipe."""

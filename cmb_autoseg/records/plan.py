@@ -10,7 +10,7 @@ from cmb_autoseg.records.preparation import PrepSettings
 from cmb_autoseg.records.record import Count, Record, Triple
 from cmb_autoseg.records.roles import Role
 
-__all__ = ["Plan", "Reason", "Topology", "TrainingRange"]
+__all__ = ["Plan", "Reason", "Topology", "TrainingRange", "pooled_patch"]
 
 
 class Topology(Record):
@@ -20,6 +20,12 @@ class Topology(Record):
     kernel_sizes: tuple[Triple[Count], ...]
     strides: tuple[Triple[Count], ...]
     n_blocks_per_stage: tuple[Count, ...]
+
+    @property
+    def divisors(self) -> Triple[int]:
+        """What each side (z, y, x) of a patch must be a multiple of."""
+        z, y, x = (math.prod(steps) for steps in zip(*self.strides, strict=True))
+        return z, y, x
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -47,6 +53,17 @@ class TrainingRange(Record):
     spacing_mm_max: Triple[float]
     brain_volume_ml: tuple[float, float]
     field_strength_t: tuple[float, ...] = ()
+    """Empty where nobody said it."""
+    snr: tuple[float, float] | None = None
+    """Signal-to-noise ratios of magnitudes, by `quality_control.sequence_measures.signal_to_noise`; None if unknown."""
+    sequence_sets: tuple[tuple[Role, ...], ...] = ()
+    """Sets of sequences that it has learned to predict from, beside all together."""
+
+
+def pooled_patch(sides: Triple[int], units: Sequence[int]) -> Triple[int]:
+    """The largest patch (z, y, x) within these sides, each a multiple of its unit; at least one unit."""
+    z, y, x = (max(unit, side // unit * unit) for side, unit in zip(sides, units, strict=True))
+    return z, y, x
 
 
 class Reason(Record):
@@ -97,8 +114,7 @@ class Plan(Record):
     @model_validator(mode="after")
     def _patch_can_be_pooled(self) -> Self:
         """Every level must halve without a rest, else the decoder's maps do not fit the encoder's."""
-        for axis, side, *steps in zip("zyx", self.patch_shape, *self.topology.strides, strict=True):
-            divisor = math.prod(steps)
+        for axis, side, divisor in zip("zyx", self.patch_shape, self.topology.divisors, strict=True):
             if side % divisor:
                 raise ValueError(
                     f"patch_shape has {side} voxels along {axis}, which the network's strides need as a multiple of "

@@ -54,6 +54,8 @@ class SimulatedPatch:
     """Shape (i, j, k), bool."""
     protocol: Protocol
     """As varied: spacing, echo times, field strength, tilt."""
+    brain_ml: float
+    """Volume of the person's whole brain."""
 
 
 class SimulatedPatches(IterableDataset[SimulatedPatch]):
@@ -143,10 +145,11 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
         lesion_free = bool(rng.random() < self._lesion_free_share)
         head = simulate_head(template, _whole_head(whole), rng, lesion_free, self._device, self._habits)
         inside = torch.nonzero(head.head.brain > 0.5).cpu().numpy()
+        brain_ml = len(inside) * math.prod(head.head.grid.spacing_mm) / 1000
         for _ in range(self._per_person):
             protocol = replace(self._varied(self._draw_protocol(rng), rng), tilt_deg=whole.tilt_deg)
             middle = self._draw_middle(rng, head, inside, protocol)
-            yield self._patch(scan_head(head, self._around(protocol, middle), rng, self._sequences))
+            yield self._patch(scan_head(head, self._around(protocol, middle), rng, self._sequences), brain_ml)
 
     def _draw_protocol(self, rng: np.random.Generator) -> Protocol:
         return self._protocols[int(rng.integers(len(self._protocols)))]
@@ -195,7 +198,7 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
         matrix = tuple(n + 2 * m for n, m in zip(self._shape(protocol), _margin(protocol), strict=True))
         return replace(protocol, matrix=matrix, centre_mm=middle_mm)  # type: ignore[arg-type]
 
-    def _patch(self, scan: SimulatedScan) -> SimulatedPatch:
+    def _patch(self, scan: SimulatedScan, brain_ml: float) -> SimulatedPatch:
         i, j, k = (slice(m, m + n) for m, n in zip(_margin(scan.protocol), self._shape(scan.protocol), strict=True))
         images = [scan.images[name][i, j, k] for name in self._sequences]
         channels = [image[..., -1] if image.ndim == 4 else image for image in images]
@@ -204,6 +207,7 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
             torch.from_numpy(scan.mask[i, j, k]).to(self._device),
             torch.from_numpy(scan.brain[i, j, k]).to(self._device),
             scan.protocol,
+            brain_ml,
         )
 
 

@@ -19,14 +19,15 @@ from cmb_autoseg.geometry import Volume
 from cmb_autoseg.preprocessing.derived import local_phase
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import Habits
-from cmb_autoseg.simulation.patches import SimulatedPatches, Variation
+from cmb_autoseg.simulation.patches import SimulatedPatch, SimulatedPatches, Variation
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.starter.protocols import ProtocolRanges, draw_protocols
 
-__all__ = ["SEQUENCES", "Block", "block_files", "read_blocks", "simulate_blocks", "write_person"]
+__all__ = ["MAGNITUDES", "SEQUENCES", "Block", "block_files", "read_blocks", "simulate_blocks", "write_person"]
 
 SEQUENCES = ("swi", "mag", "qsm", "phase")
 """Of a block, in this order; `phase` is the local one."""
+MAGNITUDES = ("swi", "mag")
 BLOCK_MM = (76.0, 76.0, 54.0)
 BLOCKS_PER_PERSON = 16
 N_PROTOCOLS = 64
@@ -47,8 +48,8 @@ class Block:
     brain: Tensor
     """Shape (i, j, k), bool."""
     spacing_mm: tuple[float, float, float]
-    protocol: dict[str, float]
-    """Field strength, echo time and signal-to-noise ratio."""
+    facts: dict[str, float]
+    """`field_strength_t`, `echo_time_ms` and, of the person's whole brain, `brain_ml`."""
 
 
 def simulate_blocks(
@@ -85,27 +86,23 @@ def simulate_blocks(
     )
     stream.set_epoch(person)
     for patch in islice(stream, n_blocks):
-        yield _as_block(patch.images, patch.mask, patch.brain, patch.protocol)
+        yield _as_block(patch)
 
 
-def _as_block(images: Tensor, mask: Tensor, brain: Tensor, protocol: Protocol) -> Block:
-    scaled = images.cpu().clone()
+def _as_block(patch: SimulatedPatch) -> Block:
+    protocol, brain = patch.protocol, patch.brain.cpu()
+    scaled = patch.images.cpu().clone()
     for channel, name in enumerate(SEQUENCES):
-        if name in ("swi", "mag") and brain.any():
-            scaled[channel] /= scaled[channel][brain.cpu()].median().clamp(min=1e-6)
+        if name in MAGNITUDES and brain.any():
+            scaled[channel] /= scaled[channel][brain].median().clamp(min=1e-6)
         elif name == "phase":
-            scaled[channel] = _local_phase(scaled[channel], brain.cpu(), protocol)
-    return Block(
-        scaled.half(),
-        mask.cpu(),
-        brain.cpu(),
-        protocol.spacing_mm,
-        {
-            "field_strength_t": protocol.field_strength_t,
-            "echo_time_ms": protocol.echo_time_ms,
-            "snr": protocol.snr,
-        },
-    )
+            scaled[channel] = _local_phase(scaled[channel], brain, protocol)
+    facts = {
+        "field_strength_t": protocol.field_strength_t,
+        "echo_time_ms": protocol.echo_time_ms,
+        "brain_ml": patch.brain_ml,
+    }
+    return Block(scaled.half(), patch.mask.cpu(), brain, protocol.spacing_mm, facts)
 
 
 def _local_phase(phase: Tensor, brain: Tensor, protocol: Protocol) -> Tensor:

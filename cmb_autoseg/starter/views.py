@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from cmb_autoseg.simulation.grids import smooth_field
-from cmb_autoseg.starter.blocks import SEQUENCES, Block
+from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block
 
 __all__ = ["View", "ViewDraw", "ViewSettings", "draw_view", "make_view"]
 
 THICK_SLICES = 3.0
 """From this ratio of the coarsest to the finest voxel side on, slices are not interpolated between (`NetworkGrid`)."""
 BIAS_KNOTS = (4, 4, 4)
-MAGNITUDES = ("swi", "mag")
 MARKED = 0.4
 """Of a voxel, the share inside a microbleed from which on it belongs to it; half would lose the smallest."""
 Triple = tuple[float, float, float]

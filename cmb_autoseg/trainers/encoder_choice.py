@@ -29,6 +29,8 @@ class PretrainedEncoder:
     weights: "dict[str, Tensor]"
     """By the names of `ResidualEncoder`'s state."""
     record: Encoder
+    decoder: "dict[str, Tensor] | None" = None
+    """Of a trained model, by the names of its decoder's state; None of an encoder alone."""
 
     @property
     def identity(self) -> dict[str, str]:
@@ -83,7 +85,7 @@ def choose_encoder(
         folds: its folds.
         fold: which of them.
         recipe: its `transfer.encoder` is taken where nothing is `wanted`.
-        wanted: a name, a file, or `none`.
+        wanted: a name, a file, the folder of a trained model (as a path), or `none`.
 
     Raises:
         InputError: there is no such encoder, or it cannot be read.
@@ -92,12 +94,21 @@ def choose_encoder(
     chosen = recipe.transfer.encoder if wanted is None else wanted
     if chosen is None or str(chosen) == NO_ENCODER:
         return None
+    encoder = _read(raw.folders, fold, recipe, chosen)
+    refuse_leaky_encoder(encoder.record, fold, held_out_subjects(raw, folds, fold))
+    return encoder
+
+
+def _read(folders: DatasetFolders, fold: int, recipe: Recipe, chosen: str | Path) -> PretrainedEncoder:
+    if isinstance(chosen, Path) and (chosen / "plans.json").is_file():
+        from cmb_autoseg.trainers.starting_model import read_starting_model
+
+        return read_starting_model(chosen, fold)
     from cmb_autoseg.pretraining.encoder_file import read_encoder
 
-    path = _encoder_path(raw.folders, str(chosen), fold, recipe)
-    ours = Workspace(raw.folders.workspace).encoders
+    path = _encoder_path(folders, str(chosen), fold, recipe)
+    ours = Workspace(folders.workspace).encoders
     weights, record = read_encoder(path, made_here=path.resolve().is_relative_to(ours.resolve()))
-    refuse_leaky_encoder(record, fold, held_out_subjects(raw, folds, fold))
     return PretrainedEncoder(path, weights, record)
 
 

@@ -37,7 +37,8 @@ class FoldSettings:
         device: `cuda` or `cpu`.
         seed: of the first weights, of all patches and of the budget's subjects.
         checkpoint_steps: steps between two checkpoints; None for the trainer's own number.
-        encoder: pretrained encoder, by the name of its recipe or as a file; `none` for random weights;
+        encoder: pretrained encoder, by the name of its recipe or as a file, or the folder of a trained model, whose
+            decoder is taken too (recipe: `Recipe.beginning_with` its levels); `none` for random weights;
             None for what the recipe's `transfer.encoder` says.
         budget: share of the fold's labelled training subjects that is trained on.
     """

@@ -113,7 +113,10 @@ class CMBTrainer(nnUNetTrainer):  # type: ignore[misc]
         if self.encoder is not None:
             given, plan = self.encoder, self.recipe.applied_to(Plan.model_validate(self.settings["plan"]))
             done = transfer_encoder(self.network.encoder, plan, given.path, given.weights, given.record)
-            log(f"fold {self.fold}: encoder {given.record.name} of {given.path}: {done}")
+            kind = "encoder" if given.decoder is None else "model"
+            if given.decoder is not None:
+                self.network.decoder.load_state_dict(given.decoder)
+            log(f"fold {self.fold}: {kind} {given.record.name} of {given.path}: {done}")
         if self.recipe.semi_supervised is not None:
             self.teaching = Teaching(self.recipe.semi_supervised, self.network)
         if self.recipe.network.feature_enhancement is not None:

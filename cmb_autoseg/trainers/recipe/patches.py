@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from cmb_autoseg.records import Topology
 from cmb_autoseg.trainers.recipe.settings import Plane, Settings, Share
 
 __all__ = [
@@ -32,6 +33,8 @@ class NetworkSettings(Settings):
 
     features: tuple[PositiveInt, ...] | None = None
     """Features of each level, finest first; fewer numbers make fewer levels. Without it: what the plan says."""
+    topology: Topology | None = None
+    """Levels in place of the planned ones; `cmb_train --init` takes those of the model that it begins with."""
     feature_enhancement: FeatureEnhancementSettings | None = None
     """Without it: none."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, PrivateAttr, model_validator
 
-from cmb_autoseg.records import Plan, Role
+from cmb_autoseg.records import Plan, Role, Topology, pooled_patch
 from cmb_autoseg.trainers.recipe.boxes import BoxSettings
 from cmb_autoseg.trainers.recipe.mixture import MixtureSettings
 from cmb_autoseg.trainers.recipe.optimization import OptimizerSettings, ScheduleSettings
@@ -140,8 +140,18 @@ class Recipe(Settings):
         return isinstance(other, Recipe) and self.model_dump() == other.model_dump()  # wherever they were read
 
     def applied_to(self, plan: Plan) -> Plan:
-        """The plan with the batch size and the features that the recipe insists on."""
-        topology = plan.topology
+        """The plan with the batch size and the network's levels that the recipe insists on."""
+        topology = self.network.topology or plan.topology
         if self.network.features is not None:
             topology = topology.with_features(self.network.features)
-        return plan.model_copy(update={"topology": topology, "batch_size": self.batch_size or plan.batch_size})
+        changes = {
+            "topology": topology,
+            "patch_shape": pooled_patch(plan.patch_shape, topology.divisors),
+            "batch_size": self.batch_size or plan.batch_size,
+        }
+        return plan.model_copy(update=changes)
+
+    def beginning_with(self, topology: Topology) -> "Recipe":
+        """The recipe with the levels of a trained network, whose weights it is to begin with."""
+        network = self.network.model_copy(update={"topology": topology, "features": None})
+        return self.model_copy(update={"network": network})

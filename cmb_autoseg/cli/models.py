@@ -1,0 +1,95 @@
+"""`cmb_models`: lists models, what they have learned from, and what they are for."""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cmb_autoseg.cli._command import ExitCode, Parser, add_option, add_workspace, run_command
+from cmb_autoseg.cli._help import epilog
+
+
+def build_parser() -> Parser:
+    parser = Parser(
+        "cmb_models",
+        "List the model that comes with the package and those of the workspace: training range, licence, use.",
+        epilog(
+            {
+                "cmb_models": "all of them",
+                "cmb_models -m /models/clinic": "one model folder",
+                "cmb_models --json": "for programs",
+            },
+            writes="nothing",
+            see="cmb_predict, which takes the model of the package where neither -m nor -d is given",
+        ),
+    )
+    where = parser.add_argument_group("which models")
+    add_option(where, "-m", "--model", type=Path, metavar="MODEL_DIR", help="this model folder alone")
+    add_workspace(where)
+    add_option(parser, "--json", action="store_true", help="print JSON")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    from cmb_autoseg.errors import InputError
+    from cmb_autoseg.inference.model_choice import find_model
+    from cmb_autoseg.inference.model_list import KnownModel, describe_model, known_models
+    from cmb_autoseg.progress import log, report
+
+    if args.model is not None:
+        folder = find_model(args.model, None, None, None, None)
+        models = [KnownModel(folder.name, folder, f"-m {args.model}")]
+    else:
+        models = list(known_models(args.workspace))
+    described = {}
+    for model in models:
+        try:
+            described[model.name] = {"choice": model.choice, **describe_model(model.folder)}
+        except InputError as error:
+            if args.model is not None:
+                raise
+            log(f"warning: {model.name}: left out: {error}")
+    if args.json:
+        print(json.dumps(described, indent=2))
+        return ExitCode.DONE
+    for name, facts in described.items():
+        report("\n".join([name, *(f"  {line}" for line in _lines(facts)), ""]))
+    if not described:
+        report("no model: this installation holds none, and the workspace has none; see cmb_train")
+    return ExitCode.DONE
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """One line a fact, the name of the fact first."""
+    sets, learned = facts["sequence_sets"], facts["learned_from"]
+    yield _line("use", f"cmb_predict -i SCANS -o OUT {facts['choice']}".rstrip())
+    yield _line("folder", facts["folder"])
+    yield _line("sequences", ", ".join(facts["sequences"]))
+    if sets:
+        yield _line("alone or together", "; ".join(" + ".join(names) for names in sets))
+    yield _line("voxel size", " x ".join(_span(pair, "{:.2f}") for pair in facts["voxel_mm"]) + " mm (x, y, z)")
+    fields = ", ".join(f"{tesla:g}" for tesla in facts["field_strength_t"])
+    yield _line("field strength", f"{fields} T" if fields else "not told")
+    yield _line("brain", f"{_span(facts['brain_volume_ml'], '{:.0f}')} ml")
+    yield _line("signal to noise", _span(facts["snr"], "{:.1f}") if facts["snr"] else "not measured")
+    counts = ", ".join(f"{count:,} {what}" for what, count in learned.items())
+    yield _line("learned from", f"{facts['dataset']}{f': {counts}' if counts else ''}")
+    yield _line("folds", ", ".join(map(str, facts["folds"])))
+    if not facts["finalized"]:
+        yield _line("operating points", "none yet; run cmb_finalize, or predict with --operating-point 0.5")
+    yield _line("licence", facts["licence"] or "not told")
+    yield _line("intended use", facts["intended_use"])
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name + ':':<18} {value}"
+
+
+def _span(pair: Sequence[float], form: str) -> str:
+    low, high = (form.format(value) for value in pair)
+    return low if low == high else f"{low}-{high}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_command(build_parser(), run, argv)

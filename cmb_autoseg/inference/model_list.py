@@ -1,0 +1,88 @@
+"""Models that can be predicted with, and what each says of itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
+from cmb_autoseg.inference.model_folder import intended_use, trained_channels, trained_plan
+from cmb_autoseg.records import Model, TrainingRange
+from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace, model_folder_name
+
+__all__ = ["KnownModel", "describe_model", "known_models"]
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One model folder with at least one finished fold."""
+
+    name: str
+    folder: Path
+    choice: str
+    """What to give `cmb_predict` for it; empty where it needs nothing."""
+
+
+def known_models(workspace: Path | None) -> Iterator[KnownModel]:
+    """The model of the package, if it has one, and those of a workspace.
+
+    Args:
+        workspace: as the user named it; None for the usual one.
+    """
+    if available_folds(STARTER_MODEL):
+        yield KnownModel("starter", STARTER_MODEL, "")
+    results = Workspace.find(workspace).root / "results"
+    for folder in sorted(results.glob(f"Dataset*/{model_folder_name('*')}")):
+        if available_folds(folder) and (folder / "plans.json").is_file():
+            dataset, name = DatasetFolders(results.parent, folder.parent.name), folder.name.split("__")[1]
+            yield KnownModel(f"{dataset.name}, {name}", folder, f"-d {dataset.number} {_recipe_words(name)}")
+
+
+def _recipe_words(name: str) -> str:
+    """The options that name a recipe and a preset, from the name of a model."""
+    preset = next((preset for preset in PRESETS[1:] if name.endswith(f"_{preset}")), None)
+    return f"-r {name}" if preset is None else f"-r {name.removesuffix(f'_{preset}')} -p {preset}"
+
+
+def describe_model(folder: Path) -> dict[str, Any]:
+    """What a model has learned from and is for.
+
+    Args:
+        folder: of the model.
+
+    Raises:
+        InputError: its `plans.json` says nothing, or is damaged.
+    """
+    plan, card = trained_plan(folder), _card(folder)
+    known = {} if card is None else {"subjects": card.n_subjects, "cases": card.n_cases, "lesions": card.n_lesions}
+    return {
+        "folder": str(folder),
+        "folds": list(available_folds(folder)),
+        "finalized": card is not None and (folder / "operating_points.json").is_file(),
+        "sequences": list(trained_channels(folder)),
+        **_range(plan.training_range),
+        "dataset": plan.dataset,
+        "learned_from": known,
+        "licence": None if card is None else card.licence,
+        "intended_use": intended_use(folder),
+    }
+
+
+def _card(folder: Path) -> Model | None:
+    try:
+        return Model.read(folder / "model.json")
+    except InputError:
+        return None
+
+
+def _range(seen: TrainingRange) -> dict[str, Any]:
+    """In the order of axes that users know: x, y, z."""
+    pairs = list(zip(seen.spacing_mm_min, seen.spacing_mm_max, strict=True))[::-1]
+    return {
+        "sequence_sets": [list(names) for names in seen.sequence_sets],
+        "voxel_mm": [list(pair) for pair in pairs],
+        "field_strength_t": list(seen.field_strength_t),
+        "brain_volume_ml": list(seen.brain_volume_ml),
+        "snr": None if seen.snr is None else list(seen.snr),
+    }

@@ -1,0 +1,149 @@
+"""Simulated people of four families of protocols, by whom the starter model is chosen and judged.
+
+People of `choice` set the operating points and decide between trainings, those of `test` give the figures that are
+told. Heads, protocols and seeds of both are others than those that the model learns from, and others than each other's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cmb_autoseg.files import atomic_path, write_json
+from cmb_autoseg.records import Case, ImageSource, Role
+from cmb_autoseg.simulation.anatomy.template import Template
+from cmb_autoseg.simulation.cohort import is_lesion_free
+from cmb_autoseg.simulation.person import simulate_person
+from cmb_autoseg.simulation.protocols import Protocol
+
+__all__ = ["FAMILIES", "SEEDS", "Family", "cases_of", "families_in", "label_of", "simulate_one"]
+
+LESION_FREE_SHARE = 0.35
+SEEDS = {"choice": 550_000, "test": 770_000}
+"""Of the people of each part; those that blocks are made of have small ones."""
+FIELD_OF_VIEW_MM = (172, 212, 124)
+SLAB_CENTRE_MM = (0.0, -18.0, 12.0)
+ROLES = {"swi": Role.SWI, "mag": Role.GRE_MAG, "qsm": Role.QSM}
+"""Of the simulator's images."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Scans of one kind: what is made of a person, and by which protocols in each part."""
+
+    images: tuple[str, ...]
+    protocols: dict[str, tuple[Protocol, ...]]
+
+
+def _protocol(
+    field_t: float,
+    echoes_ms: tuple[float, ...],
+    spacing_mm: tuple[float, float, float],
+    repetition_ms: float,
+    snr: float,
+    **more: object,
+) -> Protocol:
+    i, j, k = (2 * round(size / step / 2) for size, step in zip(FIELD_OF_VIEW_MM, spacing_mm, strict=True))
+    base = Protocol("family", field_t, echoes_ms, spacing_mm, (i, j, k), SLAB_CENTRE_MM, snr, repetition_ms)
+    return replace(base, **more)  # type: ignore[arg-type]
+
+
+FAMILIES = {
+    "swi_3t": Family(
+        ("swi",),
+        {
+            "choice": (_protocol(3.0, (21.0,), (0.52, 0.52, 1.6), 29.0, 23.0),),
+            "test": (
+                _protocol(3.0, (20.0,), (0.5, 0.5, 2.0), 28.0, 24.0, acquired_mm=(0.75, 0.75, 2.0)),
+                _protocol(3.0, (22.5,), (0.5, 0.5, 1.0), 32.0, 20.0, acquired_mm=(0.7, 0.7, 1.0)),
+            ),
+        },
+    ),
+    "gre_3t": Family(
+        ("mag",),
+        {
+            "choice": (_protocol(3.0, (19.0,), (0.88, 0.88, 2.5), 36.0, 28.0),),
+            "test": (
+                _protocol(3.0, (18.0,), (0.9, 0.9, 2.0), 34.0, 28.0),
+                _protocol(3.0, (20.0,), (0.9, 0.9, 3.0), 800.0, 34.0, flip_angle_deg=20.0),
+            ),
+        },
+    ),
+    "gre_15t": Family(
+        ("mag",),
+        {
+            "choice": (_protocol(1.5, (33.0,), (0.97, 0.97, 4.2), 900.0, 28.0, flip_angle_deg=20.0),),
+            "test": (_protocol(1.5, (36.0,), (1.0, 1.0, 4.0), 1000.0, 30.0, flip_angle_deg=20.0),),
+        },
+    ),
+    "multi_3t": Family(
+        ("swi", "mag", "qsm"),
+        {
+            "choice": (_protocol(3.0, (21.0,), (0.82, 0.82, 1.8), 35.0, 28.0),),
+            "test": (
+                _protocol(3.0, (11.0, 22.0), (0.8, 0.8, 1.6), 38.0, 28.0),
+                _protocol(3.0, (23.0,), (0.75, 0.75, 2.0), 36.0, 28.0),
+            ),
+        },
+    ),
+}
+
+
+def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequence[Template]) -> None:
+    """Simulate one person of a family unless it is there.
+
+    Writes `images/pNNN_ROLE.nii.gz`, `labels/pNNN.nii.gz` and, last, `truth/pNNN.json`.
+
+    Args:
+        folder: of the family's people.
+        name: of the family.
+        part: `choice` or `test`.
+        index: of the person; says which head, protocol, and whether there are microbleeds.
+        templates: heads, taken in turn and warped anew for each person.
+    """
+    family, person = FAMILIES[name], f"p{index:03d}"
+    record = folder / "truth" / f"{person}.json"
+    if record.is_file():
+        return
+    seed = SEEDS[part] + 1000 * list(FAMILIES).index(name) + index
+    head, protocols = index % len(templates), family.protocols[part]
+    protocol, free = protocols[index % len(protocols)], is_lesion_free(index, LESION_FREE_SHARE)
+    scan = simulate_person(templates[head], protocol, seed, index, free, torch.device("cpu"), images=family.images)
+    for image in family.images:
+        values = scan.images[image]
+        last = values[..., -1] if values.ndim == 4 else values
+        _write(folder / "images" / f"{person}_{ROLES[image]}.nii.gz", last, scan.affine)
+    _write(folder / "labels" / f"{person}.nii.gz", scan.mask, scan.affine)
+    visible = sum(mark.visible for mark in scan.marks)
+    write_json(record, {"visible": visible, "invisible": len(scan.marks) - visible, "head": head})
+
+
+def _write(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        nib.Nifti1Image(values, affine).to_filename(temporary)
+
+
+def families_in(folder: Path) -> list[Path]:
+    """Folders of the families of one part."""
+    return sorted(path for path in folder.iterdir() if path.name in FAMILIES)
+
+
+def cases_of(folder: Path) -> list[Case]:
+    """The people of a family that are finished, as cases."""
+    cases = []
+    for record in sorted((folder / "truth").glob("*.json")):
+        person = record.stem
+        paths = {role: folder / "images" / f"{person}_{role}.nii.gz" for role in ROLES.values()}
+        images = {role: ImageSource(path=str(path)) for role, path in paths.items() if path.is_file()}
+        cases.append(Case(name=person, cohort="SIMULATED", subject=person, images=images))
+    return cases
+
+
+def label_of(folder: Path, case: Case) -> Path:
+    """The mask of a person's visible microbleeds."""
+    return folder / "labels" / f"{case.name}.nii.gz"
