@@ -9,7 +9,6 @@ and tells the pooled lesion F1 at each model's best threshold on these very peop
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from cmb_autoseg.files import write_json
 from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.inference.operating_points import counting_threshold
 from cmb_autoseg.progress import log
-from cmb_autoseg.starter.__main__ import changed_settings
 from cmb_autoseg.starter.families import families_in
 from cmb_autoseg.starter.judging import pooled, sweeps_of
-from cmb_autoseg.starter.learning import CHECKPOINT, learn
+from cmb_autoseg.starter.learning import CHECKPOINT, changed_settings, learn
 from cmb_autoseg.starter.packing import learned_from, write_model
 
 BASE = "as it is"
@@ -45,7 +43,7 @@ def folder_of(out: Path, choice: str, seed: int) -> Path:
 def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     for choice, changes in CHOICES.items():
-        settings = replace(changed_settings(json.loads(json.dumps(changes))), seed=args.seed, steps=args.steps)
+        settings = replace(changed_settings(changes), seed=args.seed, steps=args.steps)
         done = learn(args.pool, folder_of(args.out, choice, args.seed), settings, args.minutes)
         log(f"{choice}, seed {args.seed}: {done} of {args.steps} steps")
 

@@ -7,7 +7,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from cmb_autoseg.progress import log
 from cmb_autoseg.starter.blocks import person_file, simulate_blocks, write_person
-from cmb_autoseg.starter.learning import CHECKPOINT, LearningSettings, as_tuples, learn
+from cmb_autoseg.starter.learning import CHECKPOINT, changed_settings, learn
 
 POOL, PEOPLE, MODEL = "pool", "people", "model"
 """Folders that `retrain` makes."""
@@ -93,22 +93,6 @@ def run_retrain(args: argparse.Namespace) -> None:
     people = args.out / PEOPLE
     run_people(argparse.Namespace(**common | {"part": "choice", "people": 6, "out": people, "families": None}))
     run_pack(argparse.Namespace(**common | {"trained": trained, "people": people, "out": args.out / MODEL}))
-
-
-def changed_settings(changes: dict[str, Any]) -> LearningSettings:
-    """The settings with some of them changed, those of views by `views`."""
-    base = LearningSettings()
-    views = _changed(base.views, changes.pop("views", {}))
-    settings: LearningSettings = _changed(replace(base, views=views), changes)
-    return settings
-
-
-def _changed(base: Any, changes: dict[str, Any]) -> Any:
-    known = {field.name for field in fields(base)}
-    unknown = sorted(set(changes) - known)
-    if unknown:
-        raise SystemExit(f"--settings: {unknown[0]} is unknown; known are {', '.join(sorted(known))}")
-    return replace(base, **{name: as_tuples(value) for name, value in changes.items()})
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,8 +8,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmb_autoseg.machine import described_machine
 from cmb_autoseg.networks.residual_unet import ResidualUNet
 from cmb_autoseg.starter.blocks import SEQUENCES, Block, block_files, read_blocks
 from cmb_autoseg.starter.views import View, ViewDraw, ViewSettings, draw_view, make_view
@@ -25,7 +26,7 @@ from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.patches.augmentation import max_pooled_targets
 from cmb_autoseg.trainers.patches.losses import DeepSupervisionLoss, DiceBCELoss
 
-__all__ = ["LearningSettings", "as_tuples", "learn", "read_settings"]
+__all__ = ["LearningSettings", "changed_settings", "learn", "read_settings"]
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 CHECKPOINT_EVERY_S = 120.0
@@ -82,13 +83,33 @@ class LearningSettings:
 def read_settings(text: str) -> LearningSettings:
     """The settings that a checkpoint holds as JSON."""
     values = json.loads(text)
-    views = ViewSettings(**{name: as_tuples(value) for name, value in values.pop("views").items()})
-    return LearningSettings(views=views, **{name: as_tuples(value) for name, value in values.items()})
+    views = ViewSettings(**{name: _as_tuples(value) for name, value in values.pop("views").items()})
+    return LearningSettings(views=views, **{name: _as_tuples(value) for name, value in values.items()})
 
 
-def as_tuples(value: Any) -> Any:
+def changed_settings(changes: Mapping[str, Any]) -> LearningSettings:
+    """The default settings with some of them changed; those of views are below `views`.
+
+    Raises:
+        ValueError: there is no such setting.
+    """
+    base, others = LearningSettings(), {name: value for name, value in changes.items() if name != "views"}
+    views = _changed(base.views, changes.get("views", {}))
+    settings: LearningSettings = _changed(replace(base, views=views), others)
+    return settings
+
+
+def _changed(base: Any, changes: Mapping[str, Any]) -> Any:
+    known = {field.name for field in fields(base)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise ValueError(f"--settings: {unknown[0]} is unknown; known are {', '.join(sorted(known))}")
+    return replace(base, **{name: _as_tuples(value) for name, value in changes.items()})
+
+
+def _as_tuples(value: Any) -> Any:
     """A value of JSON with its lists as tuples, which settings are made of."""
-    return tuple(as_tuples(part) for part in value) if isinstance(value, list) else value
+    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -176,10 +197,14 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
     loss_of = DeepSupervisionLoss(
         DiceBCELoss(dice_weight=settings.dice_weight, foreground_weight=settings.foreground_weight)
     )
+    if step < settings.steps:
+        _write_log(
+            out / LOG, run={**described_machine(), "torch": torch.__version__, **_computing_on(device)}, step=step
+        )
     source = _Source(pool, settings, step)
     losses: list[float] = []
     saved = logged = time.monotonic()
-    waited = 0.0
+    busy = 0.0
     for items in _batches(source, settings.batch_size):
         if step >= settings.steps or time.monotonic() >= ends:
             break
@@ -201,11 +226,13 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
         step += 1
         losses.append(float(loss.detach()))
         _remember_hard(source, items, logits[0].detach().float(), target, settings)
-        waited += time.monotonic() - begun
+        busy += time.monotonic() - begun
         if step % LOG_EVERY == 0 or step == settings.steps:
             now = time.monotonic()
-            _write_log(out / LOG, step, losses, now - logged, waited)
-            losses, logged, waited = [], now, 0.0
+            seconds = now - logged
+            figures = {"loss": round(float(np.mean(losses)), 5), "seconds": round(seconds, 2)}
+            _write_log(out / LOG, step=step, **figures, waiting_share=round(1 - busy / seconds, 3))
+            losses, logged, busy = [], now, 0.0
         if time.monotonic() - saved > CHECKPOINT_EVERY_S:
             _save(out / CHECKPOINT, step, network, average, optimizer, settings)
             saved = time.monotonic()
@@ -286,13 +313,12 @@ def _remember_hard(
         source.add_hard(item.block, item.draw.centre + offset[::-1] / item.block.spacing_mm)
 
 
-def _write_log(path: Path, step: int, losses: list[float], seconds: float, busy: float) -> None:
-    line = {
-        "step": step,
-        "loss": round(float(np.mean(losses)), 5),
-        "seconds": round(seconds, 2),
-        "waiting_share": round(1 - busy / seconds, 3),
-    }
+def _computing_on(device: str) -> dict[str, str | int]:
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
+    return {**gpu, "threads": torch.get_num_threads()}
+
+
+def _write_log(path: Path, **line: Any) -> None:
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -8,46 +8,18 @@ import pytest
 import torch
 
 from cmb_autoseg.starter import learning
-from cmb_autoseg.starter.blocks import Block, write_person
 from cmb_autoseg.starter.learning import CHECKPOINT, LOG, LearningSettings, learn, read_settings
-from cmb_autoseg.starter.views import ViewSettings
-
-SETTINGS = LearningSettings(
-    steps=12,
-    batch_size=2,
-    warmup_steps=2,
-    features=(4, 8),
-    kernel_sizes=((1, 3, 3), (3, 3, 3)),
-    strides=((1, 1, 1), (1, 2, 2)),
-    blocks_per_stage=1,
-    half_precision=False,
-    views=ViewSettings(patch_shape=(4, 16, 16), width=0.3, sequence_shares=((("swi", "mag"), 1.0),)),
-)
-
-
-@pytest.fixture
-def pool(tmp_path):
-    folder = tmp_path / "pool"
-    rng = np.random.default_rng(0)
-    for person in range(2):
-        blocks = []
-        for _ in range(3):
-            images = torch.from_numpy(rng.normal(1, 0.05, (4, 40, 40, 12))).half()
-            mask = torch.zeros((40, 40, 12), dtype=torch.uint8)
-            mask[18:22, 18:22, 5:7] = 1
-            images[:, mask > 0] = 0.1
-            blocks.append(Block(images, mask, torch.ones_like(mask, dtype=torch.bool), (0.75, 0.75, 1.5), {}))
-        write_person(folder, 0, person, blocks)
-    return folder
 
 
 def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / LOG).read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    assert "torch" in lines[0]["run"]
+    return [line["loss"] for line in lines if "loss" in line]
 
 
-def test_the_loss_falls_and_the_average_follows(pool, tmp_path, monkeypatch):
+def test_the_loss_falls_and_the_average_follows(pool, tmp_path, monkeypatch, settings):
     monkeypatch.setattr(learning, "LOG_EVERY", 10)
-    settings = replace(SETTINGS, steps=80, learning_rate=1e-2)
+    settings = replace(settings, steps=80, learning_rate=1e-2)
     assert learn(pool, tmp_path / "out", settings, minutes=2) == 80
 
     early, *_, late = losses(tmp_path / "out")
@@ -58,24 +30,24 @@ def test_the_loss_falls_and_the_average_follows(pool, tmp_path, monkeypatch):
     assert any(not torch.equal(content["network"][name], content["average"][name]) for name in names)
 
 
-def test_a_run_goes_on_where_the_last_one_stopped(pool, tmp_path):
+def test_a_run_goes_on_where_the_last_one_stopped(pool, tmp_path, settings):
     out = tmp_path / "out"
-    assert learn(pool, out, SETTINGS, minutes=0) == 0
-    assert learn(pool, out, SETTINGS, minutes=2) == 12
+    assert learn(pool, out, settings, minutes=0) == 0
+    assert learn(pool, out, settings, minutes=2) == 12
     before = (out / CHECKPOINT).read_bytes()
-    assert learn(pool, out, SETTINGS, minutes=2) == 12  # nothing left to do
+    assert learn(pool, out, settings, minutes=2) == 12  # nothing left to do
     assert before == (out / CHECKPOINT).read_bytes()
 
 
-def test_a_run_of_other_settings_is_refused(pool, tmp_path):
-    learn(pool, tmp_path / "out", SETTINGS, minutes=0)
+def test_a_run_of_other_settings_is_refused(pool, tmp_path, settings):
+    learn(pool, tmp_path / "out", settings, minutes=0)
     with pytest.raises(ValueError, match="other settings"):
-        learn(pool, tmp_path / "out", replace(SETTINGS, learning_rate=1.0), minutes=0)
+        learn(pool, tmp_path / "out", replace(settings, learning_rate=1.0), minutes=0)
 
 
-def test_an_empty_pool_is_refused(tmp_path):
+def test_an_empty_pool_is_refused(tmp_path, settings):
     with pytest.raises(FileNotFoundError, match="no simulated blocks"):
-        learn(tmp_path, tmp_path / "out", SETTINGS, minutes=1)
+        learn(tmp_path, tmp_path / "out", settings, minutes=1)
 
 
 def test_the_topology_is_what_the_planner_would_choose():
@@ -88,9 +60,9 @@ def test_the_topology_is_what_the_planner_would_choose():
     assert set(planned.n_blocks_per_stage) == {settings.blocks_per_stage}
 
 
-def test_what_was_falsely_found_is_shown_again_at_its_place(pool, tmp_path):
+def test_what_was_falsely_found_is_shown_again_at_its_place(pool, tmp_path, settings):
     """A network that takes one corner of the view for a microbleed sends that corner's place in the block."""
-    settings = replace(SETTINGS, views=replace(SETTINGS.views, scaling=0.0))
+    settings = replace(settings, views=replace(settings.views, scaling=0.0))
     source = learning._Source(pool, settings, 0)
     source._turn()
     item = source._item()

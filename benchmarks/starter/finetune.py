@@ -1,0 +1,130 @@
+"""What five labelled people of a new protocol teach: the model of the package trained on, against random weights.
+
+    python benchmarks/starter/finetune.py --scratch FOLDER [--protocol adni_gre] [--steps 100 300] [--seeds 1 2] [-o OUT]
+
+Both arms are `cmb_train` with equal plan, patches, steps and seeds; one has `--init starter`, whose network the other
+one gets too. Six people are simulated to train (five in fold 0) and others to judge, who are predicted by
+`cmb_predict`; the lesion F1 is told at probability 0.5 and at the best threshold on these people. Goes on where it
+stopped.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from judge import save_rows
+
+from cmb_autoseg.evaluation.matching.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from cmb_autoseg.geometry import read_volume
+from cmb_autoseg.inference.model_choice import STARTER_MODEL
+from cmb_autoseg.inference.operating_points import SWEEP_THRESHOLDS, ScoredCase, count_case, counting_threshold
+from cmb_autoseg.starter.judging import pooled
+from cmb_autoseg.trainers.recipe import read_recipe
+from cmb_autoseg.trainers.starting_model import learned_plan
+from cmb_autoseg.workspace import Workspace
+
+NUMBER = "701"
+TRAINED, JUDGED = 6, 10
+HALF = SWEEP_THRESHOLDS.index(0.5)
+
+
+def command(*words: object) -> None:
+    program = Path(sys.executable).with_name(str(words[0]))
+    subprocess.run([str(program), *map(str, words[1:])], check=True, stdout=subprocess.DEVNULL)
+
+
+def prepare(scratch: Path, protocol: str) -> None:
+    """People, raw dataset and network inputs."""
+    command(
+        "cmb_simulate",
+        "-o",
+        scratch / "train",
+        "-n",
+        TRAINED,
+        "--protocol",
+        protocol,
+        "--seed",
+        41_000,
+        "--name",
+        "TRAIN",
+    )
+    command(
+        "cmb_simulate", "-o", scratch / "test", "-n", JUDGED, "--protocol", protocol, "--seed", 42_000, "--name", "TEST"
+    )
+    for number, part in ((NUMBER, "train"), ("702", "test")):
+        command("cmb_convert", scratch / part / "card.yaml", "-d", number, "--workspace", scratch / "workspace")
+    command(
+        "cmb_plan_preprocess", "-d", NUMBER, "--folds", TRAINED, "--workspace", scratch / "workspace", "-device", "cpu"
+    )
+
+
+def train(scratch: Path, arm: str, seed: int, steps: int) -> Path:
+    """The model folder of one arm."""
+    recipe = read_recipe("supervised").beginning_with(learned_plan(STARTER_MODEL).topology)
+    content = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    content |= {"schema": 1, "name": f"{arm}_{seed}_{steps}", "description": "fine-tuning", "epochs": 1}
+    path = scratch / f"{content['name']}.yaml"
+    path.write_text(yaml.safe_dump({**content, "steps_per_epoch": steps}))
+    options = ["--init", "starter"] if arm == "starter" else []
+    where = ["--workspace", scratch / "workspace", "-device", "cpu"]
+    command("cmb_train", "-d", NUMBER, "-f", 0, "-r", path, "--seed", seed, *where, *options)
+    return Workspace(scratch / "workspace").dataset(NUMBER).model(content["name"])
+
+
+def judged(scratch: Path, model: Path) -> dict[str, str]:
+    """Figures of a model on the people of the test."""
+    raw, out = Workspace(scratch / "workspace").dataset("702").raw, scratch / "predicted" / model.name
+    command("cmb_predict", "-i", raw / "imagesTr", "-o", out, "-m", model, "--operating-point", 0.5, "-device", "cpu")
+    cases = []
+    for label in sorted((raw / "labelsTr").glob("*.nii.gz")):
+        name = label.name.removesuffix(".nii.gz")
+        case = ScoredCase(name, read_volume(out / f"{name}_prob.nii.gz"), read_volume(label, dtype="uint8"))
+        cases.append(count_case(case, PROTOCOLS[DEFAULT_PROTOCOL]))
+    total = pooled(cases)
+    best = counting_threshold(total)
+    return {
+        "F1 at 0.5": f"{total.f1[HALF]:.3f}",
+        "best F1": f"{total.f1[best]:.3f}",
+        "sensitivity there": f"{total.sensitivity[best]:.3f}",
+        "false positives a scan there": f"{total.fp_per_scan[best]:.2f}",
+    }
+
+
+def table(scratch: Path, seeds: Sequence[int], numbers_of_steps: Sequence[int]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"begins with": "starter, as it is", "seed": "", "steps": 0, **judged(scratch, STARTER_MODEL)}
+    ]
+    for steps in numbers_of_steps:
+        for seed in seeds:
+            for arm in ("starter", "scratch"):
+                model = train(scratch, arm, seed, steps)
+                rows.append({"begins with": arm, "seed": seed, "steps": steps, **judged(scratch, model)})
+                print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--protocol", default="adni_gre")
+    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("-o", type=Path, help="name of the results, without .json and .md")
+    args = parser.parse_args()
+    if shutil.which("cmb_train", path=Path(sys.executable).parent) is None:
+        parser.error("cmb_train is not installed beside this Python")
+    prepare(args.scratch, args.protocol)
+    rows = table(args.scratch, args.seeds, args.steps)
+    told = (
+        f"{TRAINED - 1} people of the protocol {args.protocol} to learn from, {JUDGED} others to judge; all simulated."
+    )
+    save_rows(args.o, "Few labelled people of a new protocol", told, rows)
+
+
+if __name__ == "__main__":
+    main()
