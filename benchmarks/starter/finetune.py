@@ -1,6 +1,6 @@
 """What five labelled people of a new protocol teach: the model of the package trained on, against random weights.
 
-    python benchmarks/starter/finetune.py --scratch FOLDER [--protocol adni_gre] [--steps 100 300] [--seeds 1 2] [-o OUT]
+    python benchmarks/starter/finetune.py --scratch FOLDER [--protocol adni_gre] [--steps 100 300] [-o OUT]
 
 Both arms are `cmb_train` with equal plan, patches, steps and seeds; one has `--init starter`, whose network the other
 one gets too. Six people are simulated to train (five in fold 0) and others to judge, who are predicted by
@@ -40,27 +40,12 @@ def command(*words: object) -> None:
 
 def prepare(scratch: Path, protocol: str) -> None:
     """People, raw dataset and network inputs."""
-    command(
-        "cmb_simulate",
-        "-o",
-        scratch / "train",
-        "-n",
-        TRAINED,
-        "--protocol",
-        protocol,
-        "--seed",
-        41_000,
-        "--name",
-        "TRAIN",
-    )
-    command(
-        "cmb_simulate", "-o", scratch / "test", "-n", JUDGED, "--protocol", protocol, "--seed", 42_000, "--name", "TEST"
-    )
-    for number, part in ((NUMBER, "train"), ("702", "test")):
-        command("cmb_convert", scratch / part / "card.yaml", "-d", number, "--workspace", scratch / "workspace")
-    command(
-        "cmb_plan_preprocess", "-d", NUMBER, "--folds", TRAINED, "--workspace", scratch / "workspace", "-device", "cpu"
-    )
+    where = ["--workspace", scratch / "workspace"]
+    for part, people, seed, number in (("train", TRAINED, 41_000, NUMBER), ("test", JUDGED, 42_000, "702")):
+        drawn = ["-n", people, "--protocol", protocol, "--seed", seed, "--name", part.upper()]
+        command("cmb_simulate", "-o", scratch / part, *drawn)
+        command("cmb_convert", scratch / part / "card.yaml", "-d", number, *where)
+    command("cmb_plan_preprocess", "-d", NUMBER, "--folds", TRAINED, *where, "-device", "cpu")
 
 
 def train(scratch: Path, arm: str, seed: int, steps: int) -> Path:

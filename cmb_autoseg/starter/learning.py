@@ -198,9 +198,7 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
         DiceBCELoss(dice_weight=settings.dice_weight, foreground_weight=settings.foreground_weight)
     )
     if step < settings.steps:
-        _write_log(
-            out / LOG, run={**described_machine(), "torch": torch.__version__, **_computing_on(device)}, step=step
-        )
+        _write_log(out / LOG, run=_computing_on(device), step=step)
     source = _Source(pool, settings, step)
     losses: list[float] = []
     saved = logged = time.monotonic()
@@ -315,7 +313,7 @@ def _remember_hard(
 
 def _computing_on(device: str) -> dict[str, str | int]:
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
-    return {**gpu, "threads": torch.get_num_threads()}
+    return {**described_machine(), "torch": torch.__version__, **gpu, "threads": torch.get_num_threads()}
 
 
 def _write_log(path: Path, **line: Any) -> None:
