@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cmb_autoseg.cli import convert, evaluate, predict, train
+from cmb_autoseg.cli import convert, evaluate, models, predict, train
 from cmb_autoseg.files import read_json, read_tsv
 from cmb_autoseg.records import Model, Plan
 
@@ -224,3 +224,16 @@ def test_models_that_are_none_or_foreign_are_refused(trained, tmp_path, capsys, 
     error = capsys.readouterr().err
     assert expected in error
     assert not out.exists()
+
+
+def test_models_of_the_workspace_are_listed_with_what_they_have_seen(trained, capsys):
+    assert models.main(["--workspace", str(trained.workspace), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)["Dataset501_Elsewhere, tiny"]
+    assert facts["choice"] == "-d 501 -r tiny"
+    assert facts["sequences"] == ["swi", "gre_mag"]
+    assert facts["voxel_mm"] == [[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]]
+    assert facts["learned_from"] == {"subjects": 6, "cases": 7, "lesions": sum(map(len, trained.truth.values()))}
+    assert models.main(["-m", str(trained.model)]) == 0
+    said = capsys.readouterr().out
+    assert "1.00 x 1.00 x 2.00 mm (x, y, z)" in said
+    assert "Not a medical device" in said
