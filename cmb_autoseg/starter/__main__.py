@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cmb_autoseg.progress import log
-from cmb_autoseg.starter.blocks import person_file, simulate_blocks, write_person
+from cmb_autoseg.starter.blocks import person_file, write_person
 from cmb_autoseg.starter.learning import CHECKPOINT, changed_settings, learn
 
 POOL, PEOPLE, MODEL = "pool", "people", "model"
@@ -34,6 +34,8 @@ def templates_of(folder: Path | None, which: slice, average: bool) -> Sequence[A
 
 def run_simulate(args: argparse.Namespace) -> None:
     """Add people to a folder of blocks until there are enough, or the time is over."""
+    from cmb_autoseg.starter.simulated_blocks import simulate_blocks
+
     templates = templates_of(args.anatomy, LEARN_FROM, average=True)
     ends = time.monotonic() + 60 * args.minutes
     for person in range(args.turn[0], args.people, args.turn[1]):

@@ -66,11 +66,8 @@ def read_starting_model(folder: Path, fold: int) -> PretrainedEncoder:
     folds = available_folds(folder)
     digests = {number: file_digest(checkpoint_path(folder, number)) for number in folds}
     chosen = folds[fold % len(folds)]
-    weights, settings, plan = (
-        load_checkpoint(folder, chosen)["network_weights"],
-        trained_settings(folder),
-        learned_plan(folder),
-    )
+    weights, plan = load_checkpoint(folder, chosen)["network_weights"], learned_plan(folder)
+    settings = trained_settings(folder)
     own = folder / f"fold_{chosen}" / "fold.json"
     trained = FoldModel.read(own) if own.is_file() else None
     record = Encoder(

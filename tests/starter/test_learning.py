@@ -1,6 +1,8 @@
 """Learning from blocks with dots that are easy to see."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -77,3 +79,17 @@ def test_what_was_falsely_found_is_shown_again_at_its_place(pool, tmp_path, sett
     y, x = (15 - y if 1 in item.draw.flips else y), (15 - x if 2 in item.draw.flips else x)
     expected = item.draw.centre + np.array([x - 7.5, y - 7.5, z - 1.5])
     np.testing.assert_allclose(place, expected, atol=1e-6)
+
+
+def test_learning_needs_torch_alone():
+    """So that it runs on a machine that has nothing else."""
+    program = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in {'nibabel', 'scipy', 'pydantic', 'yaml', 'skimage', 'nnunetv2'}:\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import cmb_autoseg.starter.__main__\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,90 @@
+"""Blocks of simulated heads, each scanned by a protocol of its own.
+
+Simulating takes longer than learning, so that each block is kept and looked at many times, each time resampled, blurred
+and brightened anew (`views`).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cmb_autoseg.geometry import Volume
+from cmb_autoseg.preprocessing.derived import local_phase
+from cmb_autoseg.simulation.anatomy.template import Template
+from cmb_autoseg.simulation.contents.microbleeds import Habits
+from cmb_autoseg.simulation.patches import SimulatedPatch, SimulatedPatches, Variation
+from cmb_autoseg.simulation.protocols import Protocol
+from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block
+from cmb_autoseg.starter.protocols import ProtocolRanges, draw_protocols
+
+__all__ = ["simulate_blocks"]
+
+BLOCK_MM = (76.0, 76.0, 54.0)
+BLOCKS_PER_PERSON = 16
+N_PROTOCOLS = 64
+"""Drawn for a person, of which each block takes one."""
+HABITS = Habits(mean_count=14.0)
+"""More microbleeds than most have, so that a head is worth its simulation."""
+
+
+def simulate_blocks(
+    templates: Sequence[Template],
+    seed: int,
+    person: int,
+    ranges: ProtocolRanges | None = None,
+    device: str | torch.device = "cpu",
+    n_blocks: int = BLOCKS_PER_PERSON,
+    habits: Habits = HABITS,
+) -> Iterator[Block]:
+    """Simulate the blocks of one person; the same seed and number give the same person and blocks.
+
+    Args:
+        templates: anatomies to draw people from.
+        seed: of all people.
+        person: number of the person, from 0.
+        ranges: of the protocols.
+        device: to compute on.
+        n_blocks: how many.
+        habits: what occurs in heads.
+    """
+    protocols = draw_protocols(np.random.default_rng([seed, person, len("protocols")]), N_PROTOCOLS, ranges)
+    stream = SimulatedPatches(
+        templates,
+        patch_mm=BLOCK_MM,
+        sequences=SEQUENCES,
+        protocols=protocols,
+        habits=habits,
+        patches_per_person=n_blocks,
+        variation=Variation(spacing=0.0, echo_time=0.0, flip_angle=0.0, snr=0.0),  # the protocols vary enough
+        seed=seed,
+        device=device,
+    )
+    stream.set_epoch(person)
+    for patch in islice(stream, n_blocks):
+        yield _as_block(patch)
+
+
+def _as_block(patch: SimulatedPatch) -> Block:
+    protocol, brain = patch.protocol, patch.brain.cpu()
+    scaled = patch.images.cpu().clone()
+    for channel, name in enumerate(SEQUENCES):
+        if name in MAGNITUDES and brain.any():
+            scaled[channel] /= scaled[channel][brain].median().clamp(min=1e-6)
+        elif name == "phase":
+            scaled[channel] = _local_phase(scaled[channel], brain, protocol)
+    facts = {
+        "field_strength_t": protocol.field_strength_t,
+        "echo_time_ms": protocol.echo_time_ms,
+        "brain_ml": patch.brain_ml,
+    }
+    return Block(scaled.half(), patch.mask.cpu(), brain, protocol.spacing_mm, facts)
+
+
+def _local_phase(phase: Tensor, brain: Tensor, protocol: Protocol) -> Tensor:
+    """As preparation makes it of a scan's phase."""
+    affine = np.diag([*protocol.spacing_mm, 1.0])
+    volume = Volume(phase.numpy(), affine, None, "phase")
+    return torch.from_numpy(local_phase(volume, brain.numpy(), protocol.echo_time_ms))
