@@ -213,13 +213,16 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(_type_name(part) for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is tuple:
         first, *rest = get_args(annotation)
-        return f"list of {_plural(_type_name(first))}" if rest == [Ellipsis] else "list of two numbers"
+        several = "" if rest == [Ellipsis] else f"{('two', 'three')[len(rest) - 1]} "
+        return f"list of {several}{_plural(_type_name(first))}"
     if get_origin(annotation) is not None:
         return _type_name(get_args(annotation)[0])
     return {int: "whole number", float: "number", str: "text", bool: "`true` or `false`"}[annotation]
 
 
 def _plural(name: str) -> str:
+    if name.startswith("list"):
+        return f"lists{name.removeprefix('list')}"
     return name.replace("number", "numbers").replace("role", "roles")
 
 

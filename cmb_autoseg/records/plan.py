@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import ConfigDict, model_validator
 
 from cmb_autoseg.records.preparation import PrepSettings
 from cmb_autoseg.records.record import Count, Record, Triple
@@ -16,10 +16,16 @@ __all__ = ["Plan", "Reason", "Topology", "TrainingRange", "pooled_patch"]
 class Topology(Record):
     """Levels of the network, finest first; kernels and strides are (z, y, x)."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     features_per_stage: tuple[Count, ...]
+    """Features of each level, finest first."""
     kernel_sizes: tuple[Triple[Count], ...]
+    """Voxels (z, y, x) of each level's convolutions."""
     strides: tuple[Triple[Count], ...]
+    """By which each level is coarser (z, y, x) than the one before."""
     n_blocks_per_stage: tuple[Count, ...]
+    """Residual blocks of each level."""
 
     @property
     def divisors(self) -> Triple[int]:

@@ -103,6 +103,8 @@ def test_a_dataset_that_is_not_there_is_told_with_a_cure_that_works(workspace, w
 
 def test_no_model_and_two_models_are_refused(workspace):
     with pytest.raises(InputError, match="no model given"):
+        find_model(None, None, None, None, workspace)
+    with pytest.raises(InputError, match="-r both: found without -d"):
         find_model(None, None, "both", None, workspace)
     with pytest.raises(InputError, match="found both"):
         find_model(workspace, "501", "both", None, workspace)
