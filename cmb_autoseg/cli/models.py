@@ -53,10 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(described, indent=2))
         return ExitCode.DONE
-    for name, facts in described.items():
-        report("\n".join([name, *(f"  {line}" for line in _lines(facts)), ""]))
-    if not described:
-        report("no model: this installation holds none, and the workspace has none; see cmb_train")
+    texts = ["\n".join([name, *(f"  {line}" for line in _lines(facts))]) for name, facts in described.items()]
+    report("\n\n".join(texts) or "no model: this installation holds none, and the workspace has none; see cmb_train")
     return ExitCode.DONE
 
 
