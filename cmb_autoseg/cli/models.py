@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.inference.model_choice import find_model
     from cmb_autoseg.inference.model_list import KnownModel, describe_model, known_models
     from cmb_autoseg.progress import log, report
+    from cmb_autoseg.workspace import Workspace
 
     if args.model is not None:
         folder = find_model(args.model, None, None, None, None)
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     described = {}
     for model in models:
         try:
-            described[model.name] = {"choice": model.choice, **describe_model(model.folder)}
+            facts = describe_model(model.folder)
+            point = "" if facts["finalized"] else "--operating-point 0.5"
+            described[model.name] = {"choice": f"{model.choice} {point}".strip(), **facts}
         except InputError as error:
             if args.model is not None:
                 raise
@@ -54,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(described, indent=2))
         return ExitCode.DONE
     texts = ["\n".join([name, *(f"  {line}" for line in _lines(facts))]) for name, facts in described.items()]
-    report("\n\n".join(texts) or "no model: this installation holds none, and the workspace has none; see cmb_train")
+    nothing = f"no trained model in {Workspace.find(args.workspace).root}; train one, or name a model folder with -m"
+    report("\n\n".join(texts) or nothing)
     return ExitCode.DONE
 
 
@@ -75,7 +79,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield _line("learned from", f"{facts['dataset']}{f': {counts}' if counts else ''}")
     yield _line("folds", ", ".join(map(str, facts["folds"])))
     if not facts["finalized"]:
-        yield _line("operating points", "none yet; run cmb_finalize, or predict with --operating-point 0.5")
+        yield _line("operating points", "none yet; cmb_finalize chooses them")
     yield _line("licence", facts["licence"] or "not told")
     yield _line("intended use", facts["intended_use"])
 

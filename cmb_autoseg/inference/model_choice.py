@@ -39,20 +39,24 @@ def find_model(
         folds: which the user is after; None for all. They are not asked for here, but the cure names them.
 
     Raises:
-        InputError: both are given, a recipe or preset is given without a dataset, or there is no such model or file of
-            a recipe.
+        InputError: both are given, a recipe or preset is given without a dataset or with a folder, or there is no such
+            model or file of a recipe.
     """
     if folder is not None and dataset is not None:
         raise InputError("-m and -d: found both; name the model folder or the dataset, not both")
     if folder is not None:
+        alone = _given(("-r", recipe), ("-p", preset))
+        if alone is not None:
+            raise InputError(f"-m and {alone}: found both; a model folder has its own, so leave one of them out")
         if not (folder / "plans.json").is_file():
-            found = "no such folder" if not folder.is_dir() else "no plans.json, so this is no model folder"
+            missing = "a file" if folder.is_file() else "no such folder"
+            found = "no plans.json, so this is no model folder" if folder.is_dir() else missing
             raise InputError(
                 f"-m {folder}: {found}; give a folder like .../results/Dataset501_NAME/{model_folder_name('RECIPE')}"
             )
         return folder
     if dataset is None:
-        alone = next((f"{flag} {text}" for flag, text in (("-r", recipe), ("-p", preset)) if text), None)
+        alone = _given(("-r", recipe), ("-p", preset))
         if alone is not None:
             raise InputError(f"{alone}: found without -d; say with -d DATASET which dataset's model is meant")
         if not (STARTER_MODEL / "plans.json").is_file():
@@ -77,6 +81,11 @@ def find_model(
             f"{other}run cmb_train -d {folders.number} {chosen}"
         )
     return model
+
+
+def _given(*options: tuple[str, str | None]) -> str | None:
+    """The first of the options that the user gave."""
+    return next((f"{flag} {text}" for flag, text in options if text), None)
 
 
 def absent_folds(folder: Path) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def trained_settings(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: they are not in it.
     """
-    plans = read_json(folder / "plans.json")
+    plans = _read(folder / "plans.json")
     settings = plans.get("cmb_autoseg") if isinstance(plans, dict) else None
     if not isinstance(settings, dict) or "plan" not in settings:
         raise InputError(
@@ -32,6 +32,15 @@ def trained_settings(folder: Path) -> dict[str, Any]:
             "is damaged: restore it, or move the folder away and train anew"
         )
     return settings
+
+
+def _read(path: Path) -> Any:
+    """A JSON file of a model folder; of one that is damaged the cure is that of the folder."""
+    try:
+        return read_json(path)
+    except InputError as error:
+        problem = str(error).rpartition("; ")[0]
+        raise InputError(f"{problem}; copy the model folder again, whole") from None
 
 
 def trained_plan(folder: Path) -> Plan:
@@ -70,7 +79,7 @@ def operating_point(folder: Path, wanted: str) -> OperatingPoint:
     """
     path = folder / "operating_points.json"
     if path.is_file():
-        content = read_json(path)
+        content = _read(path)
         if not isinstance(content, list):
             raise InputError(f"{path}: holds no list of operating points; {_finalizing(folder)}")
         return resolve_operating_point([OperatingPoint.parse(point, str(path)) for point in content], wanted)

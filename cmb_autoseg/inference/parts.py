@@ -138,7 +138,7 @@ def slurm_part(environment: Mapping[str, str] = os.environ) -> Part:
     if task not in whole:
         raise InputError(
             f"--slurm-array: SLURM_ARRAY_TASK_ID is {task}, expected one of tasks {first} to {last} in steps of "
-            f"{step}; submit with sbatch --array=0-9"
+            f"{step}, as the other variables say; leave all of them as SLURM sets them"
         )
     if count == 1:
         raise InputError(
@@ -238,7 +238,7 @@ def _settings(note: Mapping[str, Any]) -> dict[str, Any]:
     model = run.get("model", {})
     return {
         "list of scans": note.get("order"),
-        "preparation, or other scans": note.get("scans"),
+        "preparation or content of scans": note.get("scans"),
         "version of the tool": run.get("versions", {}).get("cmb_autoseg"),
         "operating point": run.get("operating_point"),
         "model or folds": [model.get(key) for key in ("digest", "folds")],

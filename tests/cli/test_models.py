@@ -13,7 +13,7 @@ def no_starter(monkeypatch, tmp_path):
 
 def test_without_a_model_it_says_so(tmp_path, capsys):
     assert models.main(["--workspace", str(tmp_path)]) == 0
-    assert "no model" in capsys.readouterr().out
+    assert "no trained model in" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path, capsys):

@@ -108,6 +108,15 @@ def test_no_model_and_two_models_are_refused(workspace):
         find_model(None, None, "both", None, workspace)
     with pytest.raises(InputError, match="found both"):
         find_model(workspace, "501", "both", None, workspace)
+    with pytest.raises(InputError, match="-m and -r both: found both"):
+        find_model(workspace, None, "both", None, workspace)
+
+
+def test_half_a_file_of_a_model_is_cured_by_another_copy(workspace):
+    model = workspace / "results" / "Dataset501_A" / "CMBTrainer__both__3d"
+    (model / "plans.json").write_text('{"cmb_autoseg": {"plan"')
+    with pytest.raises(InputError, match=r"plans.json: not readable as JSON .*; copy the model folder again, whole"):
+        trained_settings(model)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"cmb_autoseg": null}', '{"cmb_autoseg": {}}'])

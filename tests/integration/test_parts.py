@@ -247,7 +247,11 @@ def test_sessions_of_a_subject_stay_together():
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(("--fast",), "choice of --fast"), (("--brain", "none"), "preparation, or other scans"), ((), "model or folds")],
+    [
+        (("--fast",), "choice of --fast"),
+        (("--brain", "none"), "preparation or content of scans"),
+        ((), "model or folds"),
+    ],
 )
 def test_parts_of_other_ways_are_not_joined(trained, scans, tmp_path, capsys, words, told):
     out, model = tmp_path / "out", tmp_path / "model"
