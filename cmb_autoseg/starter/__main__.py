@@ -100,7 +100,7 @@ def run_retrain(args: argparse.Namespace) -> None:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cmb_autoseg.starter", description=__doc__)
     stages = parser.add_subparsers(required=True, metavar="retrain|simulate|learn|people|pack")
-    everything = stages.add_parser("retrain", help="all stages, as the model of the package was made")
+    everything = stages.add_parser("retrain", help="all stages, one after the other")
     everything.add_argument("-o", "--out", type=Path, required=True)
     everything.add_argument("--people-to-learn-from", type=int, default=64)
     everything.add_argument("--seeds", type=int, nargs="+", default=[1, 2])

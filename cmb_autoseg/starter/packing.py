@@ -161,7 +161,7 @@ def _plan(settings: LearningSettings, learned: Learned) -> Plan:
         device="cpu",
         memory_target_gb=2.0,
         memory_gb=2.0,
-        reasons=(Reason(topic="grid", text=what, rule="chosen by measurement, see docs/concepts/starter-model.md"),),
+        reasons=(Reason(topic="grid", text=what, rule="the settings of its training"),),
         training_range=learned.training_range.model_copy(update={"sequences": CHANNELS, "sequence_sets": sets}),
     )
 
