@@ -134,16 +134,29 @@ class SimulatedPatches(IterableDataset[SimulatedPatch]):
     def __iter__(self) -> Iterator[SimulatedPatch]:
         worker = get_worker_info()
         rank = distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-        rng = np.random.default_rng([self._seed, self._epoch, rank, 0 if worker is None else worker.id])
+        rng = self.stream(rank, 0 if worker is None else worker.id)
         while True:
             yield from self._of_one_person(rng)
 
-    def _of_one_person(self, rng: np.random.Generator) -> Iterator[SimulatedPatch]:
+    def stream(self, rank: int = 0, worker: int = 0) -> np.random.Generator:
+        """The source of every draw of one process and worker."""
+        return np.random.default_rng([self._seed, self._epoch, rank, worker])
+
+    def simulate_next_head(self, rng: np.random.Generator) -> tuple[SimulatedHead, Protocol]:
+        """The next person of a stream, and the protocol whose tilt the head lies in.
+
+        Args:
+            rng: of the stream.
+        """
         template = self._templates[int(rng.integers(len(self._templates)))]
         tilt = rng.normal(0, self._variation.tilt_deg, 2)
         whole = replace(self._draw_protocol(rng), tilt_deg=(float(tilt[0]), float(tilt[1])))
         lesion_free = bool(rng.random() < self._lesion_free_share)
         head = simulate_head(template, _whole_head(whole), rng, lesion_free, self._device, self._habits)
+        return head, whole
+
+    def _of_one_person(self, rng: np.random.Generator) -> Iterator[SimulatedPatch]:
+        head, whole = self.simulate_next_head(rng)
         inside = torch.nonzero(head.head.brain > 0.5).cpu().numpy()
         brain_ml = len(inside) * math.prod(head.head.grid.spacing_mm) / 1000
         for _ in range(self._per_person):

@@ -10,6 +10,7 @@ from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.operating_points import NO_CASES, ScoredCase, Sweep, count_case
 from cmb_autoseg.inference.predict import on_own_grid, prepare_for
+from cmb_autoseg.records import Case
 from cmb_autoseg.starter.families import cases_of, label_of
 
 __all__ = ["FIGURES", "figures", "intervals", "pooled", "sweeps_of"]
@@ -18,15 +19,16 @@ N_BOOTSTRAPS = 2000
 FIGURES = ("f1", "sensitivity", "fp_per_scan", "fp_per_free_scan")
 
 
-def sweeps_of(models: Sequence[Ensemble], folder: Path) -> list[dict[str, Sweep]]:
+def sweeps_of(models: Sequence[Ensemble], folder: Path, cases: Sequence[Case] | None = None) -> list[dict[str, Sweep]]:
     """Counts at every threshold for each person of a family, as `cmb_predict` would find them; one dict a model.
 
     Args:
         models: of the same channels.
         folder: of the family's people, each of whom is read and prepared once.
+        cases: of them; all where None.
     """
     sweeps: list[dict[str, Sweep]] = [{} for _ in models]
-    for case in cases_of(folder):
+    for case in cases_of(folder) if cases is None else cases:
         prepared = prepare_for(case, models[0])
         reference = read_volume(label_of(folder, case), dtype="uint8")
         for model, own in zip(models, sweeps, strict=True):

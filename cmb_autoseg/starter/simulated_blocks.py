@@ -5,6 +5,7 @@ and brightened anew (`views`).
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -16,11 +17,13 @@ from cmb_autoseg.preprocessing.derived import local_phase
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import Habits
 from cmb_autoseg.simulation.patches import SimulatedPatch, SimulatedPatches, Variation
+from cmb_autoseg.simulation.person import scan_head
 from cmb_autoseg.simulation.protocols import Protocol
+from cmb_autoseg.simulation.scan import SimulatedScan
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block
 from cmb_autoseg.starter.protocols import ProtocolRanges, draw_protocols
 
-__all__ = ["simulate_blocks"]
+__all__ = ["scan_person", "simulate_blocks"]
 
 BLOCK_MM = (76.0, 76.0, 54.0)
 BLOCKS_PER_PERSON = 16
@@ -50,12 +53,44 @@ def simulate_blocks(
         n_blocks: how many.
         habits: what occurs in heads.
     """
-    protocols = draw_protocols(np.random.default_rng([seed, person, len("protocols")]), N_PROTOCOLS, ranges)
+    stream = _stream_of(templates, seed, person, ranges, device, n_blocks, habits)
+    for patch in islice(stream, n_blocks):
+        yield _as_block(patch)
+
+
+def scan_person(
+    templates: Sequence[Template], seed: int, person: int, protocol: Protocol, images: Sequence[str]
+) -> SimulatedScan:
+    """A whole scan of the person that `simulate_blocks` makes blocks of.
+
+    Args:
+        templates: as there.
+        seed: as there.
+        person: as there.
+        protocol: of the scan; the head lies in it as it does in the blocks.
+        images: which ones (`cmb_autoseg.simulation.scan.IMAGES`).
+    """
+    stream = _stream_of(templates, seed, person, None, "cpu", BLOCKS_PER_PERSON, HABITS)
+    rng = stream.stream()
+    head, lies = stream.simulate_next_head(rng)
+    return scan_head(head, replace(protocol, tilt_deg=lies.tilt_deg), rng, images)
+
+
+def _stream_of(
+    templates: Sequence[Template],
+    seed: int,
+    person: int,
+    ranges: ProtocolRanges | None,
+    device: str | torch.device,
+    n_blocks: int,
+    habits: Habits,
+) -> SimulatedPatches:
+    """Patches of which the first ones are a person's blocks."""
     stream = SimulatedPatches(
         templates,
         patch_mm=BLOCK_MM,
         sequences=SEQUENCES,
-        protocols=protocols,
+        protocols=draw_protocols(np.random.default_rng([seed, person, len("protocols")]), N_PROTOCOLS, ranges),
         habits=habits,
         patches_per_person=n_blocks,
         variation=Variation(spacing=0.0, echo_time=0.0, flip_angle=0.0, snr=0.0),  # the protocols vary enough
@@ -63,8 +98,7 @@ def simulate_blocks(
         device=device,
     )
     stream.set_epoch(person)
-    for patch in islice(stream, n_blocks):
-        yield _as_block(patch)
+    return stream
 
 
 def _as_block(patch: SimulatedPatch) -> Block:

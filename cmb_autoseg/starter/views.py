@@ -31,7 +31,7 @@ class ViewSettings:
 
     spacing_mm: Triple = (1.5, 0.75, 0.75)
     """(z, y, x) of the network's grid."""
-    patch_shape: tuple[int, int, int] = (24, 80, 80)
+    patch_shape: tuple[int, int, int] = (16, 64, 64)
     width: float = 1.0
     lesion_share: float = 0.6
     """Of the patches of blocks with microbleeds, those about one."""
