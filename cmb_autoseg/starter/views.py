@@ -168,24 +168,27 @@ def make_view(block: Block, draw: ViewDraw, settings: ViewSettings) -> View:
     truth = torch.stack([block.mask.float(), block.brain.float()])
     label, inside = _on_grid(truth, draw.centre, spacing, draw, settings)
     brain = _grown(inside > 0.5, draw.grown)
-    image = _disturbed(image, draw) * brain
-    image[~torch.tensor(draw.present)] = 0
+    seen = torch.zeros((len(SEQUENCES), *brain.shape))
+    seen[torch.tensor(draw.present)] = _disturbed(image, draw) * brain
     turned = [axis + 1 for axis in draw.flips]
-    return View(image.flip(turned), (label >= MARKED).float()[None].flip(turned))
+    return View(seen.flip(turned), (label >= MARKED).float()[None].flip(turned))
 
 
 def _brightened(block: Block, draw: ViewDraw) -> Tensor:
-    """Images with uneven gain and bent grey values, each of zero mean and unit variance in the block's brain."""
-    images = block.images.float()
+    """Those of the sequences that are there, with uneven gain and bent grey values, each of zero mean and unit variance
+    in the block's brain.
+    """
+    present = np.flatnonzero(draw.present)
+    images = block.images[torch.from_numpy(present)].float()
     inside = block.brain if block.brain.any() else torch.ones_like(block.brain)
-    for channel, name in enumerate(SEQUENCES):
-        image = images[channel]
-        if name in MAGNITUDES:
+    for row, channel in enumerate(present):
+        image = images[row]
+        if SEQUENCES[channel] in MAGNITUDES:
             if draw.bias is not None:
                 image = image * smooth_field(torch.from_numpy(draw.bias).float(), _shape(image)).exp()
             image = image.clamp(min=0) ** float(draw.exponents[channel])
         values = image[inside]
-        images[channel] = (image - values.mean()) / values.std().clamp(min=1e-6)
+        images[row] = (image - values.mean()) / values.std().clamp(min=1e-6)
     return images
 
 
@@ -236,7 +239,7 @@ def _disturbed(image: Tensor, draw: ViewDraw) -> Tensor:
     if draw.noise > 0:
         noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(draw.seed))
         image = image + draw.noise * noise
-    affine = torch.from_numpy(draw.affine).float()[..., None, None, None]
+    affine = torch.from_numpy(draw.affine[np.array(draw.present)]).float()[..., None, None, None]
     return image * affine[:, 0] + affine[:, 1]
 
 
