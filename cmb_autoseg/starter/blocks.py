@@ -30,6 +30,8 @@ class Block:
     """1 in visible microbleeds, shape (i, j, k), uint8."""
     brain: Tensor
     """Shape (i, j, k), bool."""
+    head: Tensor
+    """What preparation takes for the brain where nobody has stripped the skull, shape (i, j, k), bool."""
     spacing_mm: tuple[float, float, float]
     facts: dict[str, float]
     """`field_strength_t`, `echo_time_ms` and, of the person's whole brain, `brain_ml`."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cmb_autoseg.geometry import Volume
+from cmb_autoseg.preprocessing.brain_mask import classical_mask
 from cmb_autoseg.preprocessing.derived import local_phase
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import Habits
@@ -114,7 +115,14 @@ def _as_block(patch: SimulatedPatch) -> Block:
         "echo_time_ms": protocol.echo_time_ms,
         "brain_ml": patch.brain_ml,
     }
-    return Block(scaled.half(), patch.mask.cpu(), brain, protocol.spacing_mm, facts)
+    head = head_of(scaled[SEQUENCES.index("mag")], brain, protocol.spacing_mm)
+    return Block(scaled.half(), patch.mask.cpu(), brain, head, protocol.spacing_mm, facts)
+
+
+def head_of(magnitude: Tensor, brain: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+    """What `classical_mask` finds in a block, and the brain in any case; shape (i, j, k), bool."""
+    volume = Volume(magnitude.float().numpy(), np.diag([*spacing_mm, 1.0]), None, "magnitude")
+    return torch.from_numpy(classical_mask(volume)) | brain
 
 
 def _local_phase(phase: Tensor, brain: Tensor, protocol: Protocol) -> Tensor:

@@ -1,7 +1,7 @@
 """One look at a simulated block: another grid, brightness, noise and set of sequences each time.
 
 What a scanner does to a head is simulated; what happens on the way to the network is drawn here: resampling, blur,
-uneven brightness, brain masks that are too tight or too wide, sequences that are not there.
+uneven brightness, brain masks that are too tight, too wide or of the whole head, sequences that are not there.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,13 @@ THICK_SLICES = 3.0
 BIAS_KNOTS = (4, 4, 4)
 MARKED = 0.4
 """Of a voxel, the share inside a microbleed from which on it belongs to it; half would lose the smallest."""
+HEAD_SPREAD = (1.4, 3.6)
+"""Standard deviation of a magnitude in the whole head, as a multiple of the one in the brain; `HEAD_*` were measured on
+simulated heads."""
+HEAD_MEAN = (0.4, 0.75)
+"""By which the head's mean is darker than the brain's, in the head's standard deviations."""
+HEAD_SPREAD_OF_MAPS = (0.65, 1.0)
+"""Of QSM and phase, whose mean stays where it is."""
 Triple = tuple[float, float, float]
 
 
@@ -46,6 +53,8 @@ class ViewSettings:
     noise_sd: float = 0.15
     """Largest, in standard deviations of the brain's values."""
     shift: float = 0.15
+    head_share: float = 0.6
+    """Of the views, those in which the skull is not stripped: values are scaled by, and seen in, the whole head."""
     sequence_shares: tuple[tuple[tuple[str, ...], float], ...] = (
         (("swi",), 0.22),
         (("mag",), 0.26),
@@ -80,8 +89,10 @@ class ViewDraw:
     noise: float
     affine: NDArray[np.float64]
     """Factor and offset a channel, shape (channel, 2)."""
+    whole_head: bool
+    """The skull is not stripped."""
     grown: int
-    """Voxels by which the brain mask is too wide (above 0) or too tight."""
+    """Voxels by which the mask is too wide (above 0) or too tight."""
     flips: tuple[int, ...]
     """Axes (z, y, x) that are turned round."""
     seed: int
@@ -92,7 +103,7 @@ class View:
     """What the network sees and should say, on its grid."""
 
     image: Tensor
-    """Shape (channel, z, y, x), float32: z-scored in the brain, 0 outside and where a sequence is missing."""
+    """Shape (channel, z, y, x), float32: z-scored in the mask, 0 outside and where a sequence is missing."""
     target: Tensor
     """Shape (1, z, y, x), float32, 0 or 1."""
 
@@ -111,8 +122,9 @@ def draw_view(
     width, n = settings.width, len(SEQUENCES)
     sets, shares = zip(*settings.sequence_shares, strict=True)
     there = sets[int(rng.choice(len(sets), p=np.array(shares) / sum(shares)))]
+    whole_head = _chance(rng, settings.head_share)
     return ViewDraw(
-        centre=_draw_centre(rng, block, settings, about),
+        centre=_draw_centre(rng, block, settings, whole_head, about),
         scale=1 + settings.scaling * rng.uniform(-1, 1, 3),
         present=tuple(name in there for name in SEQUENCES),
         earlier=rng.uniform(0.7, 1.7, 3) if _chance(rng, settings.resampled_share * min(width, 1)) else None,
@@ -120,9 +132,8 @@ def draw_view(
         exponents=np.exp(settings.gamma * width * rng.uniform(-1, 1, n)) if _chance(rng, 0.4) else np.ones(n),
         blur=settings.blur_voxels * width * rng.random() if _chance(rng, 0.25) else 0.0,
         noise=settings.noise_sd * width * rng.random() if _chance(rng, 0.3) else 0.0,
-        affine=np.stack(
-            [np.exp(settings.shift * width * rng.normal(size=n)), settings.shift * width * rng.normal(size=n)], axis=1
-        ),
+        affine=_draw_affine(rng, settings.shift * width, whole_head),
+        whole_head=whole_head,
         grown=int(rng.choice((-1, 0, 1, 2), p=(0.12, 0.6, 0.18, 0.1))) if width > 0 else 0,
         flips=tuple(axis for axis in (1, 2) if _chance(rng, 0.5)),
         seed=int(rng.integers(2**31)),
@@ -133,21 +144,39 @@ def _chance(rng: np.random.Generator, share: float) -> bool:
     return bool(rng.random() < share)
 
 
+def _draw_affine(rng: np.random.Generator, shift: float, whole_head: bool) -> NDArray[np.float64]:
+    """Factors and offsets, shape (channel, 2), of values that are scaled by the brain."""
+    factor, offset = np.exp(shift * rng.normal(size=len(SEQUENCES))), shift * rng.normal(size=len(SEQUENCES))
+    if whole_head:
+        spread = float(np.exp(rng.uniform(*np.log(HEAD_SPREAD))))
+        mean, of_maps = rng.uniform(*HEAD_MEAN), rng.uniform(*HEAD_SPREAD_OF_MAPS)
+        bright = np.array([name in MAGNITUDES for name in SEQUENCES])
+        factor = factor / np.where(bright, spread, of_maps)
+        offset = offset + np.where(bright, mean, 0.0)
+    return np.stack([factor, offset], axis=1)
+
+
 def _draw_centre(
-    rng: np.random.Generator, block: Block, settings: ViewSettings, about: NDArray[np.float64] | None
+    rng: np.random.Generator,
+    block: Block,
+    settings: ViewSettings,
+    whole_head: bool,
+    about: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    """The middle of the patch: a microbleed or the brain lies somewhere in its inner three quarters."""
+    """The middle of the patch: a microbleed, the brain or the head lies somewhere in its inner three quarters."""
     shape = np.array(block.mask.shape)
-    anchor = _draw_anchor(rng, block, settings) if about is None else about
+    anchor = _draw_anchor(rng, block, settings, whole_head) if about is None else about
     size = np.array(settings.patch_shape)[::-1] * np.array(settings.spacing_mm)[::-1] / block.spacing_mm
     centre = anchor + size * rng.uniform(-0.375, 0.375, 3)
     low, high = size / 2, shape - size / 2
     return np.where(low < high, np.clip(centre, low, np.maximum(low, high)), shape / 2)
 
 
-def _draw_anchor(rng: np.random.Generator, block: Block, settings: ViewSettings) -> NDArray[np.float64]:
+def _draw_anchor(
+    rng: np.random.Generator, block: Block, settings: ViewSettings, whole_head: bool
+) -> NDArray[np.float64]:
     wanted = torch.nonzero(block.mask) if _chance(rng, settings.lesion_share) else block.mask.new_empty((0, 3))
-    voxels = wanted if len(wanted) else torch.nonzero(block.brain)
+    voxels = wanted if len(wanted) else torch.nonzero(block.head if whole_head else block.brain)
     if not len(voxels):
         return np.array(block.mask.shape) / 2
     return voxels[int(rng.integers(len(voxels)))].numpy().astype(np.float64)
@@ -165,11 +194,11 @@ def make_view(block: Block, draw: ViewDraw, settings: ViewSettings) -> View:
         factor = np.array(shape) / before
         image_centre, image_spacing = (draw.centre + 0.5) * factor - 0.5, spacing / factor
     image = _on_grid(images, image_centre, image_spacing, draw, settings)
-    truth = torch.stack([block.mask.float(), block.brain.float()])
+    truth = torch.stack([block.mask.float(), (block.head if draw.whole_head else block.brain).float()])
     label, inside = _on_grid(truth, draw.centre, spacing, draw, settings)
-    brain = _grown(inside > 0.5, draw.grown)
-    seen = torch.zeros((len(SEQUENCES), *brain.shape))
-    seen[torch.tensor(draw.present)] = _disturbed(image, draw) * brain
+    mask = _grown(inside > 0.5, draw.grown)
+    seen = torch.zeros((len(SEQUENCES), *mask.shape))
+    seen[torch.tensor(draw.present)] = _disturbed(image, draw) * mask
     turned = [axis + 1 for axis in draw.flips]
     return View(seen.flip(turned), (label >= MARKED).float()[None].flip(turned))
 

@@ -38,6 +38,7 @@ def pool(tmp_path):
             mask = torch.zeros((40, 40, 12), dtype=torch.uint8)
             mask[18:22, 18:22, 5:7] = 1
             images[:, mask > 0] = 0.1
-            blocks.append(Block(images, mask, torch.ones_like(mask, dtype=torch.bool), (0.75, 0.75, 1.5), FACTS))
+            everywhere = torch.ones_like(mask, dtype=torch.bool)
+            blocks.append(Block(images, mask, everywhere, everywhere, (0.75, 0.75, 1.5), FACTS))
         write_person(folder, 0, person, blocks)
     return folder

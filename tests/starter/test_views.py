@@ -19,7 +19,7 @@ def block_of(spacing_mm, shape=(40, 36, 24), seed=0):
     mask = torch.zeros(shape, dtype=torch.uint8)
     mask[18:22, 16:20, 10:13] = 1
     brain = torch.ones(shape, dtype=torch.bool)
-    return Block(images, mask, brain, spacing_mm, {})
+    return Block(images, mask, brain, brain, spacing_mm, {})
 
 
 def plain_draw(block, settings=PLAIN, **changes):
@@ -34,6 +34,7 @@ def plain_draw(block, settings=PLAIN, **changes):
         blur=0.0,
         noise=0.0,
         affine=np.tile([1.0, 0.0], (n, 1)),
+        whole_head=False,
         grown=0,
         flips=(),
         seed=0,
@@ -80,6 +81,33 @@ def test_missing_sequences_are_blank_and_so_is_what_lies_outside_the_brain():
     assert view.image[[0, 2]].any()
     assert not view.image[:, :, :7].any()  # rows of the back, along j
     assert view.image[0, :, 10:].all()
+
+
+def test_a_head_that_is_not_stripped_is_seen_as_preparation_scales_it():
+    """Dark skull and bright scalp around the brain: all of it is there, and the brain less contrasted."""
+    block = block_of((0.75, 0.75, 1.5))
+    brain = torch.zeros_like(block.brain)
+    brain[14:-14, 12:-12] = True
+    block = replace(block, brain=brain)
+    plain = make_view(block, plain_draw(block), PLAIN).image[0]
+    assert (plain == 0).any()
+    rng = np.random.default_rng(0)
+    settings = replace(PLAIN, head_share=1.0)
+    spreads, means = [], []
+    for _ in range(20):
+        draw = draw_view(rng, block, settings)
+        assert draw.whole_head
+        seen = make_view(block, plain_draw(block, whole_head=True, affine=draw.affine), PLAIN).image
+        assert (seen != 0).all()
+        inside = seen[:, plain != 0]
+        spreads.append([float(values.std() / plain[plain != 0].std()) for values in inside])
+        means.append([float(values.mean()) for values in inside])
+    swi, mag, qsm, phase = np.array(spreads).T
+    assert np.allclose(swi, mag, rtol=0.1)
+    assert np.ptp(swi) > 0.2
+    assert swi.max() < 0.8
+    assert min(qsm.min(), phase.min()) > 0.9
+    assert 0.3 < np.array(means)[:, :2].mean() < 0.85
 
 
 def test_a_place_that_is_asked_for_is_seen():
