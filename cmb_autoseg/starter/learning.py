@@ -46,16 +46,18 @@ LOG_EVERY = 50
 class LearningSettings:
     """All that a training hangs on."""
 
-    steps: int = 6000
+    steps: int = 9000
     batch_size: int = 4
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 100
     average: float = 0.998
     """Decay of the moving average of the weights, which is what is kept."""
-    foreground_weight: float = 5.0
+    foreground_weight: float = 2.0
     dice_weight: float = 1.0
-    hard_share: float = 0.2
+    last_lesion_share: float = 0.2
+    """In the end, of the patches of blocks with microbleeds those about one; falls evenly from `views.lesion_share`."""
+    hard_share: float = 0.3
     """Of the views, those about what was falsely found before."""
     half_precision: bool = True
     """bfloat16 for what gains by it."""
@@ -125,7 +127,7 @@ class _Source:
     """Endless views of the blocks in a folder, some of them about what was falsely found before."""
 
     def __init__(self, folder: Path, settings: LearningSettings, step: int) -> None:
-        self._folder, self._settings = folder, settings
+        self._folder, self._settings, self._step = folder, settings, step
         self._rng = np.random.default_rng([settings.seed, step])
         self._people: list[list[Block]] = []
         self._hard: list[tuple[Block, np.ndarray]] = []
@@ -136,8 +138,8 @@ class _Source:
         while True:
             if taken % VIEWS_PER_TURN == 0:
                 self._turn()
+            yield self._item(self._step + taken // self._settings.batch_size)
             taken += 1
-            yield self._item()
 
     def add_hard(self, block: Block, centre: np.ndarray) -> None:
         """Remember a place (i, j, k voxels of the block) to be shown again."""
@@ -154,7 +156,7 @@ class _Source:
             self._people.append(read_blocks(files[int(self._rng.integers(len(files)))]))
         del self._people[:-PEOPLE_AT_ONCE]
 
-    def _item(self) -> _Item:
+    def _item(self, step: int) -> _Item:
         with self._lock:
             hard = None
             if self._hard and self._rng.random() < self._settings.hard_share:
@@ -164,7 +166,8 @@ class _Source:
             block = people[int(self._rng.integers(len(people)))]
         else:
             block = hard[0]
-        draw = draw_view(self._rng, block, self._settings.views, None if hard is None else hard[1])
+        views = replace(self._settings.views, lesion_share=_lesion_share(self._settings, step))
+        draw = draw_view(self._rng, block, views, None if hard is None else hard[1])
         return _Item(make_view(block, draw, self._settings.views), block, draw)
 
 
@@ -283,6 +286,11 @@ def _rate(settings: LearningSettings, step: int) -> float:
     rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
     fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
     return settings.learning_rate * rise * fall
+
+
+def _lesion_share(settings: LearningSettings, step: int) -> float:
+    first, done = settings.views.lesion_share, min(1.0, step / settings.steps)
+    return first + (settings.last_lesion_share - first) * done
 
 
 @torch.no_grad()

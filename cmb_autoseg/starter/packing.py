@@ -33,6 +33,8 @@ MEDIAN_BRAIN_MM = (130.0, 165.0, 135.0)
 """(z, y, x); only tells readers of the plan how large a brain is."""
 LICENCE = "Apache-2.0"
 SNR_PERCENTILES = (1, 99)
+HEAD_TO_BRAIN = 1.9
+"""Volume of what preparation takes for the brain where the skull is not stripped, as a multiple of the brain's."""
 USE = (
     "Trained on simulated data alone, never on a patient's scan. Research use. Not a medical device; not for diagnosis "
     "or treatment decisions."
@@ -69,7 +71,7 @@ def learned_from(pool: Path) -> Learned:
         sequences=(),
         spacing_mm_min=_triple(finest),
         spacing_mm_max=_triple(coarsest),
-        brain_volume_ml=(round(min(volumes)), round(max(volumes))),
+        brain_volume_ml=(round(min(volumes)), round(max(volumes) * HEAD_TO_BRAIN)),
         field_strength_t=tuple(sorted(fields)),
         snr=(round(float(low), 2), round(float(high), 2)),
     )

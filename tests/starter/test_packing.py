@@ -29,7 +29,7 @@ def test_what_blocks_hold_is_measured(pool):
     assert (learned.n_people, learned.n_blocks, learned.n_lesions) == (2, 6, 6)
     seen = learned.training_range
     assert seen.spacing_mm_min == seen.spacing_mm_max == (1.5, 0.75, 0.75)
-    assert seen.brain_volume_ml == (1200, 1200)
+    assert seen.brain_volume_ml == (1200, 2280)  # of stripped scans, and of others
     assert seen.field_strength_t == (3.0,)
     assert seen.snr is not None
     assert 18 < seen.snr[0] < seen.snr[1] < 22  # one over 0.05
