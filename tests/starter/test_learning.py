@@ -67,7 +67,7 @@ def test_what_was_falsely_found_is_shown_again_at_its_place(pool, tmp_path, sett
     settings = replace(settings, views=replace(settings.views, scaling=0.0))
     source = learning._Source(pool, settings, 0)
     source._turn()
-    item = source._item()
+    item = source._item(0)
     logits = torch.zeros(1, 2, 4, 16, 16)
     logits[0, 1] = -10.0
     logits[0, 1, 0, 2, 3] = 10.0
@@ -79,6 +79,24 @@ def test_what_was_falsely_found_is_shown_again_at_its_place(pool, tmp_path, sett
     y, x = (15 - y if 1 in item.draw.flips else y), (15 - x if 2 in item.draw.flips else x)
     expected = item.draw.centre + np.array([x - 7.5, y - 7.5, z - 1.5])
     np.testing.assert_allclose(place, expected, atol=1e-6)
+
+
+def test_patches_about_lesions_become_fewer(pool, settings, monkeypatch):
+    settings = replace(settings, steps=100, batch_size=4, last_lesion_share=0.0, hard_share=0.0)
+    shares = []
+    draw = learning.draw_view
+    monkeypatch.setattr(
+        learning,
+        "draw_view",
+        lambda rng, block, views, about: (shares.append(views.lesion_share), draw(rng, block, views))[1],
+    )
+    for step in (0, 50, 98):
+        items = iter(learning._Source(pool, settings, step))
+        for _ in range(8):
+            next(items)
+    first = settings.views.lesion_share
+    expected = np.repeat([0.0, 0.01, 0.5, 0.51, 0.98, 0.99], 4)
+    np.testing.assert_allclose(shares, first * (1 - expected), atol=1e-9)
 
 
 def test_learning_needs_torch_alone():
