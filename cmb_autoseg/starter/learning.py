@@ -46,7 +46,7 @@ LOG_EVERY = 50
 class LearningSettings:
     """All that a training hangs on."""
 
-    steps: int = 9000
+    steps: int = 7000
     batch_size: int = 4
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4

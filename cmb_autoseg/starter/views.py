@@ -4,7 +4,8 @@ What a scanner does to a head is simulated; what happens on the way to the netwo
 uneven brightness, brain masks that are too tight, too wide or of the whole head, sequences that are not there.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +21,11 @@ __all__ = ["View", "ViewDraw", "ViewSettings", "draw_view", "make_view"]
 THICK_SLICES = 3.0
 """From this ratio of the coarsest to the finest voxel side on, slices are not interpolated between (`NetworkGrid`)."""
 BIAS_KNOTS = (4, 4, 4)
+"""In what a patch shows."""
+VOXELS_FOR_SCORES = 50_000
+"""Of a block, about so many tell mean and deviation."""
+CUT_MARGIN = 6.0
+"""Voxels around a patch, so that interpolation sees what lies beside it."""
 MARKED = 0.4
 """Of a voxel, the share inside a microbleed from which on it belongs to it; half would lose the smallest."""
 HEAD_SPREAD = (1.4, 3.6)
@@ -185,7 +191,9 @@ def _draw_anchor(
 def make_view(block: Block, draw: ViewDraw, settings: ViewSettings) -> View:
     """The view that was drawn."""
     spacing = np.array(block.spacing_mm)
-    images = _brightened(block, draw)
+    scores = _scores(block, draw)
+    block, draw = _cut(block, draw, settings)
+    images = _brightened(block, draw, scores)
     image_centre, image_spacing = draw.centre, spacing
     if draw.earlier is not None:
         before = images.shape[1:]
@@ -203,21 +211,47 @@ def make_view(block: Block, draw: ViewDraw, settings: ViewSettings) -> View:
     return View(seen.flip(turned), (label >= MARKED).float()[None].flip(turned))
 
 
-def _brightened(block: Block, draw: ViewDraw) -> Tensor:
-    """Those of the sequences that are there, with uneven gain and bent grey values, each of zero mean and unit variance
-    in the block's brain.
-    """
+def _scores(block: Block, draw: ViewDraw) -> list[tuple[float, float]]:
+    """Mean and standard deviation in the block's brain of each sequence that is there, its grey values bent."""
+    every = max(1, round((block.brain.numel() / VOXELS_FOR_SCORES) ** (1 / 3)))
+    thin = (slice(None, None, every),) * 3
+    inside = block.brain[thin]
+    scores = []
+    for channel in np.flatnonzero(draw.present):
+        image = block.images[channel][thin].float()
+        values = _bent(image[inside] if inside.any() else image, channel, draw)
+        scores.append((float(values.mean()), max(float(values.std()), 1e-6)))
+    return scores
+
+
+def _bent(values: Tensor, channel: int, draw: ViewDraw) -> Tensor:
+    """Grey values of a magnitude to the power of the channel's exponent."""
+    exponent = float(draw.exponents[channel])
+    return values.clamp(min=0) ** exponent if SEQUENCES[channel] in MAGNITUDES else values
+
+
+def _cut(block: Block, draw: ViewDraw, settings: ViewSettings) -> tuple[Block, ViewDraw]:
+    """What of a block the patch shows, with a margin; the centre moves along."""
+    size_mm = np.array(settings.patch_shape)[::-1] * np.array(settings.spacing_mm)[::-1] / draw.scale[::-1]
+    half = size_mm / np.array(block.spacing_mm) / 2 + CUT_MARGIN
+    low = np.maximum(0, np.floor(draw.centre - half)).astype(int)
+    high = np.minimum(block.mask.shape, np.ceil(draw.centre + half).astype(int) + 1)
+    box = tuple(slice(start, end) for start, end in zip(low, high, strict=True))
+    cut = replace(
+        block, images=block.images[:, *box], mask=block.mask[box], brain=block.brain[box], head=block.head[box]
+    )
+    return cut, replace(draw, centre=draw.centre - low)
+
+
+def _brightened(block: Block, draw: ViewDraw, scores: Sequence[tuple[float, float]]) -> Tensor:
+    """Those of the sequences that are there, with uneven gain and bent grey values, scaled by mean and deviation."""
     present = np.flatnonzero(draw.present)
     images = block.images[torch.from_numpy(present)].float()
-    inside = block.brain if block.brain.any() else torch.ones_like(block.brain)
-    for row, channel in enumerate(present):
+    for row, (channel, (mean, deviation)) in enumerate(zip(present, scores, strict=True)):
         image = images[row]
-        if SEQUENCES[channel] in MAGNITUDES:
-            if draw.bias is not None:
-                image = image * smooth_field(torch.from_numpy(draw.bias).float(), _shape(image)).exp()
-            image = image.clamp(min=0) ** float(draw.exponents[channel])
-        values = image[inside]
-        images[row] = (image - values.mean()) / values.std().clamp(min=1e-6)
+        if SEQUENCES[channel] in MAGNITUDES and draw.bias is not None:
+            image = image * smooth_field(torch.from_numpy(draw.bias).float(), _shape(image)).exp()
+        images[row] = (_bent(image, channel, draw) - mean) / deviation
     return images
 
 
