@@ -217,7 +217,7 @@ def _scores(block: Block, draw: ViewDraw) -> list[tuple[float, float]]:
     thin = (slice(None, None, every),) * 3
     inside = block.brain[thin]
     scores = []
-    for channel in np.flatnonzero(draw.present):
+    for channel in np.flatnonzero(draw.present).tolist():
         image = block.images[channel][thin].float()
         values = _bent(image[inside] if inside.any() else image, channel, draw)
         scores.append((float(values.mean()), max(float(values.std()), 1e-6)))
@@ -245,8 +245,8 @@ def _cut(block: Block, draw: ViewDraw, settings: ViewSettings) -> tuple[Block, V
 
 def _brightened(block: Block, draw: ViewDraw, scores: Sequence[tuple[float, float]]) -> Tensor:
     """Those of the sequences that are there, with uneven gain and bent grey values, scaled by mean and deviation."""
-    present = np.flatnonzero(draw.present)
-    images = block.images[torch.from_numpy(present)].float()
+    present = np.flatnonzero(draw.present).tolist()
+    images = block.images[present].float()
     for row, (channel, (mean, deviation)) in enumerate(zip(present, scores, strict=True)):
         image = images[row]
         if SEQUENCES[channel] in MAGNITUDES and draw.bias is not None:
