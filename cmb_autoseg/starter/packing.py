@@ -34,7 +34,8 @@ MEDIAN_BRAIN_MM = (130.0, 165.0, 135.0)
 LICENCE = "Apache-2.0"
 SNR_PERCENTILES = (1, 99)
 HEAD_TO_BRAIN = 1.9
-"""Volume of what preparation takes for the brain where the skull is not stripped, as a multiple of the brain's."""
+"""Volume of what preparation takes for the brain where the skull is not stripped, as a multiple of the brain's: 1.5 to
+2.1 in four simulated people."""
 USE = (
     "Trained on simulated data alone, never on a patient's scan. Research use. Not a medical device; not for diagnosis "
     "or treatment decisions."

@@ -115,11 +115,11 @@ def _as_block(patch: SimulatedPatch) -> Block:
         "echo_time_ms": protocol.echo_time_ms,
         "brain_ml": patch.brain_ml,
     }
-    head = head_of(scaled[SEQUENCES.index("mag")], brain, protocol.spacing_mm)
+    head = _head_of(scaled[SEQUENCES.index("mag")], brain, protocol.spacing_mm)
     return Block(scaled.half(), patch.mask.cpu(), brain, head, protocol.spacing_mm, facts)
 
 
-def head_of(magnitude: Tensor, brain: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
+def _head_of(magnitude: Tensor, brain: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
     """What `classical_mask` finds in a block, and the brain in any case; shape (i, j, k), bool."""
     volume = Volume(magnitude.float().numpy(), np.diag([*spacing_mm, 1.0]), None, "magnitude")
     return torch.from_numpy(classical_mask(volume)) | brain

@@ -110,6 +110,17 @@ def test_a_head_that_is_not_stripped_is_seen_as_preparation_scales_it():
     assert 0.3 < np.array(means)[:, :2].mean() < 0.85
 
 
+def test_what_is_cut_out_of_a_block_is_what_a_larger_patch_shows_there():
+    block = block_of((0.6, 0.7, 1.3), shape=(90, 80, 50))
+    larger = replace(PLAIN, patch_shape=(12, 24, 30))
+    for centre in ([30.0, 45.2, 20.4], [9.0, 70.0, 44.0]):
+        draw = plain_draw(block, centre=np.array(centre))
+        small, large = make_view(block, draw, PLAIN), make_view(block, draw, larger)
+        assert small.image.std() > 0
+        torch.testing.assert_close(small.image, large.image[:, 2:-2, 4:-4, 5:-5])
+        assert torch.equal(small.target, large.target[:, 2:-2, 4:-4, 5:-5])
+
+
 def test_a_place_that_is_asked_for_is_seen():
     block = block_of((0.5, 0.5, 1.0), shape=(120, 120, 60))
     block.mask.zero_()
