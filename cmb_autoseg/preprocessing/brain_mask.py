@@ -12,7 +12,7 @@ from cmb_autoseg.blocks import block_mean
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.records import Role
 
-__all__ = ["MAGNITUDE_ROLES", "classical_mask", "dilate_mm", "looks_stripped", "support_mask"]
+__all__ = ["MAGNITUDE_ROLES", "classical_mask", "classical_mask_of_part", "dilate_mm", "looks_stripped", "support_mask"]
 
 BoolArray = NDArray[np.bool_]
 Spacing = tuple[float, float, float]
@@ -109,15 +109,41 @@ def classical_mask(volume: Volume) -> BoolArray:
     """
     factors = _block_factors(volume.spacing_mm)
     spacing_mm = _coarse_spacing(volume.spacing_mm, factors)
-    grey = block_mean(volume.data, factors)
-    tissue = _tissue(ndimage.gaussian_filter(grey, [SMOOTHING_MM / mm for mm in spacing_mm]))
+    tissue = _tissue(_smoothed(volume, factors, spacing_mm))
     whole = np.ones(volume.shape, dtype=bool)
     if tissue is None:
         return whole
     core = _largest_component(_open_mm(tissue, OPENING_MM, spacing_mm))
-    filled = _fill(_close_mm(core, CLOSING_MM, spacing_mm))
-    mask = _enlarge(dilate_mm(filled, DILATION_MM, spacing_mm), factors, volume.shape)
+    mask = _enlarge(_solid(core, spacing_mm), factors, volume.shape)
     return mask if mask.mean() >= MIN_BRAIN else whole
+
+
+def classical_mask_of_part(volume: Volume, tissue_above: float) -> BoolArray:
+    """What `classical_mask` of a whole scan shows in a part of it.
+
+    In a part, no threshold can be told from the grey values and what hangs together elsewhere lies apart.
+
+    Args:
+        volume: a part of a magnitude image, finite.
+        tissue_above: grey value between those of air and tissue.
+    """
+    factors = _block_factors(volume.spacing_mm)
+    spacing_mm = _coarse_spacing(volume.spacing_mm, factors)
+    tissue = _smoothed(volume, factors, spacing_mm) > tissue_above
+    return _enlarge(_solid(_open_mm(tissue, OPENING_MM, spacing_mm), spacing_mm), factors, volume.shape)
+
+
+def _smoothed(volume: Volume, factors: tuple[int, int, int], spacing_mm: Spacing) -> NDArray[np.float32]:
+    """Grey values of voxels averaged to about `WORKING_MM`."""
+    smoothed: NDArray[np.float32] = ndimage.gaussian_filter(
+        block_mean(volume.data, factors), [SMOOTHING_MM / mm for mm in spacing_mm]
+    )
+    return smoothed
+
+
+def _solid(tissue: BoolArray, spacing_mm: Spacing) -> BoolArray:
+    """Tissue with what it surrounds, and a little more."""
+    return dilate_mm(_fill(_close_mm(tissue, CLOSING_MM, spacing_mm)), DILATION_MM, spacing_mm)
 
 
 def _tissue(grey: NDArray[np.float32]) -> BoolArray | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.preprocessing.brain_mask import classical_mask
+from cmb_autoseg.preprocessing.brain_mask import classical_mask_of_part
 from cmb_autoseg.preprocessing.derived import local_phase
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.contents.microbleeds import Habits
@@ -28,6 +28,8 @@ __all__ = ["scan_person", "simulate_blocks"]
 
 BLOCK_MM = (76.0, 76.0, 54.0)
 BLOCKS_PER_PERSON = 16
+TISSUE_ABOVE = 0.3
+"""Of the brain's median; with it, masks of blocks and of whole heads overlap by 0.97 (Dice, 12 simulated people)."""
 N_PROTOCOLS = 64
 """Drawn for a person, of which each block takes one."""
 HABITS = Habits(mean_count=14.0)
@@ -120,9 +122,9 @@ def _as_block(patch: SimulatedPatch) -> Block:
 
 
 def _head_of(magnitude: Tensor, brain: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """What `classical_mask` finds in a block, and the brain in any case; shape (i, j, k), bool."""
+    """What preparation takes for the brain in a head, and the brain in any case; shape (i, j, k), bool."""
     volume = Volume(magnitude.float().numpy(), np.diag([*spacing_mm, 1.0]), None, "magnitude")
-    return torch.from_numpy(classical_mask(volume)) | brain
+    return torch.from_numpy(classical_mask_of_part(volume, TISSUE_ABOVE)) | brain
 
 
 def _local_phase(phase: Tensor, brain: Tensor, protocol: Protocol) -> Tensor:
