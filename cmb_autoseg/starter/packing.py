@@ -20,13 +20,12 @@ from cmb_autoseg.records import Model, Plan, Reason, Role, Topology, TrainingRan
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block, block_files, read_blocks
 from cmb_autoseg.starter.learning.first_stage import FirstStageSettings
 from cmb_autoseg.starter.learning.loop import CHECKPOINT, LOG
-from cmb_autoseg.starter.learning.second_stage import SecondStageSettings
+from cmb_autoseg.starter.learning.second_stage import NEAR_MM, SecondStageSettings
 from cmb_autoseg.starter.learning.settings import LoopSettings, changed_settings
 from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.candidates.fusion import Fusion
-from cmb_autoseg.trainers.candidates.run import FIRST_STAGE
 from cmb_autoseg.trainers.recipe import Recipe, TwoStageSettings, read_recipe
-from cmb_autoseg.workspace import FINAL_CHECKPOINT
+from cmb_autoseg.workspace import FINAL_CHECKPOINT, FIRST_STAGE
 
 __all__ = ["CHANNELS", "Learned", "learned_from", "write_first_stage", "write_model", "write_points"]
 
@@ -39,8 +38,6 @@ MEDIAN_BRAIN_MM = (130.0, 165.0, 135.0)
 """(z, y, x); only tells readers of the plan how large a brain is."""
 LICENCE = "Apache-2.0"
 SNR_PERCENTILES = (1, 99)
-NEAR_MM = 2.5
-"""What counted as the middle of a window while the second stage learned."""
 CANDIDATES_ABOVE = 0.05
 """Probability from which the first stage proposes."""
 MOST_CANDIDATES = 60
@@ -191,6 +188,7 @@ def _two_stage(settings: SecondStageSettings) -> TwoStageSettings:
         window_mm=side * mm,
         window_pixels=2 * side,
         features=settings.features,
+        sees_middle=settings.sees_middle,
         near_mm=NEAR_MM,
         positive_share=settings.right_share,
         threshold=CANDIDATES_ABOVE,

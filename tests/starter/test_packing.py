@@ -16,6 +16,7 @@ from cmb_autoseg.starter.learning.first_stage import FirstStage
 from cmb_autoseg.starter.learning.loop import CHECKPOINT, learn
 from cmb_autoseg.starter.learning.second_stage import SecondStage
 from cmb_autoseg.starter.packing import FIRST_NAME, learned_from, write_first_stage, write_model
+from cmb_autoseg.trainers.starting_model import find_starting_model
 
 
 @pytest.fixture
@@ -83,6 +84,13 @@ def test_the_second_stage_looks_at_what_the_first_one_finds(trained, second, poo
     assert first.max() >= ensemble.settings.threshold
     assert joined.shape == first.shape
     assert not np.array_equal(joined, first)
+
+
+def test_of_two_stages_the_first_one_is_begun_with(trained, second, pool, tmp_path):
+    folder = write_model(tmp_path / "model", trained, second, learned_from(pool))
+    assert find_starting_model(str(folder)) == folder / "first_stage"
+    with pytest.raises(ValueError, match="2 trainings of the first stage and 1 of the second"):
+        write_model(tmp_path / "other", trained, second[:1], learned_from(pool))
 
 
 def test_the_model_says_what_it_has_learned_from(trained, second, pool, tmp_path):

@@ -26,7 +26,7 @@ RANDOM_PLACES = 2
 """Of each block, beside its candidates: in microbleeds, and anywhere."""
 EDGE_MM = 6.0
 """Candidates nearer than this to the block's edge are left out: most of their surroundings is missing."""
-NEAR_MM = 2.5
+NEAR_MM = 3.0
 """A microbleed that lies nearer to the middle along every axis makes a place right."""
 Places = list[tuple[Block, NDArray[np.float64]]]
 
@@ -41,6 +41,7 @@ class SecondStageSettings(LoopSettings):
     weight_decay: float = 1e-3
     average: float = 0.995
     features: tuple[int, ...] = (24, 48, 96)
+    sees_middle: bool = True
     right_share: float = 0.35
     """Of the places, those in microbleeds; where there are some."""
     random_share: float = 0.07
@@ -76,7 +77,7 @@ class SecondStage(Task[SecondStageSettings, tuple[Tensor, Tensor]]):
 
     def network(self) -> CandidateClassifier:
         """See `Task.network`."""
-        return CandidateClassifier(len(SEQUENCES), self.settings.features)
+        return CandidateClassifier(len(SEQUENCES), self.settings.features, self.settings.sees_middle)
 
     def batches(self, step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Task.batches`; cubes (batch, channel, z, y, x) and whether a microbleed is in the middle (batch,)."""
