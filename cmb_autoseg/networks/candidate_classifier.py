@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 __all__ = ["CandidateClassifier"]
@@ -22,31 +21,17 @@ class CandidateClassifier(nn.Module):
     Args:
         input_channels: sequences.
         features: of each level, finest first.
-        sees_middle: the logit is of the mean over the middle as well, in which a small dot does not drown.
     """
 
-    def __init__(self, input_channels: int, features: Sequence[int], sees_middle: bool = False) -> None:
+    def __init__(self, input_channels: int, features: Sequence[int]) -> None:
         super().__init__()
         widths = (input_channels, *features)
         self.levels = nn.Sequential(
             *(nn.Sequential(ConvBlock(n_in, n_out, 2), ConvBlock(n_out, n_out, 1)) for n_in, n_out in pairwise(widths))
         )
-        self.sees_middle = sees_middle
-        self.head = nn.Linear(features[-1] * (2 if sees_middle else 1), 1)
+        self.head = nn.Linear(features[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, sequence, z, y, x) to the logit of a microbleed in the middle, (batch,)."""
-        cells = self.levels(x)
-        pooled = cells.mean(dim=(2, 3, 4))
-        if self.sees_middle:
-            pooled = torch.cat([pooled, _middle(cells).mean(dim=(2, 3, 4))], dim=1)
-        logits: Tensor = self.head(pooled)
+        logits: Tensor = self.head(self.levels(x).mean(dim=(2, 3, 4)))
         return logits[:, 0]
-
-
-def _middle(cells: Tensor) -> Tensor:
-    """The one or two cells in the middle along each axis."""
-    for axis in (2, 3, 4):
-        n = cells.shape[axis]
-        cells = cells.narrow(axis, (n - 1) // 2, 2 - n % 2)
-    return cells

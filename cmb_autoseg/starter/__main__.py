@@ -7,6 +7,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,9 @@ import torch
 
 from cmb_autoseg.progress import log
 from cmb_autoseg.starter.blocks import person_file, write_person
-from cmb_autoseg.starter.learning.candidates import find_candidates, trained_networks
-from cmb_autoseg.starter.learning.first_stage import FirstStage, FirstStageSettings
-from cmb_autoseg.starter.learning.loop import Task, learn
-from cmb_autoseg.starter.learning.second_stage import SecondStage, SecondStageSettings
-from cmb_autoseg.starter.learning.settings import changed_settings
+from cmb_autoseg.starter.learning import CHECKPOINT, changed_settings, learn
 
-POOL, CANDIDATES, PEOPLE, MODEL = "pool", "candidates", "people", "model"
+POOL, PEOPLE, MODEL = "pool", "people", "model"
 """Folders that `retrain` makes."""
 LEARN_FROM, CHOOSE_BY = slice(0, 7), slice(7, 9)
 """Of the label maps in a folder, by name; the others are for judging."""
@@ -53,21 +50,9 @@ def run_simulate(args: argparse.Namespace) -> None:
 
 def run_learn(args: argparse.Namespace) -> None:
     """Go on with a training until the time is over or its steps are done."""
-    changes = json.loads(args.settings) | {"seed": args.seed}
-    task: Task[Any, Any]
-    if args.stage == "first":
-        task = FirstStage(args.pool, changed_settings(FirstStageSettings(), changes))
-    else:
-        task = SecondStage(args.pool, args.candidates, changed_settings(SecondStageSettings(), changes))
-    done = learn(task, args.out, args.minutes, args.device)
-    log(f"{args.out}: {done} of {task.settings.steps} steps")
-
-
-def run_find(args: argparse.Namespace) -> None:
-    """Find candidates in all blocks of a folder."""
-    settings, networks = trained_networks(args.trained)
-    found = find_candidates(networks, settings, args.pool, args.out, turn=args.turn)
-    log(f"{args.out}: {found} more candidates")
+    settings = replace(changed_settings(json.loads(args.settings)), seed=args.seed)
+    done = learn(args.pool, args.out, settings, args.minutes, args.device)
+    log(f"{args.out}: {done} of {settings.steps} steps")
 
 
 def run_people(args: argparse.Namespace) -> None:
@@ -93,7 +78,8 @@ def run_pack(args: argparse.Namespace) -> None:
     from cmb_autoseg.starter.judging import pooled, sweeps_of
     from cmb_autoseg.starter.packing import learned_from, write_model, write_points
 
-    write_model(args.out, args.trained, args.second, learned_from(args.pool))
+    checkpoints = [folder / CHECKPOINT for folder in args.trained]
+    write_model(args.out, checkpoints, learned_from(args.pool))
     ensemble = load_ensemble(args.out, None, args.device)
     by_family = [sweeps_of([ensemble], family)[0] for family in families_in(args.people / "choice")]
     write_points(args.out, pooled([sweep for people in by_family for sweep in people.values()]))
@@ -103,24 +89,17 @@ def run_retrain(args: argparse.Namespace) -> None:
     """All stages, one after the other; what is finished is left as it is."""
     common = vars(args) | {"turn": (0, 1), "minutes": float("inf"), "pool": args.out / POOL, "settings": "{}"}
     run_simulate(argparse.Namespace(**common | {"seed": 0, "people": args.people_to_learn_from}))
-    trained: dict[str, list[Path]] = {"first": [], "second": []}
-    candidates = args.out / CANDIDATES
-    for stage, folders in trained.items():
-        for seed in args.seeds:
-            folders.append(args.out / f"{stage}_stage" / f"seed_{seed}")
-            more = {"stage": stage, "candidates": candidates, "seed": seed, "out": folders[-1]}
-            run_learn(argparse.Namespace(**common | more))
-        if stage == "first":
-            run_find(argparse.Namespace(**common | {"trained": folders, "out": candidates}))
+    trained = [args.out / f"seed_{seed}" for seed in args.seeds]
+    for seed, folder in zip(args.seeds, trained, strict=True):
+        run_learn(argparse.Namespace(**common | {"seed": seed, "out": folder}))
     people = args.out / PEOPLE
     run_people(argparse.Namespace(**common | {"part": "choice", "people": 6, "out": people, "families": None}))
-    stages = {"trained": trained["first"], "second": trained["second"]}
-    run_pack(argparse.Namespace(**common | stages | {"people": people, "out": args.out / MODEL}))
+    run_pack(argparse.Namespace(**common | {"trained": trained, "people": people, "out": args.out / MODEL}))
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cmb_autoseg.starter", description=__doc__)
-    stages = parser.add_subparsers(required=True, metavar="retrain|simulate|learn|find|people|pack")
+    stages = parser.add_subparsers(required=True, metavar="retrain|simulate|learn|people|pack")
     everything = stages.add_parser("retrain", help="all stages, one after the other")
     everything.add_argument("-o", "--out", type=Path, required=True)
     everything.add_argument("--people-to-learn-from", type=int, default=64)
@@ -129,25 +108,20 @@ def build_parser() -> argparse.ArgumentParser:
     make.add_argument("--people", type=int, default=64, help="how many in all")
     train = stages.add_parser("learn", help="learn from simulated blocks")
     train.add_argument("-o", "--out", type=Path, required=True)
-    train.add_argument("--stage", choices=("first", "second"), default="first")
-    train.add_argument("--candidates", type=Path, help="folder of find, which the second stage learns from")
     train.add_argument("--settings", default="{}", help="JSON of settings that differ from the defaults")
-    find = stages.add_parser("find", help="candidates of the trained first stage in all blocks")
-    find.add_argument("-o", "--out", type=Path, required=True)
     others = stages.add_parser("people", help="simulate people to choose or to judge by")
     others.add_argument("-o", "--out", type=Path, required=True)
     others.add_argument("--part", choices=("choice", "test"), default="choice")
     others.add_argument("--people", type=int, default=6, help="of each family")
     others.add_argument("--families", nargs="+")
-    pack = stages.add_parser("pack", help="trained stages into a model folder with operating points")
+    pack = stages.add_parser("pack", help="trained seeds into a model folder with operating points")
     pack.add_argument("-o", "--out", type=Path, required=True)
-    pack.add_argument("--second", type=Path, nargs="+", required=True, help="likewise, of the second stage")
+    pack.add_argument("--trained", type=Path, nargs="+", required=True, help="folders of learn, one a seed")
     pack.add_argument("--people", type=Path, required=True, help="folder of people")
     for stage, runs in (
         (everything, run_retrain),
         (make, run_simulate),
         (train, run_learn),
-        (find, run_find),
         (others, run_people),
         (pack, run_pack),
     ):
@@ -158,13 +132,11 @@ def build_parser() -> argparse.ArgumentParser:
         stage.add_argument("--anatomy", type=Path, help="folder of label maps, beside the average head")
     for stage in (make, train, others):
         stage.add_argument("--minutes", type=float, default=float("inf"), help="of this run (default: until done)")
-    for stage in (find, pack):
-        stage.add_argument("--trained", type=Path, nargs="+", required=True, help="of learn, a folder a seed")
-    for stage in (make, find, others):
+    for stage in (make, others):
         stage.add_argument("--turn", type=int, nargs=2, default=(0, 1), help="this process and how many there are")
     for stage in (make, train):
         stage.add_argument("--seed", type=int, default=0)
-    for stage in (make, train, find, pack):
+    for stage in (make, train, pack):
         stage.add_argument("--pool", type=Path, required=True, help="folder of blocks")
     return parser
 

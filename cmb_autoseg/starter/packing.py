@@ -1,11 +1,11 @@
-"""The starter model as an ordinary model folder: two stages, of which each seed is a fold; its card says of what."""
+"""The starter model as an ordinary model folder: each seed is a fold, plan and card say what was simulated."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,30 +18,21 @@ from cmb_autoseg.lesions import find_components
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
 from cmb_autoseg.records import Model, Plan, Reason, Role, Topology, TrainingRange
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block, block_files, read_blocks
-from cmb_autoseg.starter.learning.first_stage import FirstStageSettings
-from cmb_autoseg.starter.learning.loop import CHECKPOINT, LOG
-from cmb_autoseg.starter.learning.second_stage import NEAR_MM, SecondStageSettings
-from cmb_autoseg.starter.learning.settings import LoopSettings, changed_settings
+from cmb_autoseg.starter.learning import LOG, LearningSettings, read_settings
 from cmb_autoseg.tensor_file import write_tensors
-from cmb_autoseg.trainers.candidates.fusion import Fusion
-from cmb_autoseg.trainers.recipe import Recipe, TwoStageSettings, read_recipe
-from cmb_autoseg.workspace import FINAL_CHECKPOINT, FIRST_STAGE
+from cmb_autoseg.trainers.recipe import read_recipe
+from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
-__all__ = ["CHANNELS", "Learned", "learned_from", "write_first_stage", "write_model", "write_points"]
+__all__ = ["CHANNELS", "Learned", "learned_from", "write_model", "write_points"]
 
 ROLE_OF = {"swi": Role.SWI, "mag": Role.GRE_MAG, "qsm": Role.QSM, "phase": Role.LOCAL_PHASE}
 CHANNELS = tuple(ROLE_OF[name] for name in SEQUENCES)
-NAME, FIRST_NAME = "starter", "starter_first_stage"
-"""Of recipes."""
+NAME = "starter"
 DATASET = "Dataset000_SIMULATED"
 MEDIAN_BRAIN_MM = (130.0, 165.0, 135.0)
 """(z, y, x); only tells readers of the plan how large a brain is."""
 LICENCE = "Apache-2.0"
 SNR_PERCENTILES = (1, 99)
-CANDIDATES_ABOVE = 0.05
-"""Probability from which the first stage proposes."""
-MOST_CANDIDATES = 60
-FUSION: Fusion = "geometric_mean"
 HEAD_TO_BRAIN = 1.9
 """Volume of what preparation takes for the brain where the skull is not stripped, as a multiple of the brain's: 1.5 to
 2.1 in four simulated people."""
@@ -49,8 +40,6 @@ USE = (
     "Trained on simulated data alone, never on a patient's scan. Research use. Not a medical device; not for diagnosis "
     "or treatment decisions."
 )
-
-Settings = TypeVar("Settings", bound=LoopSettings)
 
 
 @dataclass(frozen=True)
@@ -105,123 +94,42 @@ def _triple(values: Any) -> tuple[float, float, float]:
     return z, y, x
 
 
-def write_model(folder: Path, first: Sequence[Path], second: Sequence[Path], learned: Learned) -> Path:
-    """Write a model folder of trained stages, without operating points.
+def write_model(folder: Path, checkpoints: Sequence[Path], learned: Learned, weights: str = "average") -> Path:
+    """Write a model folder of trained checkpoints, one fold each; without operating points.
 
     Args:
         folder: to write.
-        first: trainings of the first stage, of the same settings but for the seed; folders of checkpoint and log.
-        second: of the second stage, likewise, as many.
-        learned: what they have learned from.
-
-    Raises:
-        ValueError: trainings of other settings, unfinished ones, or more of one stage than of the other.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"found {len(first)} trainings of the first stage and {len(second)} of the second; train both")
-    write_first_stage(folder / FIRST_STAGE, first, learned)
-    trained, settings = _read(second, SecondStageSettings())
-    plan = _plan(_read(first, FirstStageSettings())[1], learned)
-    what = "simulated blocks of heads, and a second look at what is found in them"
-    recipe = _recipe(NAME, description=what, two_stage=_two_stage(settings))
-    folds = []
-    for fold, (training, content) in enumerate(zip(second, trained, strict=True)):
-        made_with = {FIRST_NAME: file_digest(_checkpoint(folder / FIRST_STAGE, fold))}
-        folds.append(_Fold(training, content, {"network_weights": content["average"], "checkpoints": made_with}))
-    _write(folder, recipe, settings.seed, plan, folds, learned)
-    return folder
-
-
-def write_first_stage(folder: Path, trainings: Sequence[Path], learned: Learned, weights: str = "average") -> Path:
-    """Write a model folder of the first stage alone, one fold a training.
-
-    Args:
-        folder: to write.
-        trainings: of the same settings but for the seed; folders of checkpoint and log.
+        checkpoints: of `learn`, of the same settings but for the seed.
         learned: what they have learned from.
         weights: `average` or `network`, that were the last ones.
 
     Raises:
-        ValueError: trainings of other settings, or unfinished ones.
+        ValueError: checkpoints of other settings, or unfinished ones.
     """
-    trained, settings = _read(trainings, FirstStageSettings())
-    recipe = _recipe(FIRST_NAME, description="simulated blocks of heads")
-    folds = [
-        _Fold(training, content, {"network_weights": content[weights]})
-        for training, content in zip(trainings, trained, strict=True)
-    ]
-    _write(folder, recipe, settings.seed, _plan(settings, learned), folds, learned)
-    return folder
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """A training and what its fold's checkpoint is to hold."""
-
-    training: Path
-    content: dict[str, Any]
-    checkpoint: dict[str, Any]
-
-
-def _read(trainings: Sequence[Path], base: Settings) -> tuple[list[dict[str, Any]], Settings]:
-    """What finished trainings have kept, and the settings of the first one."""
-    paths = [training / CHECKPOINT for training in trainings]
-    contents = [torch.load(path, weights_only=True, map_location="cpu") for path in paths]
-    settings = [changed_settings(base, json.loads(content["settings"])) for content in contents]
-    if len({replace(one, seed=0) for one in settings}) != 1:
+    contents = [torch.load(path, weights_only=True, map_location="cpu") for path in checkpoints]
+    trained = [read_settings(content["settings"]) for content in contents]
+    if len({replace(settings, seed=0) for settings in trained}) != 1:
         raise ValueError("the checkpoints were trained with different settings; train them alike")
-    for path, content, one in zip(paths, contents, settings, strict=True):
-        if content["step"] < one.steps:
-            raise ValueError(f"{path}: has {content['step']} of {one.steps} steps; train it to the end")
-    return contents, settings[0]
-
-
-def _recipe(name: str, **update: Any) -> Recipe:
-    return read_recipe("supervised").model_copy(update={"name": name, **update})
-
-
-def _two_stage(settings: SecondStageSettings) -> TwoStageSettings:
-    side, mm = settings.views.patch_shape[0], settings.views.spacing_mm[0]
-    return TwoStageSettings(
-        first=FIRST_NAME,
-        second="classifier3d",
-        window_mm=side * mm,
-        window_pixels=2 * side,
-        features=settings.features,
-        sees_middle=settings.sees_middle,
-        near_mm=NEAR_MM,
-        positive_share=settings.right_share,
-        threshold=CANDIDATES_ABOVE,
-        candidates_per_case=MOST_CANDIDATES,
-        fusion=FUSION,
-    )
-
-
-def _write(folder: Path, recipe: Recipe, seed: int, plan: Plan, folds: Sequence[_Fold], learned: Learned) -> None:
-    """Plan, card and folds."""
-    made_by = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "plan": plan.model_dump(mode="json")}
-    write_json(folder / "plans.json", nnunet_plans(plan, recipe.name, made_by))
+    for path, content, settings in zip(checkpoints, contents, trained, strict=True):
+        if content["step"] < settings.steps:
+            raise ValueError(f"{path}: has {content['step']} of {settings.steps} steps; train it to the end")
+    plan = _plan(trained[0], learned)
+    recipe = read_recipe("supervised").model_copy(update={"name": NAME, "description": "simulated blocks of heads"})
+    made_by = {"recipe": recipe.model_dump(mode="json"), "seed": trained[0].seed, "plan": plan.model_dump(mode="json")}
+    write_json(folder / "plans.json", nnunet_plans(plan, NAME, made_by))
     write_json(folder / "dataset.json", dataset_json(CHANNELS, learned.n_people, DATASET))
     digests = {}
-    for number, fold in enumerate(folds):
-        target = _checkpoint(folder, number)
+    for fold, (path, content) in enumerate(zip(checkpoints, contents, strict=True)):
+        target = folder / f"fold_{fold}" / FINAL_CHECKPOINT
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(target, _alone(fold.checkpoint))
-        digests[number] = file_digest(target)
-        (target.parent / LOG).write_bytes((fold.training / LOG).read_bytes())
-        write_json(target.parent / "settings.json", json.loads(fold.content["settings"]))
-    _card(recipe.name, plan, digests, learned).write(folder / "model.json")
-
-
-def _alone(content: Any) -> Any:
-    """The same with tensors that share no memory with others, which would be written as well."""
-    if isinstance(content, dict):
-        return {name: _alone(value) for name, value in content.items()}
-    return content.detach().cpu().clone() if isinstance(content, torch.Tensor) else content
-
-
-def _checkpoint(folder: Path, fold: int) -> Path:
-    return folder / f"fold_{fold}" / FINAL_CHECKPOINT
+        own = {name: values.detach().cpu().clone() for name, values in content[weights].items()}
+        write_tensors(target, {"network_weights": own})
+        digests[fold] = file_digest(target)
+        log = (path.parent / LOG).read_text(encoding="utf-8")
+        (target.parent / LOG).write_text(log, encoding="utf-8")
+        write_json(target.parent / "settings.json", json.loads(content["settings"]))
+    _card(plan, digests, learned).write(folder / "model.json")
+    return folder
 
 
 def write_points(folder: Path, sweep: Sweep) -> None:
@@ -230,7 +138,7 @@ def write_points(folder: Path, sweep: Sweep) -> None:
     write_json(folder / "operating_points.json", [point.model_dump(mode="json") for point in points])
 
 
-def _plan(settings: FirstStageSettings, learned: Learned) -> Plan:
+def _plan(settings: LearningSettings, learned: Learned) -> Plan:
     views = settings.views
     sets = tuple(tuple(ROLE_OF[name] for name in names) for names, share in views.sequence_shares if share > 0)
     z, y, x = (round(size / step) for size, step in zip(MEDIAN_BRAIN_MM, views.spacing_mm, strict=True))
@@ -261,10 +169,10 @@ def _plan(settings: FirstStageSettings, learned: Learned) -> Plan:
     )
 
 
-def _card(recipe: str, plan: Plan, digests: dict[int, str], learned: Learned) -> Model:
+def _card(plan: Plan, digests: dict[int, str], learned: Learned) -> Model:
     return Model(
         dataset=plan.dataset,
-        recipe=recipe,
+        recipe=NAME,
         channels=plan.channels,
         folds=digests,
         seed=0,

@@ -18,6 +18,8 @@ from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block
 
 __all__ = ["View", "ViewDraw", "ViewSettings", "draw_view", "make_view"]
 
+THICK_SLICES = 3.0
+"""From this ratio of the coarsest to the finest voxel side on, slices are not interpolated between (`NetworkGrid`)."""
 BIAS_KNOTS = (4, 4, 4)
 """In what a patch shows."""
 VOXELS_FOR_SCORES = 50_000
@@ -44,9 +46,6 @@ class ViewSettings:
     """(z, y, x) of the network's grid."""
     patch_shape: tuple[int, int, int] = (16, 64, 64)
     width: float = 1.0
-    thick_slices: float | None = 3.0
-    """From this ratio of the coarsest to the finest voxel side on, slices are not interpolated between, as
-    `NetworkGrid` has it; None where they always are."""
     lesion_share: float = 0.6
     """Of the patches of blocks with microbleeds, those about one."""
     scaling: float = 0.12
@@ -270,7 +269,7 @@ def _on_grid(
 ) -> Tensor:
     """Volumes (channel, i, j, k) interpolated to the patch (channel, z, y, x) about a centre, as `NetworkGrid` does."""
     thick = int(spacing_mm.argmax())
-    if settings.thick_slices is None or spacing_mm.max() <= settings.thick_slices * spacing_mm.min():
+    if spacing_mm.max() <= THICK_SLICES * spacing_mm.min():
         thick = -1
     for axis in range(3):
         turned = 2 - axis

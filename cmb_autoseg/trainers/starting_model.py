@@ -11,7 +11,6 @@ from cmb_autoseg.inference.model_folder import trained_plan, trained_settings
 from cmb_autoseg.records import Encoder, FoldModel, Plan
 from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe
-from cmb_autoseg.workspace import FIRST_STAGE
 
 __all__ = ["find_starting_model", "learned_plan", "read_starting_model"]
 
@@ -26,29 +25,22 @@ def find_starting_model(wanted: str) -> Path:
         wanted: `starter` or a path.
 
     Raises:
-        InputError: it is no model folder of 3D patches, or of two stages of which the first one is, with a finished
-            fold, or the package holds none.
+        InputError: it is no model folder of 3D patches with a finished fold, or the package holds none.
     """
     if wanted == STARTER:
         if not available_folds(STARTER_MODEL):
             raise InputError(f"--init {STARTER}: this installation holds no starter model; name a model folder")
-        return _of_patches(STARTER_MODEL)
+        return STARTER_MODEL
     try:
         folder = find_model(Path(wanted), None, None, None, None)
     except InputError as error:
         raise InputError(f"--init{str(error).removeprefix('-m')}") from None
     if not available_folds(folder):
         raise InputError(f"--init {wanted}: none of its folds is trained to the end; name another model")
-    begun_with = _of_patches(folder)
-    family = family_of(begun_with)
+    family = family_of(folder)
     if family != "patches":
         raise InputError(f"--init {wanted}: a model of {family}, and only one of 3D patches can be begun with")
-    return begun_with
-
-
-def _of_patches(folder: Path) -> Path:
-    """The part of a model that sees patches: of two stages the first one."""
-    return folder / FIRST_STAGE if family_of(folder) == "two_stage" else folder
+    return folder
 
 
 def learned_plan(folder: Path) -> Plan:
@@ -79,7 +71,7 @@ def read_starting_model(folder: Path, fold: int) -> PretrainedEncoder:
     own = folder / f"fold_{chosen}" / "fold.json"
     trained = FoldModel.read(own) if own.is_file() else None
     record = Encoder(
-        name=STARTER if folder.is_relative_to(STARTER_MODEL) else str(settings["recipe"]["name"]),
+        name=STARTER if folder == STARTER_MODEL else str(settings["recipe"]["name"]),
         method="segmentation",
         datasets=(plan.dataset,),
         fold=None,

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from cmb_autoseg.starter.blocks import Block, write_person
-from cmb_autoseg.starter.learning.first_stage import FirstStageSettings
-from cmb_autoseg.starter.learning.second_stage import SecondStageSettings
+from cmb_autoseg.starter.learning import LearningSettings
 from cmb_autoseg.starter.views import ViewSettings
 
 FACTS = {"field_strength_t": 3.0, "echo_time_ms": 20.0, "brain_ml": 1200.0}
@@ -14,7 +13,7 @@ FACTS = {"field_strength_t": 3.0, "echo_time_ms": 20.0, "brain_ml": 1200.0}
 
 @pytest.fixture
 def settings():
-    return FirstStageSettings(
+    return LearningSettings(
         steps=12,
         batch_size=2,
         warmup_steps=2,
@@ -24,15 +23,6 @@ def settings():
         blocks_per_stage=1,
         half_precision=False,
         views=ViewSettings(patch_shape=(4, 16, 16), width=0.3, sequence_shares=((("swi", "mag"), 1.0),)),
-    )
-
-
-@pytest.fixture
-def second_settings(settings):
-    sets = settings.views.sequence_shares
-    views = ViewSettings(spacing_mm=(0.75,) * 3, patch_shape=(16,) * 3, thick_slices=None, sequence_shares=sets)
-    return SecondStageSettings(
-        steps=12, batch_size=4, warmup_steps=2, features=(4, 8), half_precision=False, views=views
     )
 
 

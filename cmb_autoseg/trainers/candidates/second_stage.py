@@ -26,7 +26,7 @@ def build_network(settings: TwoStageSettings, n_channels: int) -> nn.Module:
     """
     if settings.second == "yolo":
         return CandidateDetector(n_channels * settings.slices, settings.features)
-    return CandidateClassifier(n_channels, settings.features, settings.sees_middle)
+    return CandidateClassifier(n_channels, settings.features)
 
 
 def network_input(settings: TwoStageSettings, pictures: Sequence[NDArray[np.float32]]) -> Tensor:

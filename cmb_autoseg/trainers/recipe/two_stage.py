@@ -33,8 +33,6 @@ class TwoStageSettings(Settings):
     """Of `yolo` alone: neighboring slices seen at once, an odd number."""
     features: Annotated[tuple[PositiveInt, ...], Field(min_length=2)] = (16, 32, 64)
     """Filters of each level, finest first; each level halves rows and columns."""
-    sees_middle: bool = False
-    """Of `classifier3d` alone: beside the mean over the cube, the one over its middle decides as well."""
     near_mm: PositiveFloat = 2.0
     """A candidate is right where its peak lies in a microbleed or at most this far from one; of `yolo`, a box speaks
     for a candidate where it holds its peak, or lies at most this far from it."""
@@ -50,8 +48,6 @@ class TwoStageSettings(Settings):
             raise ValueError(f"slices: found {self.slices}; an odd number is needed, so that one is in the middle")
         if self.second == "classifier3d" and self.slices != SLICES:
             raise ValueError(f"slices: found {self.slices}, but second: classifier3d sees a cube; leave it out")
-        if self.second == "yolo" and self.sees_middle:
-            raise ValueError("sees_middle: found true, but second: yolo has cells of its own; leave it out")
         side = self.window_pixels if self.second == "yolo" else self.window_pixels // 2
         step = 2 ** len(self.features)
         if side % step or side < 2 * step or (self.second == "classifier3d" and self.window_pixels % 2):

@@ -1,0 +1,361 @@
+"""Learning from simulated blocks, in runs that may be as short as one likes: each goes on where the last one stopped.
+
+Needs PyTorch alone, so that it runs on any machine with a GPU; without one it does the same, longer.
+"""
+
+import json
+import math
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cmb_autoseg.machine import described_machine
+from cmb_autoseg.networks.residual_unet import ResidualUNet
+from cmb_autoseg.starter.blocks import SEQUENCES, Block, block_files, read_blocks
+from cmb_autoseg.starter.views import View, ViewDraw, ViewSettings, draw_view, make_view
+from cmb_autoseg.tensor_file import write_tensors
+from cmb_autoseg.trainers.patches.augmentation import max_pooled_targets
+from cmb_autoseg.trainers.patches.losses import DeepSupervisionLoss, DiceBCELoss
+
+__all__ = ["LearningSettings", "changed_settings", "learn", "read_settings"]
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+CHECKPOINT_EVERY_S = 120.0
+LARGEST_GRADIENT = 12.0
+PEOPLE_AT_ONCE = 24
+VIEWS_PER_TURN = 64
+"""After so many views another person's blocks take the place of the longest-held ones."""
+HARD_PROBABILITY = 0.2
+"""What the network takes for a microbleed where there is none, at least, to be shown again."""
+MOST_HARD = 256
+AWAY_VOXELS = 2
+"""In the plane, around what is marked: there the network may say anything."""
+LOG_EVERY = 50
+
+
+@dataclass(frozen=True)
+class LearningSettings:
+    """All that a training hangs on."""
+
+    steps: int = 7000
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 100
+    average: float = 0.998
+    """Decay of the moving average of the weights, which is what is kept."""
+    foreground_weight: float = 2.0
+    dice_weight: float = 1.0
+    last_lesion_share: float = 0.2
+    """In the end, of the patches of blocks with microbleeds those about one; falls evenly from `views.lesion_share`."""
+    hard_share: float = 0.3
+    """Of the views, those about what was falsely found before."""
+    half_precision: bool = True
+    """bfloat16 for what gains by it."""
+    features: tuple[int, ...] = (16, 32, 64, 128)
+    kernel_sizes: tuple[tuple[int, int, int], ...] = ((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+    strides: tuple[tuple[int, int, int], ...] = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    blocks_per_stage: int = 2
+    seed: int = 0
+    views: ViewSettings = field(default_factory=ViewSettings)
+
+    def network(self) -> ResidualUNet:
+        """A network with random weights."""
+        return ResidualUNet(
+            input_channels=len(SEQUENCES),
+            num_classes=2,
+            n_stages=len(self.features),
+            features_per_stage=self.features,
+            kernel_sizes=self.kernel_sizes,
+            strides=self.strides,
+            n_blocks_per_stage=(self.blocks_per_stage,) * len(self.features),
+            deep_supervision=True,
+        )
+
+
+def read_settings(text: str) -> LearningSettings:
+    """The settings that a checkpoint holds as JSON."""
+    values = json.loads(text)
+    views = ViewSettings(**{name: _as_tuples(value) for name, value in values.pop("views").items()})
+    return LearningSettings(views=views, **{name: _as_tuples(value) for name, value in values.items()})
+
+
+def changed_settings(changes: Mapping[str, Any]) -> LearningSettings:
+    """The default settings with some of them changed; those of views are below `views`.
+
+    Raises:
+        ValueError: there is no such setting.
+    """
+    base, others = LearningSettings(), {name: value for name, value in changes.items() if name != "views"}
+    views = _changed(base.views, changes.get("views", {}))
+    settings: LearningSettings = _changed(replace(base, views=views), others)
+    return settings
+
+
+def _changed(base: Any, changes: Mapping[str, Any]) -> Any:
+    known = {field.name for field in fields(base)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise ValueError(f"--settings: {unknown[0]} is unknown; known are {', '.join(sorted(known))}")
+    return replace(base, **{name: _as_tuples(value) for name, value in changes.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    """A value of JSON with its lists as tuples, which settings are made of."""
+    return tuple(_as_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A view and where it came from."""
+
+    view: View
+    block: Block
+    draw: ViewDraw
+
+
+class _Source:
+    """Endless views of the blocks in a folder, some of them about what was falsely found before."""
+
+    def __init__(self, folder: Path, settings: LearningSettings, step: int) -> None:
+        self._folder, self._settings, self._step = folder, settings, step
+        self._rng = np.random.default_rng([settings.seed, step])
+        self._people: list[list[Block]] = []
+        self._hard: list[tuple[Block, np.ndarray]] = []
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[_Item]:
+        taken = 0
+        while True:
+            if taken % VIEWS_PER_TURN == 0:
+                self._turn()
+            yield self._item(self._step + taken // self._settings.batch_size)
+            taken += 1
+
+    def add_hard(self, block: Block, centre: np.ndarray) -> None:
+        """Remember a place (i, j, k voxels of the block) to be shown again."""
+        with self._lock:
+            self._hard.append((block, centre))
+            del self._hard[:-MOST_HARD]
+
+    def _turn(self) -> None:
+        files = block_files(self._folder)
+        if not files:
+            raise FileNotFoundError(f"{self._folder}: holds no simulated blocks; simulate some first")
+        wanted = min(PEOPLE_AT_ONCE, len(files)) if not self._people else 1
+        for _ in range(wanted):
+            self._people.append(read_blocks(files[int(self._rng.integers(len(files)))]))
+        del self._people[:-PEOPLE_AT_ONCE]
+
+    def _item(self, step: int) -> _Item:
+        with self._lock:
+            hard = None
+            if self._hard and self._rng.random() < self._settings.hard_share:
+                hard = self._hard[int(self._rng.integers(len(self._hard)))]
+        if hard is None:
+            people = self._people[int(self._rng.integers(len(self._people)))]
+            block = people[int(self._rng.integers(len(people)))]
+        else:
+            block = hard[0]
+        views = replace(self._settings.views, lesion_share=_lesion_share(self._settings, step))
+        draw = draw_view(self._rng, block, views, None if hard is None else hard[1])
+        return _Item(make_view(block, draw, self._settings.views), block, draw)
+
+
+def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, device: str = "cpu") -> int:
+    """Train until all steps are done or the time is over.
+
+    Args:
+        pool: folder of simulated blocks; more may be added meanwhile.
+        out: folder of the checkpoint and the log; gone on with if it holds them.
+        settings: as in earlier runs of the same folder.
+        minutes: of this run.
+        device: to compute on.
+
+    Returns:
+        Steps done so far.
+
+    Raises:
+        ValueError: the folder's checkpoint is of other settings.
+    """
+    ends = time.monotonic() + 60 * minutes
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    network = settings.network().to(device)
+    average = settings.network().to(device)
+    average.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    step = begun_at = _restore(out / CHECKPOINT, network, average, optimizer, settings)
+    loss_of = DeepSupervisionLoss(
+        DiceBCELoss(dice_weight=settings.dice_weight, foreground_weight=settings.foreground_weight)
+    )
+    if step < settings.steps:
+        _write_log(out / LOG, run=_computing_on(device), step=step)
+    source = _Source(pool, settings, step)
+    losses: list[float] = []
+    saved = logged = time.monotonic()
+    busy = 0.0
+    for items in _batches(source, settings.batch_size):
+        if step >= settings.steps or time.monotonic() >= ends:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(settings, step)
+        begun = time.monotonic()
+        image = torch.stack([item.view.image for item in items]).to(device)
+        target = torch.stack([item.view.target for item in items]).to(device)
+        network.train()
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=settings.half_precision):
+            logits = network(image)
+        loss = loss_of([level.float() for level in logits], max_pooled_targets(target, settings.strides))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        if math.isfinite(float(norm)):
+            optimizer.step()
+        _follow(average, network, min(settings.average, (step + 1) / (step + 10)))
+        step += 1
+        losses.append(float(loss.detach()))
+        _remember_hard(source, items, logits[0].detach().float(), target, settings)
+        busy += time.monotonic() - begun
+        if step % LOG_EVERY == 0 or step == settings.steps:
+            now = time.monotonic()
+            seconds = now - logged
+            figures = {"loss": round(float(np.mean(losses)), 5), "seconds": round(seconds, 2)}
+            _write_log(out / LOG, step=step, **figures, waiting_share=round(1 - busy / seconds, 3))
+            losses, logged, busy = [], now, 0.0
+        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
+            _save(out / CHECKPOINT, step, network, average, optimizer, settings)
+            saved = time.monotonic()
+    if step > begun_at or not (out / CHECKPOINT).is_file():
+        _save(out / CHECKPOINT, step, network, average, optimizer, settings)
+    return step
+
+
+def _batches(source: _Source, size: int) -> Iterator[list[_Item]]:
+    """Batches made by a thread of their own."""
+    ready: queue.Queue[list[_Item] | BaseException] = queue.Queue(maxsize=2)
+    over = threading.Event()
+
+    def put(value: "list[_Item] | BaseException") -> bool:
+        while not over.is_set():
+            try:
+                ready.put(value, timeout=0.2)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def fill() -> None:
+        try:
+            batch: list[_Item] = []
+            for item in source:
+                batch.append(item)
+                if len(batch) == size:
+                    if not put(batch):
+                        return
+                    batch = []
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    try:
+        while True:
+            value = ready.get()
+            if isinstance(value, BaseException):
+                raise value
+            yield value
+    finally:
+        over.set()
+        thread.join()
+
+
+def _rate(settings: LearningSettings, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    rise = min(1.0, (step + 1) / (settings.warmup_steps + 1))
+    fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+    return settings.learning_rate * rise * fall
+
+
+def _lesion_share(settings: LearningSettings, step: int) -> float:
+    first, done = settings.views.lesion_share, min(1.0, step / settings.steps)
+    return first + (settings.last_lesion_share - first) * done
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
+        slow.lerp_(fast, 1 - decay)
+
+
+@torch.no_grad()
+def _remember_hard(
+    source: _Source, items: list[_Item], logits: Tensor, target: Tensor, settings: LearningSettings
+) -> None:
+    """Tell the source the worst false alarm of each view."""
+    probability = torch.sigmoid(logits[:, 1] - logits[:, 0])
+    side = 2 * AWAY_VOXELS + 1
+    near = functional.max_pool3d(target, (3, side, side), 1, (1, AWAY_VOXELS, AWAY_VOXELS))[:, 0]
+    false = (probability * (1 - near)).cpu()
+    shape = np.array(false.shape[1:])
+    for item, values in zip(items, false, strict=True):
+        if float(values.max()) < HARD_PROBABILITY:
+            continue
+        place = np.array(np.unravel_index(int(values.argmax()), shape))
+        for axis in item.draw.flips:
+            place[axis] = shape[axis] - 1 - place[axis]
+        offset = (place - (shape - 1) / 2) * settings.views.spacing_mm / item.draw.scale
+        source.add_hard(item.block, item.draw.centre + offset[::-1] / item.block.spacing_mm)
+
+
+def _computing_on(device: str) -> dict[str, str | int]:
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
+    return {**described_machine(), "torch": torch.__version__, **gpu, "threads": torch.get_num_threads()}
+
+
+def _write_log(path: Path, **line: Any) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _save(
+    path: Path,
+    step: int,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    settings: LearningSettings,
+) -> None:
+    content = {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "settings": json.dumps(asdict(settings), sort_keys=True),
+    }
+    write_tensors(path, content)
+
+
+def _restore(
+    path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, settings: LearningSettings
+) -> int:
+    if not path.is_file():
+        return 0
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    if content["settings"] != json.dumps(asdict(settings), sort_keys=True):
+        raise ValueError(f"{path}: was trained with other settings; choose another folder")
+    network.load_state_dict(content["network"])
+    average.load_state_dict(content["average"])
+    optimizer.load_state_dict(content["optimizer"])
+    return int(content["step"])
