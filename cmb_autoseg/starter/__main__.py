@@ -72,16 +72,21 @@ def run_people(args: argparse.Namespace) -> None:
 
 
 def run_pack(args: argparse.Namespace) -> None:
-    """Pack finished trainings into a model folder, and choose its operating points."""
+    """Pack finished trainings into a model folder, calibrate it, and choose its operating points."""
     from cmb_autoseg.inference.loading import load_ensemble
+    from cmb_autoseg.starter.calibration import FIRST_GUESS, find_peaks, fit
     from cmb_autoseg.starter.families import families_in
     from cmb_autoseg.starter.judging import pooled, sweeps_of
     from cmb_autoseg.starter.packing import learned_from, write_model, write_points
 
     checkpoints = [folder / CHECKPOINT for folder in args.trained]
-    write_model(args.out, checkpoints, learned_from(args.pool))
+    learned, families = learned_from(args.pool), families_in(args.people / "choice")
+    write_model(args.out, checkpoints, learned, FIRST_GUESS)
+    calibration = FIRST_GUESS.then(fit(*find_peaks(load_ensemble(args.out, None, args.device), families)))
+    write_model(args.out, checkpoints, learned, calibration)
+    log(f"{args.out}: {calibration}")
     ensemble = load_ensemble(args.out, None, args.device)
-    by_family = [sweeps_of([ensemble], family)[0] for family in families_in(args.people / "choice")]
+    by_family = [sweeps_of([ensemble], family)[0] for family in families]
     write_points(args.out, pooled([sweep for people in by_family for sweep in people.values()]))
 
 

@@ -18,6 +18,7 @@ from cmb_autoseg.lesions import find_components
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
 from cmb_autoseg.records import Model, Plan, Reason, Role, Topology, TrainingRange
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block, block_files, read_blocks
+from cmb_autoseg.starter.calibration import Calibration, calibrate
 from cmb_autoseg.starter.learning import LOG, LearningSettings, read_settings
 from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.recipe import read_recipe
@@ -94,13 +95,20 @@ def _triple(values: Any) -> tuple[float, float, float]:
     return z, y, x
 
 
-def write_model(folder: Path, checkpoints: Sequence[Path], learned: Learned, weights: str = "average") -> Path:
+def write_model(
+    folder: Path,
+    checkpoints: Sequence[Path],
+    learned: Learned,
+    calibration: Calibration | None = None,
+    weights: str = "average",
+) -> Path:
     """Write a model folder of trained checkpoints, one fold each; without operating points.
 
     Args:
         folder: to write.
         checkpoints: of `learn`, of the same settings but for the seed.
         learned: what they have learned from.
+        calibration: of their logits; None to leave them as they are.
         weights: `average` or `network`, that were the last ones.
 
     Raises:
@@ -123,6 +131,8 @@ def write_model(folder: Path, checkpoints: Sequence[Path], learned: Learned, wei
         target = folder / f"fold_{fold}" / FINAL_CHECKPOINT
         target.parent.mkdir(parents=True, exist_ok=True)
         own = {name: values.detach().cpu().clone() for name, values in content[weights].items()}
+        if calibration is not None:
+            calibrate(own, calibration)
         write_tensors(target, {"network_weights": own})
         digests[fold] = file_digest(target)
         log = (path.parent / LOG).read_text(encoding="utf-8")

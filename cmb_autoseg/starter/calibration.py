@@ -1,0 +1,95 @@
+"""Logits that tell how often the starter model is right.
+
+It learns from patches that hold far more microbleeds than heads do, and becomes so sure that its probabilities round
+to 1: no threshold then tells one find from another. Scaled and shifted logits (Platt 1999) order them as before.
+"""
+
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, optimize
+from torch import Tensor
+
+from cmb_autoseg.geometry import read_volume, to_canonical
+from cmb_autoseg.inference.ensemble import Ensemble
+from cmb_autoseg.inference.predict import prepare_for
+from cmb_autoseg.starter.families import cases_of, label_of
+from cmb_autoseg.trainers.candidates.candidates import propose
+
+__all__ = ["FIRST_GUESS", "Calibration", "calibrate", "find_peaks", "fit"]
+
+FLOOR = 0.02
+"""Probability of the faintest peaks that are looked at."""
+MOST_PEAKS = 400
+"""Of a scan."""
+NEAR_MM = 3.0
+"""A peak is right where it lies nearer than this to a microbleed."""
+HEADS, ENDS = "decoder.heads.", (".weight", ".bias")
+"""Of a network's tensors, those that make logits; the last ones by name are the finest."""
+MICROBLEED = 1
+"""Beside the background; their logits' difference counts."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A microbleed's logit becomes scale * logit + shift."""
+
+    scale: float
+    shift: float
+
+    def then(self, other: "Calibration") -> "Calibration":
+        """Both, this one first."""
+        return Calibration(self.scale * other.scale, self.shift * other.scale + other.shift)
+
+
+FIRST_GUESS = Calibration(0.35, -4.5)
+"""Enough for probabilities that do not round to 1."""
+
+
+def calibrate(weights: MutableMapping[str, Tensor], calibration: Calibration) -> None:
+    """Scale and shift the finest head of a network, in place."""
+    weight, bias = (max(name for name in weights if name.startswith(HEADS) and name.endswith(end)) for end in ENDS)
+    weights[weight] *= calibration.scale
+    weights[bias] *= calibration.scale
+    weights[bias][MICROBLEED] += calibration.shift
+
+
+def find_peaks(model: Ensemble, folders: Iterable[Path]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Logits (n,) of the peaks in a model's maps of simulated people, and which ones are at microbleeds.
+
+    Args:
+        model: to be looked at.
+        folders: of families' people.
+    """
+    logits, right = [np.zeros(0)], [np.zeros(0, dtype=bool)]
+    for folder in folders:
+        for case in cases_of(folder):
+            probability = model.probability(prepare_for(case, model).volumes)
+            found = propose(probability, FLOOR, MOST_PEAKS)
+            reference = to_canonical(read_volume(label_of(folder, case), dtype="uint8"))
+            at = tuple(found.peaks.T)
+            away_mm = ndimage.distance_transform_edt(reference.data == 0, sampling=reference.spacing_mm)
+            peaks = found.confidence.clip(max=1 - 1e-7)
+            logits.append(np.log(peaks / (1 - peaks)))
+            right.append(away_mm[at] < NEAR_MM if (reference.data > 0).any() else np.zeros(len(peaks), dtype=bool))
+    return np.concatenate(logits), np.concatenate(right)
+
+
+def fit(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
+    """The calibration under which finds of these logits are most likely right and wrong as they are.
+
+    Raises:
+        ValueError: all are right, or all wrong.
+    """
+    if right.all() or not right.any():
+        raise ValueError(f"of {len(right)} finds {int(right.sum())} are right; both kinds are needed to calibrate")
+    sign = np.where(right, 1.0, -1.0)
+
+    def surprise(values: NDArray[np.float64]) -> float:
+        return float(np.logaddexp(0, -sign * (values[0] * logits + values[1])).mean())
+
+    scale, shift = optimize.minimize(surprise, (1.0, 0.0)).x
+    return Calibration(float(scale), float(shift))
