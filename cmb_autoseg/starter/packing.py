@@ -21,7 +21,7 @@ from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block, block_files
 from cmb_autoseg.starter.calibration import Calibration, calibrate
 from cmb_autoseg.starter.learning import LOG, LearningSettings, read_settings
 from cmb_autoseg.tensor_file import write_tensors
-from cmb_autoseg.trainers.recipe import read_recipe
+from cmb_autoseg.trainers.recipe import InferenceSettings, read_recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
 __all__ = ["CHANNELS", "Learned", "learned_from", "write_model", "write_points"]
@@ -37,6 +37,8 @@ SNR_PERCENTILES = (1, 99)
 HEAD_TO_BRAIN = 1.9
 """Volume of what preparation takes for the brain where the skull is not stripped, as a multiple of the brain's: 1.5 to
 2.1 in four simulated people."""
+INFERENCE = InferenceSettings(mirror=("sagittal", "coronal"))
+"""Where the folds are unsure they look again, mirrored, as they have learned."""
 USE = (
     "Trained on simulated data alone, never on a patient's scan. Research use. Not a medical device; not for diagnosis "
     "or treatment decisions."
@@ -122,7 +124,9 @@ def write_model(
         if content["step"] < settings.steps:
             raise ValueError(f"{path}: has {content['step']} of {settings.steps} steps; train it to the end")
     plan = _plan(trained[0], learned)
-    recipe = read_recipe("supervised").model_copy(update={"name": NAME, "description": "simulated blocks of heads"})
+    recipe = read_recipe("supervised").model_copy(
+        update={"name": NAME, "description": "simulated blocks of heads", "inference": INFERENCE}
+    )
     made_by = {"recipe": recipe.model_dump(mode="json"), "seed": trained[0].seed, "plan": plan.model_dump(mode="json")}
     write_json(folder / "plans.json", nnunet_plans(plan, NAME, made_by))
     write_json(folder / "dataset.json", dataset_json(CHANNELS, learned.n_people, DATASET))

@@ -39,6 +39,7 @@ def test_each_seed_is_a_fold_of_averaged_weights(trained, pool, tmp_path):
     folder = write_model(tmp_path / "model", trained, learned_from(pool))
     ensemble = load_ensemble(folder, None, "cpu")
     assert ensemble.folds == (0, 1)
+    assert ensemble.plans["cmb_autoseg"]["recipe"]["inference"]["mirror"] == ["sagittal", "coronal"]
     for fold, path in enumerate(trained):
         average = torch.load(path, weights_only=True)["average"]
         kept = ensemble.checkpoint(fold)["network_weights"]
