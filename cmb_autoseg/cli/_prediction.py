@@ -126,7 +126,7 @@ def add_choices(group: argparse._ActionsContainer) -> None:
 
 def add_model(parser: Parser) -> None:
     """Options that name the model, and where it runs."""
-    model = parser.add_argument_group("model (-d or -m)")
+    model = parser.add_argument_group("model (by default the starter model of the package; -d or -m name others)")
     add_dataset(model, required=False)
     add_recipe(model, "recipe of the model: a name or a YAML file, with -d (default: supervised)")
     add_preset(model)

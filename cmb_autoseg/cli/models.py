@@ -13,7 +13,7 @@ from cmb_autoseg.cli._help import epilog
 def build_parser() -> Parser:
     parser = Parser(
         "cmb_models",
-        "List trained models: what each has learned from, its licence, and what it is for.",
+        "List the model of the package and those of the workspace: what each has learned from, its licence and use.",
         epilog(
             {
                 "cmb_models": "all of them",
@@ -21,7 +21,7 @@ def build_parser() -> Parser:
                 "cmb_models --json": "for programs",
             },
             writes="nothing",
-            see="cmb_predict, which takes one of them",
+            see="cmb_predict, which takes the model of the package where neither -m nor -d is given",
         ),
     )
     where = parser.add_argument_group("which models")

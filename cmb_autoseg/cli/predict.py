@@ -22,9 +22,10 @@ def build_parser() -> Parser:
         "Find microbleeds: probability map, mask, table of lesions and a picture for every scan.",
         epilog(
             {
+                "cmb_predict -i scan.nii.gz -o predictions": "one scan, with the starter model of the package",
                 "cmb_predict -i new_scans -o predictions -d 501": "a folder, with the model of dataset 501",
-                "cmb_predict -i scan.nii.gz -o predictions -m /models/clinic --operating-point screening": (
-                    "one scan, with a model folder; rather too many lesions than too few"
+                "cmb_predict -i new_scans -o predictions -m /models/clinic --operating-point screening": (
+                    "with a model folder; rather too many lesions than too few"
                 ),
                 "cmb_predict -i bids_root -o bids_root/derivatives/cmb_autoseg -d 501 --bids": "BIDS in, BIDS out",
                 "cmb_predict -i dicom_folder -o predictions -d 501 --echo 2": "the second echo of DICOM series",

@@ -37,7 +37,7 @@ def build_parser() -> Parser:
                 "cmb_train -d 501 -f all": "all folds one after the other, then cmb_finalize",
                 "cmb_train -d 501 -f 0 -r demo -device cpu": "one fold of the short recipe, on a laptop",
                 "cmb_train -d 501 -f 0 -r supervised --encoder ssl_mae": "begins with the encoder of cmb_pretrain",
-                "cmb_train -d 501 -f all --init /models/clinic --epochs 20": "trains another model on, a while",
+                "cmb_train -d 501 -f all --init starter --epochs 20": "trains the model of the package on, a while",
                 "cmb_train -d 501 -f all -r two_stage": "a second look at supervised, all folds of which are trained",
                 "cmb_train --list-recipes": "the recipes that come with the tool",
                 "cmb_train --show-recipe supervised": "one of them, to be changed into one of your own",
@@ -69,7 +69,8 @@ def build_parser() -> Parser:
         what,
         "--init",
         metavar="MODEL",
-        help="begin with all weights of a trained model, the folder of which this is; sequences are matched by role",
+        help="begin with all weights of a trained model, and train on: starter for the model of the package, or a "
+        "model folder; sequences are matched by role",
     )
     schedule = parser.add_argument_group("schedule")
     add_schedule(schedule)

@@ -34,7 +34,7 @@ def find_starting_model(wanted: str) -> Path:
     try:
         folder = find_model(Path(wanted), None, None, None, None)
     except InputError as error:
-        raise InputError(f"--init{str(error).removeprefix('-m')}") from None
+        raise InputError(f"--init{str(error).removeprefix('-m')}, or say {STARTER}") from None
     if not available_folds(folder):
         raise InputError(f"--init {wanted}: none of its folds is trained to the end; name another model")
     family = family_of(folder)

@@ -98,7 +98,6 @@ print(code, [name for name in sys.argv[2].split(",") if name in sys.modules])
     [
         ("predict", "-i scans -o out -d 999", "-d 999: no such dataset"),
         ("predict", "-i scans -o out -m nowhere", "-m nowhere: no such folder"),
-        ("predict", "-i scans -o out", "no model given"),
         ("predict", "-i scans -o out -d 999 -f one", "-f: found 'one'"),
         ("predict", "-i scans -o out -d 999 -num_parts 3", "-num_parts: found without -part_id"),
         ("predict", "-i scans -o out -d 999 --slurm-array", "SLURM_ARRAY_TASK_ID is not set"),

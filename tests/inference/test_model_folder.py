@@ -7,6 +7,7 @@ import pytest
 
 from cmb_autoseg.cli import explain, predict
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.inference import model_choice
 from cmb_autoseg.inference.model_choice import absent_folds, find_model
 from cmb_autoseg.inference.model_folder import operating_point, trained_settings
 from cmb_autoseg.workspace import Workspace
@@ -101,9 +102,14 @@ def test_a_dataset_that_is_not_there_is_told_with_a_cure_that_works(workspace, w
     assert (f"-d {wanted}" in cure) == ("CARD -d " + wanted in str(raised.value))
 
 
-def test_no_model_and_two_models_are_refused(workspace):
+def test_without_a_word_it_is_the_model_of_the_package(workspace, monkeypatch):
+    assert find_model(None, None, None, None, workspace) == model_choice.STARTER_MODEL
+    monkeypatch.setattr(model_choice, "STARTER_MODEL", workspace / "none")
     with pytest.raises(InputError, match="no model given"):
         find_model(None, None, None, None, workspace)
+
+
+def test_two_models_are_refused(workspace):
     with pytest.raises(InputError, match="-r both: found without -d"):
         find_model(None, None, "both", None, workspace)
     with pytest.raises(InputError, match="found both"):

@@ -850,7 +850,6 @@ TRAININGS = [
 ]
 
 PREDICTIONS = [
-    Fault("no_model", f"cmb_predict -i {SCAN} -o out", ("no model given", "-m MODEL_DIR", "-d DATASET")),
     Fault("two_models", f"{PREDICT} -d 501", ("-m and -d", "found both", "not both")),
     Fault(
         "model_not_there",

@@ -1,0 +1,83 @@
+"""The model of the package: what is pinned about it, what it says of itself, what it reads and what begins with it."""
+
+import nibabel as nib
+import pytest
+import torch
+
+from cmb_autoseg.cli import models, predict, train
+from cmb_autoseg.files import file_digest, read_json
+from cmb_autoseg.inference.ensemble import checkpoint_path, load_checkpoint
+from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
+from cmb_autoseg.records import FoldModel, Model
+from cmb_autoseg.workspace import Workspace
+
+DIGESTS = {
+    0: "sha256:9749df29f4016cd88ffb3e3b93353cfb9d83bf84aff7119aa688a5fe87805b09",
+    1: "sha256:bfbf18684f415eea09e30b8cff46e46e86ea2d0b35baa84b9bbf22c9def76a09",
+}
+LARGEST_WEIGHTS, LARGEST_PACKAGE = 15e6, 30e6
+MOST_PARAMETERS = 3.5e6
+
+
+def test_the_weights_are_those_that_were_measured():
+    assert {
+        fold: file_digest(checkpoint_path(STARTER_MODEL, fold)) for fold in available_folds(STARTER_MODEL)
+    } == DIGESTS
+    assert Model.read(STARTER_MODEL / "model.json").folds == DIGESTS
+
+
+def test_the_package_stays_small():
+    for fold in DIGESTS:
+        assert checkpoint_path(STARTER_MODEL, fold).stat().st_size <= LARGEST_WEIGHTS
+        weights = load_checkpoint(STARTER_MODEL, fold)["network_weights"]
+        assert sum(values.numel() for values in weights.values()) <= MOST_PARAMETERS
+    package = STARTER_MODEL.parents[1]
+    assert sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) <= LARGEST_PACKAGE
+
+
+def test_a_scan_is_read_without_naming_a_model(trained, tmp_path):
+    source = next(trained.cohort.glob("centreA/p2/visit1/scans/p2-susc.nii.gz"))
+    out = tmp_path / "out"
+    assert predict.main(["-i", str(source), "-o", str(out), "-device", "cpu"]) == 0
+    record = read_json(out / "p2-susc.json")
+    assert "simulated data alone" in record["intended_use"]
+    assert record["model"]["dataset"] == "Dataset000_SIMULATED"
+    assert record["model"]["folds"] == [0, 1]
+    assert any("outside the model's training range: 22 ml of brain" in text for text in record["warnings"])
+    probability = nib.load(out / "p2-susc_prob.nii.gz")
+    assert probability.shape == nib.load(source).shape
+
+
+def test_it_is_listed_first_with_range_and_licence(tmp_path, capsys):
+    assert models.main(["--workspace", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("starter\n")
+    for words in (
+        "cmb_predict -i SCANS -o OUT\n",
+        "Apache-2.0",
+        "1.5, 3, 7 T",
+        "simulated data alone",
+        "swi + gre_mag",
+    ):
+        assert words in said
+
+
+@pytest.mark.parametrize("wanted", ["starter", str(STARTER_MODEL)])
+def test_a_training_begins_with_it(trained, tmp_path, wanted):
+    (tmp_path / "raw").symlink_to(trained.workspace / "raw")
+    (tmp_path / "preprocessed").symlink_to(trained.workspace / "preprocessed")
+    recipe = tmp_path / "on.yaml"
+    recipe.write_text(
+        "{schema: 1, name: onward, description: trains the model of the package on, epochs: 1, steps_per_epoch: 1, "
+        "validation_steps: 1, batch_size: 1, optimizer: {learning_rate: 1.0e-12}}"
+    )
+    words = ["-d", "501", "-f", "1", "-r", str(recipe), "--workspace", str(tmp_path), "-device", "cpu"]
+    assert train.main([*words, "--init", wanted]) == 0
+    made = Workspace(tmp_path).dataset("501").model("onward")
+    assert FoldModel.read(made / "fold_1" / "fold.json").encoder.name == "starter"
+    before = load_checkpoint(STARTER_MODEL, 1)["network_weights"]
+    after = load_checkpoint(made, 1)["network_weights"]
+    reshaped = {name for name, values in before.items() if after[name].shape != values.shape}
+    assert len(reshaped) == 1  # the first convolution has the dataset's sequences alone
+    for name in set(before) - reshaped:
+        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
