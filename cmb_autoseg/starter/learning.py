@@ -3,6 +3,7 @@
 Needs PyTorch alone, so that it runs on any machine with a GPU; without one it does the same, longer.
 """
 
+import functools
 import json
 import math
 import queue
@@ -36,9 +37,11 @@ VIEWS_PER_TURN = 64
 """After so many views another person's blocks take the place of the longest-held ones."""
 HARD_PROBABILITY = 0.2
 """What the network takes for a microbleed where there is none, at least, to be shown again."""
+MISSED_PROBABILITY = 0.5
+"""What it says at most about a microbleed that is shown again."""
 MOST_HARD = 256
 AWAY_VOXELS = 2
-"""In the plane, around what is marked: there the network may say anything."""
+"""In the plane, around what is marked: there the network may say anything, and there it finds a microbleed."""
 LOG_EVERY = 50
 
 
@@ -46,7 +49,7 @@ LOG_EVERY = 50
 class LearningSettings:
     """All that a training hangs on."""
 
-    steps: int = 7000
+    steps: int = 10_000
     batch_size: int = 4
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -58,7 +61,7 @@ class LearningSettings:
     last_lesion_share: float = 0.2
     """In the end, of the patches of blocks with microbleeds those about one; falls evenly from `views.lesion_share`."""
     hard_share: float = 0.3
-    """Of the views, those about what was falsely found before."""
+    """Of the views, those about what was falsely found or missed before."""
     half_precision: bool = True
     """bfloat16 for what gains by it."""
     features: tuple[int, ...] = (16, 32, 64, 128)
@@ -303,20 +306,26 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 def _remember_hard(
     source: _Source, items: list[_Item], logits: Tensor, target: Tensor, settings: LearningSettings
 ) -> None:
-    """Tell the source the worst false alarm of each view."""
-    probability = torch.sigmoid(logits[:, 1] - logits[:, 0])
-    side = 2 * AWAY_VOXELS + 1
-    near = functional.max_pool3d(target, (3, side, side), 1, (1, AWAY_VOXELS, AWAY_VOXELS))[:, 0]
-    false = (probability * (1 - near)).cpu()
+    """Tell the source the worst false alarm and the worst miss of each view."""
+    probability = torch.sigmoid(logits[:, 1] - logits[:, 0])[:, None]
+    around = functools.partial(
+        functional.max_pool3d,
+        kernel_size=(3, 2 * AWAY_VOXELS + 1, 2 * AWAY_VOXELS + 1),
+        stride=1,
+        padding=(1, AWAY_VOXELS, AWAY_VOXELS),
+    )
+    false = (probability * (1 - around(target)))[:, 0].cpu()
+    missed = ((1 - around(probability)) * target)[:, 0].cpu()
     shape = np.array(false.shape[1:])
-    for item, values in zip(items, false, strict=True):
-        if float(values.max()) < HARD_PROBABILITY:
-            continue
-        place = np.array(np.unravel_index(int(values.argmax()), shape))
-        for axis in item.draw.flips:
-            place[axis] = shape[axis] - 1 - place[axis]
-        offset = (place - (shape - 1) / 2) * settings.views.spacing_mm / item.draw.scale
-        source.add_hard(item.block, item.draw.centre + offset[::-1] / item.block.spacing_mm)
+    for item, *both in zip(items, false, missed, strict=True):
+        for values, least in zip(both, (HARD_PROBABILITY, 1 - MISSED_PROBABILITY), strict=True):
+            if float(values.max()) < least:
+                continue
+            place = np.array(np.unravel_index(int(values.argmax()), shape))
+            for axis in item.draw.flips:
+                place[axis] = shape[axis] - 1 - place[axis]
+            offset = (place - (shape - 1) / 2) * settings.views.spacing_mm / item.draw.scale
+            source.add_hard(item.block, item.draw.centre + offset[::-1] / item.block.spacing_mm)
 
 
 def _computing_on(device: str) -> dict[str, str | int]:

@@ -81,6 +81,25 @@ def test_what_was_falsely_found_is_shown_again_at_its_place(pool, tmp_path, sett
     np.testing.assert_allclose(place, expected, atol=1e-6)
 
 
+def test_a_microbleed_that_was_missed_is_shown_again(pool, settings):
+    """Of two marked places the one that is found a voxel away is not."""
+    settings = replace(settings, views=replace(settings.views, scaling=0.0))
+    source = learning._Source(pool, settings, 0)
+    source._turn()
+    item = source._item(0)
+    target, logits = torch.zeros(1, 1, 4, 16, 16), torch.zeros(1, 2, 4, 16, 16)
+    target[0, 0, 1, 3, 4] = target[0, 0, 2, 12, 12] = 1
+    logits[0, 1] = -3.0
+    logits[0, 1, 2, 12, 13] = 10.0
+    learning._remember_hard(source, [item], logits, target, settings)
+
+    ((_, place),) = source._hard
+    z, y, x = (1, 3, 4)
+    y, x = (15 - y if 1 in item.draw.flips else y), (15 - x if 2 in item.draw.flips else x)
+    expected = item.draw.centre + np.array([x - 7.5, y - 7.5, z - 1.5])
+    np.testing.assert_allclose(place, expected, atol=1e-6)
+
+
 def test_patches_about_lesions_become_fewer(pool, settings, monkeypatch):
     settings = replace(settings, steps=100, batch_size=4, last_lesion_share=0.0, hard_share=0.0)
     shares = []
