@@ -11,6 +11,7 @@ from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.inference.model_folder import intended_use
 from cmb_autoseg.inference.model_list import describe_model
 from cmb_autoseg.records import Role
+from cmb_autoseg.starter.calibration import Calibration
 from cmb_autoseg.starter.learning import CHECKPOINT, learn
 from cmb_autoseg.starter.packing import learned_from, write_model
 
@@ -49,6 +50,14 @@ def test_each_seed_is_a_fold_of_averaged_weights(trained, pool, tmp_path):
     probability = ensemble.probability({Role.SWI: volume}).data
     assert probability.shape == data.shape
     assert 0 < probability.max() < 1
+
+
+def test_logits_are_calibrated_where_it_is_asked_for(trained, pool, tmp_path):
+    heads = []
+    for name, calibration in (("plain", None), ("calibrated", Calibration(0.5, -1.0))):
+        folder = write_model(tmp_path / name, trained, learned_from(pool), calibration)
+        heads.append(load_ensemble(folder, None, "cpu").checkpoint(1)["network_weights"]["decoder.heads.0.bias"])
+    torch.testing.assert_close(heads[1], 0.5 * heads[0] + torch.tensor([0.0, -1.0]))
 
 
 def test_the_model_says_what_it_has_learned_from(trained, pool, tmp_path):
