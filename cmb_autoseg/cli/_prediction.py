@@ -45,22 +45,24 @@ def add_input(group: argparse._ActionsContainer) -> None:
 
 
 def input_path(text: str, out: Path) -> Path:
-    """What `-i` names.
+    """What `-i` names; imports next to nothing, so that a mistyped path is told at once.
 
     Raises:
         InputError: nothing, or results would be written among the scans.
     """
     from cmb_autoseg.errors import InputError
-    from cmb_autoseg.inference.inputs import refuse_raw_data
 
     if out.is_file():
         raise InputError(f"-o {out}: is a file; name a folder")
     if not text.strip():
         raise InputError("-i: found nothing, expected a scan, a folder of scans, a DICOM folder or a card")
-    if Path(text).is_dir() and Path(text).resolve() == out.resolve():
+    source = Path(text)
+    if source.is_dir() and source.resolve() == out.resolve():
         raise InputError(f"-o {out}: holds the scans, and results among them would be taken for scans; choose another")
-    refuse_raw_data(out, "-o")
-    return Path(text)
+    a_path = source.suffix != "" or source.parent != Path()  # a bare word may be a card of the package
+    if a_path and "=" not in text and not source.exists():
+        raise InputError(f"-i {source}: no such file or folder")
+    return source
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,17 @@ def find_scans(args: argparse.Namespace, source: Path, model: "ModelChoice", scr
         scratch: a folder for volumes converted from DICOM.
 
     Raises:
-        InputError: no usable scan.
+        InputError: no usable scan, or results would be written among a BIDS dataset's.
     """
     from cmb_autoseg.cli._preparation import preparation
     from cmb_autoseg.errors import InputError
-    from cmb_autoseg.inference.inputs import InputSettings, find_cases, is_single_file
+    from cmb_autoseg.inference.inputs import InputSettings, find_cases, is_single_file, refuse_raw_data
     from cmb_autoseg.inference.model_folder import trained_plan
     from cmb_autoseg.preprocessing.settings import needed_roles, prepared_by
     from cmb_autoseg.records import Role
     from cmb_autoseg.workspace import Workspace
 
+    refuse_raw_data(args.o, "-o")
     workspace = Workspace.find(args.workspace)
     wanted = preparation(args, workspace)
     settings = InputSettings(

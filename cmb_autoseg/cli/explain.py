@@ -85,8 +85,8 @@ def build_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> int:
-    model = chosen_model(args, _refuse_other_kinds)
     source = input_path(args.i, args.o)
+    model = chosen_model(args, _refuse_other_kinds)
     references = None if args.masks is None else _references(args.masks, args.o)
     device = resolve_device(args.device)
     with tempfile.TemporaryDirectory(prefix="cmb_explain_") as scratch:

@@ -89,8 +89,8 @@ def chosen_part(args: argparse.Namespace) -> "Part | None":
 
 def run(args: argparse.Namespace) -> int:
     part = chosen_part(args)
-    model = replace(chosen_model(args), fast=args.fast)
     source = input_path(args.i, args.o)
+    model = replace(chosen_model(args), fast=args.fast)
 
     from cmb_autoseg.inference.bids_layout import BidsLayout
     from cmb_autoseg.inference.inputs import is_bids

@@ -96,6 +96,8 @@ print(code, [name for name in sys.argv[2].split(",") if name in sys.modules])
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
+        ("predict", "-i scans/one.nii.gz -o out", "-i scans/one.nii.gz: no such file or folder"),
+        ("explain", "-i scan.nii -o out -d 501", "-i scan.nii: no such file or folder"),
         ("predict", "-i scans -o out -d 999", "-d 999: no such dataset"),
         ("predict", "-i scans -o out -m nowhere", "-m nowhere: no such folder"),
         ("predict", "-i scans -o out -d 999 -f one", "-f: found 'one'"),
@@ -107,7 +109,7 @@ print(code, [name for name in sys.argv[2].split(",") if name in sys.modules])
         ("finalize", "-d 999", "-d 999: no such dataset"),
     ],
 )
-def test_models_and_datasets_that_are_not_there_are_refused_at_once(tmp_path, command, words, message):
+def test_scans_models_and_datasets_that_are_not_there_are_refused_at_once(tmp_path, command, words, message):
     done = subprocess.run(
         [sys.executable, "-c", WRONG_ARGUMENTS, f"cmb_autoseg.cli.{command}", ",".join(HEAVY), *words.split()],
         capture_output=True,
