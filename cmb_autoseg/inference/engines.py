@@ -113,7 +113,11 @@ class _OpenVinoEngine(Engine):
 
         self.device = torch.device("cpu")
         core = _openvino_core()
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # else processes beside each other all take the first cores
+        }
         graphs = [openvino_graph(network, n_channels) for network in networks]
         self.requests = [core.compile_model(graph, "CPU", settings).create_infer_request() for graph in graphs]
 

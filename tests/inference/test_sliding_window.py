@@ -70,6 +70,12 @@ def test_openvino_says_what_pytorch_says(spacing, monkeypatch):
             torch.testing.assert_close(fast.foreground(fold, windows), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_openvino_leaves_cores_to_the_system(networks):
+    """Pinned, processes beside each other all run on the first cores: two of one thread at half their speed."""
+    compiled = make_engine(networks, 2, "cpu").requests[0].get_compiled_model()
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
 class SignalStack(ctypes.Structure):
     _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
