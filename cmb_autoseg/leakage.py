@@ -61,9 +61,11 @@ def refuse_leaky_encoder(record: Encoder, fold: int, held_out: Collection[str]) 
     if not seen:
         return
     more = f" and {len(seen) - SUBJECTS_NAMED} more" if len(seen) > SUBJECTS_NAMED else ""
+    people = f"{', '.join(seen[:SUBJECTS_NAMED])}{more}, on whom fold {fold} is judged"
+    if record.method == "segmentation":
+        raise LeakageError(f"model {record.name}: has learned from {people}; begin with one that has not")
     made_for = "unlabelled cases" if record.fold is None else f"fold {record.fold} too"
     raise LeakageError(
-        f"encoder {record.name}: has learned from {made_for}, and so from {', '.join(seen[:SUBJECTS_NAMED])}{more}, "
-        f"on whom fold {fold} is judged; take one that has not: cmb_pretrain with -f {fold} makes it, or without -f "
-        "one for all folds"
+        f"encoder {record.name}: has learned from {made_for}, and so from {people}; take one that has not: "
+        f"cmb_pretrain with -f {fold} makes it, or without -f one for all folds"
     )

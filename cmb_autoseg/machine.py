@@ -4,7 +4,7 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["available_bytes", "available_cores", "described_machine"]
+__all__ = ["available_bytes", "available_cores", "described_machine", "processor_name"]
 
 
 def available_cores() -> int:
@@ -34,5 +34,14 @@ def _machine_bytes() -> int:
 
 def described_machine() -> dict[str, str | int]:
     """For logs and records; names no host and no person."""
-    processor = platform.processor() or platform.machine()
-    return {"system": platform.platform(), "processor": processor, "cores": available_cores()}
+    return {"system": platform.platform(), "processor": processor_name(), "cores": available_cores()}
+
+
+def processor_name() -> str:
+    """As the system calls it; its kind where it has no name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from cmb_autoseg.machine import processor_name
 from cmb_autoseg.trainers.lookup import lookup_folder
 
 __all__ = ["Run", "alternate", "command", "machine", "paired_rows", "save", "spread", "table"]
@@ -90,10 +91,9 @@ def machine() -> dict[str, Any]:
     """What was measured on, and with which versions."""
     import torch
 
-    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = next((line for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "MemTotal: 0 kB")
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(int(memory.split()[1]) / 2**20),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -23,6 +23,7 @@ from cmb_autoseg.interruption import Stopped, stops_raise
 from cmb_autoseg.run_log import run_log
 
 __all__ = [
+    "ActionParser",
     "ExitCode",
     "Parser",
     "add_dataset",
@@ -98,6 +99,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(ExitCode.BAD_INPUT, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+class ActionParser(Parser):
+    """The parser of one action of a command; `--debug` may stand before or after the action's name."""
+
+    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
+        super().__init__(prog, description, epilog, debug_default=argparse.SUPPRESS)
 
 
 class _PrintCompletion(argparse.Action):

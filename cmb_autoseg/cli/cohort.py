@@ -1,11 +1,11 @@
 """`cmb_cohort`: drafts a card, dry-runs cards, lists those that come with the tool."""
 
-from argparse import SUPPRESS, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from cmb_autoseg.cli._command import ExitCode, Parser, add_option, existing_path, run_command
+from cmb_autoseg.cli._command import ActionParser, ExitCode, Parser, add_option, existing_path, run_command
 from cmb_autoseg.cli._help import epilog
 
 EPILOG = epilog(
@@ -47,7 +47,7 @@ LIST = epilog({"cmb_cohort list": "card, cohort, status, sequences and licence o
 def build_parser() -> Parser:
     parser = Parser("cmb_cohort", "Write and check cards: the YAML files that describe cohorts.", EPILOG)
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="init|check|show|list", parser_class=_Action, title="actions"
+        dest="action", required=True, metavar="init|check|show|list", parser_class=ActionParser, title="actions"
     )
     drafts = "Draft a card from the names of a folder's files."
     init = actions.add_parser("init", help=drafts, description=drafts, epilog=INIT).add_argument_group(
@@ -72,13 +72,6 @@ def build_parser() -> Parser:
     lists = "List the cards that come with the tool."
     actions.add_parser("list", help=lists, description=lists, epilog=LIST)
     return parser
-
-
-class _Action(Parser):
-    """The parser of one action; `--debug` may stand before or after the action's name."""
-
-    def __init__(self, prog: str, description: str, epilog: str) -> None:
-        super().__init__(prog, description, epilog, debug_default=SUPPRESS)
 
 
 def run(args: Namespace) -> int:

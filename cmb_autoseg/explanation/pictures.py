@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.explanation.places import Explanation
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume, to_canonical
-from cmb_autoseg.reporting.slices import draw_plane, draw_sides, gray_range, outline
+from cmb_autoseg.reporting.slices import NOTE_LINE_INCHES, draw_plane, draw_sides, gray_range, note_lines, outline
 
 __all__ = ["write_picture"]
 
@@ -37,6 +37,7 @@ def write_picture(
     reference: NDArray[np.bool_] | None,
     explanations: Sequence[Explanation],
     title: str,
+    note: str = "",
 ) -> None:
     """Draw an axial crop through every finding.
 
@@ -50,6 +51,7 @@ def write_picture(
         reference: (i, j, k), outlined in green; None without one.
         explanations: at least one; the voxels of each finding are outlined in blue under its map.
         title: one line; keep names of persons out of it.
+        note: what the model is for, small, at the bottom.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -60,7 +62,9 @@ def write_picture(
         shown["reference"] = _turned(scan, reference)
     rows = len(explanations)
     width = TEXT_INCHES + len(PANELS) * ROW_INCHES
-    height = HEADING_INCHES + rows * ROW_INCHES + FOOTER_INCHES
+    noted = note_lines(note, width)
+    foot = FOOTER_INCHES + NOTE_LINE_INCHES * len(noted)
+    height = HEADING_INCHES + rows * ROW_INCHES + foot
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="black")
     FigureCanvasAgg(figure)
     figure.text(
@@ -79,7 +83,10 @@ def write_picture(
             _draw_panel(axes, panel, upright, own, explanation)
             if row == 0:
                 axes.set_title(panel, color="white", fontsize=8, pad=3)
-    _write_footer(figure, reference is not None)
+    _write_footer(figure, reference is not None, foot - 0.55 * FOOTER_INCHES)
+    figure.text(
+        0.08 / width, 0.06 / height, "\n".join(noted), color="silver", fontsize=7, va="bottom", parse_math=False
+    )
     with atomic_path(path) as temporary:
         # Software would name the matplotlib version, and with it change the bytes.
         figure.savefig(temporary, format="png", facecolor="black", metadata={"Software": None})
@@ -112,10 +119,10 @@ def _write_row(figure: Any, explanation: Explanation, place: tuple[float, float]
     figure.text(*place, "\n".join(lines), color="white", fontsize=7.5, va="center", linespacing=1.5)
 
 
-def _write_footer(figure: Any, has_reference: bool) -> None:
-    """What the outlines are, and the colours of the two panels that have some."""
+def _write_footer(figure: Any, has_reference: bool, above_inches: float) -> None:
+    """What the outlines are, and the colours of the two panels that have some, so far above the lower edge."""
     width, height = figure.get_size_inches()
-    middle = 0.45 * FOOTER_INCHES / height
+    middle = above_inches / height
     style = {"fontsize": 7, "va": "center"}
     outlines = [("predicted", PREDICTED_COLOUR), ("explained voxels", FINDING_COLOUR)]
     outlines += [("reference (dashed)", REFERENCE_COLOUR)] if has_reference else []

@@ -1,6 +1,5 @@
 """One picture per case: where the tool sees microbleeds, with the scan still visible under the marks."""
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
 from cmb_autoseg.records import Lesion, LesionTable
-from cmb_autoseg.reporting.slices import draw_sides, draw_slice, gray_range, outline
+from cmb_autoseg.reporting.slices import NOTE_LINE_INCHES, draw_sides, draw_slice, gray_range, note_lines, outline
 
 __all__ = ["write_overlay"]
 
@@ -20,8 +19,6 @@ TILE_INCHES = 3.0
 DOTS_PER_INCH = 100
 HEADING_INCHES = 0.35
 MIN_WIDTH_INCHES = 5.0
-NOTE_LETTERS_PER_INCH = 16
-NOTE_LINE_INCHES = 0.13
 MIN_CIRCLE_MM = 3.0
 """Radius of the smallest circle, so that a lesion lies inside it and not under it."""
 CIRCLE_MARGIN_MM = 1.5
@@ -65,7 +62,7 @@ def write_overlay(
     columns = min(len(planes), SLICES_PER_ROW)
     rows = -(-len(planes) // columns)
     width = max(TILE_INCHES * columns, MIN_WIDTH_INCHES)
-    lines = textwrap.wrap(note, int(NOTE_LETTERS_PER_INCH * width))
+    lines = note_lines(note, width)
     foot = NOTE_LINE_INCHES * (len(lines) + 0.5) if lines else 0.0
     height = TILE_INCHES * rows + HEADING_INCHES + foot
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, facecolor="black")

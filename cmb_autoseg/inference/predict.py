@@ -286,6 +286,7 @@ def _run_record(results: Sequence[CaseResult], ensemble: Ensemble, point: Operat
             "digest": ensemble.digest,
             "fast": ensemble.is_fast,
             "engine": ensemble.engine_name,
+            "intended_use": ensemble.intended_use,
         },
         "operating_point": point.model_dump(mode="json"),
         "seconds": {result.table.case: result.seconds for result in results if result.seconds},

@@ -83,8 +83,7 @@ def predict_scans(
             ensemble = load_ensemble(model.folder, model.folds, device, model.trust)
             if model.fast:
                 ensemble.hasten()
-        if ensemble.intended_use != INTENDED_USE:
-            log(f"{_called(model)}: {ensemble.intended_use}")
+        tell_intended_use(model, ensemble.intended_use)
         if (warning := _incomplete(model)) is not None:
             log(f"warning: {_called(model)}: {warning}")
         if part is not None:
@@ -96,6 +95,12 @@ def predict_scans(
         if warning is not None:
             log(f"warning: {_called(model)}: {warning}")
         return outcome
+
+
+def tell_intended_use(model: ModelChoice, words: str) -> None:
+    """Log what a model is for where it says more than all of them do."""
+    if words != INTENDED_USE:
+        log(f"{_called(model)}: {words}")
 
 
 def _called(model: ModelChoice) -> str:

@@ -98,8 +98,12 @@ def _noise(prepared: PreparedCase, seen: TrainingRange) -> Iterator[str]:
 
 
 def _sequences(prepared: PreparedCase, seen: TrainingRange, channels: tuple[Role, ...]) -> Iterator[str]:
-    """Which sequences are missing, unless the model has learned to do without them."""
+    """Which sequences are missing, or never seen together, unless the model has learned from just these."""
     there = {role for role in channels if role in prepared.volumes}
     missing = [role for role in channels if role not in there]
-    if missing and not any(set(known) == there for known in seen.sequence_sets):
+    if any(set(known) == there for known in seen.sequence_sets):
+        return
+    if missing:
         yield f"missing sequences: {', '.join(missing)}; the model was trained with {', '.join(channels)}"
+    elif seen.sequence_sets:
+        yield f"{OUTSIDE}: {', '.join(channels)} were never seen all together"

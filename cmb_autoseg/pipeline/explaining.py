@@ -25,7 +25,7 @@ from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.inference.overlay import write_overlay
 from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.inference.predict import fixed_part, on_own_grid, prepare_for
-from cmb_autoseg.inference.run import ModelChoice
+from cmb_autoseg.inference.run import ModelChoice, tell_intended_use
 from cmb_autoseg.inference.training_range import range_warnings
 from cmb_autoseg.lesions import Components, lesion_mask
 from cmb_autoseg.locking import own_folder
@@ -85,6 +85,7 @@ def explain_scans(
             raise InputError(
                 f"{model.folder}: is no model of 3D patches, and Grad-CAM explains these alone; name one with -r or -m"
             )
+        tell_intended_use(model, ensemble.intended_use)
         explainer = Explainer(ensemble, settings.level, settings.method)
         failed, results = list(failures), []
         for case in track(cases, "Explaining", slow=True):
@@ -156,13 +157,13 @@ def explain_case(
     files.write_map(probability, explanations)
     files.write_table(ensemble.channels, explanations)
     folds = f"fold{'s' if len(ensemble.folds) > 1 else ''} {', '.join(map(str, ensemble.folds))}"
-    title = f"{case.name}: {explainer.method} of {explainer.level_name}, {folds}"
+    note, title = ensemble.intended_use, f"{case.name}: {explainer.method} of {explainer.level_name}, {folds}"
     if explanations:
         marked = None if reference is None else reference.data > 0
         predicted = lesion_mask(probability, point) > 0
-        write_picture(files.picture, prepared.original, probability, predicted, marked, explanations, title)
+        write_picture(files.picture, prepared.original, probability, predicted, marked, explanations, title, note)
     else:
-        write_overlay(files.picture, prepared.original, None, LesionTable(case=case.name), case.name)
+        write_overlay(files.picture, prepared.original, None, LesionTable(case=case.name), case.name, note)
     counts = {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
     files.write_record({**fixed, "kinds": counts, "warnings": warnings})
     seconds["write"] = time.monotonic() - begun
@@ -213,7 +214,12 @@ def _run_record(results: Sequence[ExplainedCase], explainer: Explainer, point: O
     return {
         "versions": versions(),
         "machine": described_machine(),
-        "model": {"folder": str(ensemble.folder), "folds": list(ensemble.folds), "digest": ensemble.digest},
+        "model": {
+            "folder": str(ensemble.folder),
+            "folds": list(ensemble.folds),
+            "digest": ensemble.digest,
+            "intended_use": ensemble.intended_use,
+        },
         "operating_point": point.model_dump(mode="json"),
         "level": explainer.level_name,
         "method": explainer.method,

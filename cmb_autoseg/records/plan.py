@@ -63,7 +63,7 @@ class TrainingRange(Record):
     snr: tuple[float, float] | None = None
     """Signal-to-noise ratios of magnitudes, by `quality_control.sequence_measures.signal_to_noise`; None if unknown."""
     sequence_sets: tuple[tuple[Role, ...], ...] = ()
-    """Sets of sequences that it has learned to predict from, beside all together."""
+    """Sets of sequences that it has learned to predict from; where none are named, from all together."""
 
 
 def pooled_patch(sides: Triple[int], units: Sequence[int]) -> Triple[int]:

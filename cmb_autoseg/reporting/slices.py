@@ -3,6 +3,7 @@
 Radiological convention: the person's right is on the left of the picture (marked R and L).
 """
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from scipy import ndimage
 
 from cmb_autoseg.geometry import Volume
 
-__all__ = ["draw_plane", "draw_sides", "draw_slice", "gray_range", "outline"]
+__all__ = ["NOTE_LINE_INCHES", "draw_plane", "draw_sides", "draw_slice", "gray_range", "note_lines", "outline"]
+
+NOTE_LETTERS_PER_INCH = 16
+NOTE_LINE_INCHES = 0.13
+
+
+def note_lines(note: str, width_inches: float) -> list[str]:
+    """A note in letters of 7 points, in lines that fit a picture of this width."""
+    return textwrap.wrap(note, int(NOTE_LETTERS_PER_INCH * width_inches))
 
 
 def gray_range(data: NDArray[Any]) -> tuple[float, float]:

@@ -4,13 +4,15 @@ A file holds the blocks of one person; more may be written while a model learns.
 """
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import atomic_path
 
 __all__ = ["MAGNITUDES", "SEQUENCES", "Block", "block_files", "person_file", "read_blocks", "write_person"]
 
@@ -41,9 +43,8 @@ def write_person(folder: Path, seed: int, person: int, blocks: Sequence[Block]) 
     """Write the blocks of one person; whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / person_file(seed, person)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    torch.save([vars(block) for block in blocks], temporary)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        torch.save([vars(block) for block in blocks], temporary)
     return path
 
 
@@ -53,8 +54,15 @@ def person_file(seed: int, person: int) -> str:
 
 
 def block_files(folder: Path) -> list[Path]:
-    """Files of people's blocks, by name."""
-    return sorted(folder.glob("seed*_person*.pt"))
+    """Files of people's blocks, by name.
+
+    Raises:
+        InputError: there are none.
+    """
+    files = sorted(folder.glob("seed*_person*.pt"))
+    if not files:
+        raise InputError(f"--pool {folder}: holds no simulated blocks; simulate some first")
+    return files
 
 
 def read_blocks(path: Path) -> list[Block]:

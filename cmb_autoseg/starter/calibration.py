@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 from torch import Tensor
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import read_volume, to_canonical
 from cmb_autoseg.inference.ensemble import Ensemble
 from cmb_autoseg.inference.predict import prepare_for
@@ -82,10 +83,10 @@ def fit(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
     """The calibration under which finds of these logits are most likely right and wrong as they are.
 
     Raises:
-        ValueError: all are right, or all wrong.
+        InputError: all are right, or all wrong.
     """
     if right.all() or not right.any():
-        raise ValueError(f"of {len(right)} finds {int(right.sum())} are right; both kinds are needed to calibrate")
+        raise InputError(f"of {len(right)} finds {int(right.sum())} are right, and both kinds are needed to calibrate")
     sign = np.where(right, 1.0, -1.0)
 
     def surprise(values: NDArray[np.float64]) -> float:

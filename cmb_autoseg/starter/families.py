@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import atomic_path, write_json
 from cmb_autoseg.records import Case, ImageSource, Role
 from cmb_autoseg.simulation.anatomy.template import Template
@@ -129,8 +130,15 @@ def _write(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64])
 
 
 def families_in(folder: Path) -> list[Path]:
-    """Folders of the families of one part."""
-    return sorted(path for path in folder.iterdir() if path.name in FAMILIES)
+    """Folders of the families of one part.
+
+    Raises:
+        InputError: there are none with finished people.
+    """
+    folders = [folder / name for name in sorted(FAMILIES) if any((folder / name / "truth").glob("*.json"))]
+    if not folders:
+        raise InputError(f"{folder}: holds no simulated people; python -m cmb_autoseg.starter people makes them")
+    return folders
 
 
 def cases_of(folder: Path) -> list[Case]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.matching.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.inference.ensemble import Ensemble
@@ -55,7 +56,13 @@ def figures(people: Sequence[Sweep], at: int) -> dict[str, float]:
 
 
 def intervals(people: Sequence[Sweep], at: int) -> Mapping[str, tuple[float, float]]:
-    """Of each figure, 95 % by bootstraps over people; those in which nobody has a microbleed are drawn again."""
+    """Of each figure, 95 % by bootstraps over people; those in which nobody has a microbleed are drawn again.
+
+    Raises:
+        InputError: nobody has one at all.
+    """
+    if not pooled(people).n_lesions:
+        raise InputError(f"none of {len(people)} people has a visible microbleed; simulate more")
     rng = np.random.default_rng(0)
     draws: list[dict[str, float]] = []
     while len(draws) < N_BOOTSTRAPS:

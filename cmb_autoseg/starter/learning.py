@@ -9,7 +9,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.machine import described_machine
 from cmb_autoseg.networks.residual_unet import ResidualUNet
 from cmb_autoseg.starter.blocks import SEQUENCES, Block, block_files, read_blocks
@@ -43,6 +44,9 @@ MOST_HARD = 256
 AWAY_VOXELS = 2
 """In the plane, around what is marked: there the network may say anything, and there it finds a microbleed."""
 LOG_EVERY = 50
+BATCHES_AHEAD = 3
+"""Made before they are learned from, the one in the making among them: when the batch of a step is begun, all before
+the last so many steps are done."""
 
 
 @dataclass(frozen=True)
@@ -92,24 +96,31 @@ def read_settings(text: str) -> LearningSettings:
     return LearningSettings(views=views, **{name: _as_tuples(value) for name, value in values.items()})
 
 
-def changed_settings(changes: Mapping[str, Any]) -> LearningSettings:
+def changed_settings(changes: Any) -> LearningSettings:
     """The default settings with some of them changed; those of views are below `views`.
 
     Raises:
-        ValueError: there is no such setting.
+        InputError: there is no such setting, or it takes another kind of value.
     """
-    base, others = LearningSettings(), {name: value for name, value in changes.items() if name != "views"}
-    views = _changed(base.views, changes.get("views", {}))
-    settings: LearningSettings = _changed(replace(base, views=views), others)
+    base = LearningSettings()
+    if isinstance(changes, dict) and "views" in changes:
+        changes = {**changes, "views": _changed(base.views, changes["views"], "views.")}
+    settings: LearningSettings = _changed(base, changes, "")
     return settings
 
 
-def _changed(base: Any, changes: Mapping[str, Any]) -> Any:
-    known = {field.name for field in fields(base)}
-    unknown = sorted(set(changes) - known)
-    if unknown:
-        raise ValueError(f"--settings: {unknown[0]} is unknown; known are {', '.join(sorted(known))}")
-    return replace(base, **{name: _as_tuples(value) for name, value in changes.items()})
+def _changed(base: Any, changes: Any, where: str) -> Any:
+    if not isinstance(changes, dict):
+        raise InputError(f"--settings: found {changes!r} for {where or 'all'}, expected {{NAME: VALUE}}")
+    known = {field.name: getattr(base, field.name) for field in fields(base)}
+    values = {name: _as_tuples(value) for name, value in changes.items()}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(f"--settings: {where}{name} is unknown; known are {', '.join(sorted(known))}")
+        alike = (int, float) if isinstance(known[name], float) else type(known[name])
+        if not isinstance(value, alike) or (isinstance(value, bool) and not isinstance(known[name], bool)):
+            raise InputError(f"--settings: found {value!r} for {where}{name}, expected the like of {known[name]!r}")
+    return replace(base, **values)
 
 
 def _as_tuples(value: Any) -> Any:
@@ -133,7 +144,7 @@ class _Source:
         self._folder, self._settings, self._step = folder, settings, step
         self._rng = np.random.default_rng([settings.seed, step])
         self._people: list[list[Block]] = []
-        self._hard: list[tuple[Block, np.ndarray]] = []
+        self._hard: list[tuple[int, Block, np.ndarray]] = []
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[_Item]:
@@ -144,33 +155,33 @@ class _Source:
             yield self._item(self._step + taken // self._settings.batch_size)
             taken += 1
 
-    def add_hard(self, block: Block, centre: np.ndarray) -> None:
-        """Remember a place (i, j, k voxels of the block) to be shown again."""
+    def add_hard(self, step: int, block: Block, centre: np.ndarray) -> None:
+        """Remember a place (i, j, k voxels of the block), met at a step, to be shown again."""
         with self._lock:
-            self._hard.append((block, centre))
-            del self._hard[:-MOST_HARD]
+            self._hard.append((step, block, centre))
+            del self._hard[: -2 * MOST_HARD]
+
+    def _hard_at(self, step: int) -> list[tuple[int, Block, np.ndarray]]:
+        """What is shown again at a step: nothing that was met so lately that it may not be here yet."""
+        with self._lock:
+            return [place for place in self._hard if place[0] < step - BATCHES_AHEAD][-MOST_HARD:]
 
     def _turn(self) -> None:
         files = block_files(self._folder)
-        if not files:
-            raise FileNotFoundError(f"{self._folder}: holds no simulated blocks; simulate some first")
         wanted = min(PEOPLE_AT_ONCE, len(files)) if not self._people else 1
         for _ in range(wanted):
             self._people.append(read_blocks(files[int(self._rng.integers(len(files)))]))
         del self._people[:-PEOPLE_AT_ONCE]
 
     def _item(self, step: int) -> _Item:
-        with self._lock:
-            hard = None
-            if self._hard and self._rng.random() < self._settings.hard_share:
-                hard = self._hard[int(self._rng.integers(len(self._hard)))]
-        if hard is None:
+        about, places = None, self._hard_at(step)
+        if places and self._rng.random() < self._settings.hard_share:
+            _, block, about = places[int(self._rng.integers(len(places)))]
+        else:
             people = self._people[int(self._rng.integers(len(self._people)))]
             block = people[int(self._rng.integers(len(people)))]
-        else:
-            block = hard[0]
         views = replace(self._settings.views, lesion_share=_lesion_share(self._settings, step))
-        draw = draw_view(self._rng, block, views, None if hard is None else hard[1])
+        draw = draw_view(self._rng, block, views, about)
         return _Item(make_view(block, draw, self._settings.views), block, draw)
 
 
@@ -188,7 +199,7 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
         Steps done so far.
 
     Raises:
-        ValueError: the folder's checkpoint is of other settings.
+        InputError: the folder's checkpoint is of other settings, or there are no blocks.
     """
     ends = time.monotonic() + 60 * minutes
     out.mkdir(parents=True, exist_ok=True)
@@ -204,7 +215,8 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
         DiceBCELoss(dice_weight=settings.dice_weight, foreground_weight=settings.foreground_weight)
     )
     if step < settings.steps:
-        _write_log(out / LOG, run=_computing_on(device), step=step)
+        told = {"seed": settings.seed, "steps": settings.steps, "people": len(block_files(pool))}
+        _write_log(out / LOG, run={**_computing_on(device), **told}, step=step)
     source = _Source(pool, settings, step)
     losses: list[float] = []
     saved = logged = time.monotonic()
@@ -227,19 +239,18 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
         if math.isfinite(float(norm)):
             optimizer.step()
         _follow(average, network, min(settings.average, (step + 1) / (step + 10)))
+        _remember_hard(source, step, items, logits[0].detach().float(), target, settings)
         step += 1
         losses.append(float(loss.detach()))
-        _remember_hard(source, items, logits[0].detach().float(), target, settings)
         busy += time.monotonic() - begun
-        if step % LOG_EVERY == 0 or step == settings.steps:
-            now = time.monotonic()
-            seconds = now - logged
-            figures = {"loss": round(float(np.mean(losses)), 5), "seconds": round(seconds, 2)}
-            _write_log(out / LOG, step=step, **figures, waiting_share=round(1 - busy / seconds, 3))
-            losses, logged, busy = [], now, 0.0
+        if step % LOG_EVERY == 0:
+            _write_losses(out / LOG, step, losses, time.monotonic() - logged, busy)
+            losses, logged, busy = [], time.monotonic(), 0.0
         if time.monotonic() - saved > CHECKPOINT_EVERY_S:
             _save(out / CHECKPOINT, step, network, average, optimizer, settings)
             saved = time.monotonic()
+    if losses:
+        _write_losses(out / LOG, step, losses, time.monotonic() - logged, busy)
     if step > begun_at or not (out / CHECKPOINT).is_file():
         _save(out / CHECKPOINT, step, network, average, optimizer, settings)
     return step
@@ -247,7 +258,7 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
 
 def _batches(source: _Source, size: int) -> Iterator[list[_Item]]:
     """Batches made by a thread of their own."""
-    ready: queue.Queue[list[_Item] | BaseException] = queue.Queue(maxsize=2)
+    ready: queue.Queue[list[_Item] | BaseException] = queue.Queue(maxsize=BATCHES_AHEAD - 1)
     over = threading.Event()
 
     def put(value: "list[_Item] | BaseException") -> bool:
@@ -304,7 +315,7 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 @torch.no_grad()
 def _remember_hard(
-    source: _Source, items: list[_Item], logits: Tensor, target: Tensor, settings: LearningSettings
+    source: _Source, step: int, items: list[_Item], logits: Tensor, target: Tensor, settings: LearningSettings
 ) -> None:
     """Tell the source the worst false alarm and the worst miss of each view."""
     probability = torch.sigmoid(logits[:, 1] - logits[:, 0])[:, None]
@@ -325,10 +336,10 @@ def _remember_hard(
             for axis in item.draw.flips:
                 place[axis] = shape[axis] - 1 - place[axis]
             offset = (place - (shape - 1) / 2) * settings.views.spacing_mm / item.draw.scale
-            source.add_hard(item.block, item.draw.centre + offset[::-1] / item.block.spacing_mm)
+            source.add_hard(step, item.block, item.draw.centre + offset[::-1] / item.block.spacing_mm)
 
 
-def _computing_on(device: str) -> dict[str, str | int]:
+def _computing_on(device: str) -> dict[str, Any]:
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.startswith("cuda") else {}
     return {**described_machine(), "torch": torch.__version__, **gpu, "threads": torch.get_num_threads()}
 
@@ -336,6 +347,11 @@ def _computing_on(device: str) -> dict[str, str | int]:
 def _write_log(path: Path, **line: Any) -> None:
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def _write_losses(path: Path, step: int, losses: list[float], seconds: float, busy: float) -> None:
+    figures = {"loss": round(float(np.mean(losses)), 5), "seconds": round(seconds, 2)}
+    _write_log(path, step=step, **figures, waiting_share=round(1 - busy / seconds, 3))
 
 
 def _save(
@@ -361,9 +377,9 @@ def _restore(
 ) -> int:
     if not path.is_file():
         return 0
-    content: dict[str, Any] = torch.load(path, weights_only=True)
+    content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     if content["settings"] != json.dumps(asdict(settings), sort_keys=True):
-        raise ValueError(f"{path}: was trained with other settings; choose another folder")
+        raise InputError(f"{path}: was trained with other settings; choose another folder")
     network.load_state_dict(content["network"])
     average.load_state_dict(content["average"])
     optimizer.load_state_dict(content["optimizer"])

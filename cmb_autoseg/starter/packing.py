@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from cmb_autoseg._nnunet import dataset_json, nnunet_plans
-from cmb_autoseg.files import file_digest, text_digest, write_json
+from cmb_autoseg.errors import InputError
+from cmb_autoseg.files import file_digest, write_json
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import Sweep, points_of
 from cmb_autoseg.lesions import find_components
@@ -58,7 +59,11 @@ class Learned:
 
 
 def learned_from(pool: Path) -> Learned:
-    """Measure the blocks in a folder."""
+    """Measure the blocks in a folder.
+
+    Raises:
+        InputError: it holds none.
+    """
     spacing, snr, volumes, fields = [], [], [], Counter[float]()
     n_people = n_lesions = 0
     for path in block_files(pool):
@@ -114,15 +119,15 @@ def write_model(
         weights: `average` or `network`, that were the last ones.
 
     Raises:
-        ValueError: checkpoints of other settings, or unfinished ones.
+        InputError: checkpoints of other settings, or unfinished ones.
     """
     contents = [torch.load(path, weights_only=True, map_location="cpu") for path in checkpoints]
     trained = [read_settings(content["settings"]) for content in contents]
     if len({replace(settings, seed=0) for settings in trained}) != 1:
-        raise ValueError("the checkpoints were trained with different settings; train them alike")
+        raise InputError("the checkpoints were trained with different settings; train them alike")
     for path, content, settings in zip(checkpoints, contents, trained, strict=True):
         if content["step"] < settings.steps:
-            raise ValueError(f"{path}: has {content['step']} of {settings.steps} steps; train it to the end")
+            raise InputError(f"{path}: has {content['step']} of {settings.steps} steps; train it to the end")
     plan = _plan(trained[0], learned)
     recipe = read_recipe("supervised").model_copy(
         update={"name": NAME, "description": "simulated blocks of heads", "inference": INFERENCE}
@@ -148,7 +153,7 @@ def write_model(
 
 def write_points(folder: Path, sweep: Sweep) -> None:
     """Choose the operating points of a model folder by people that it has not learned from."""
-    points = points_of(sweep, "simulated scans, none learned from,")
+    points = points_of(sweep, "simulated scans, calibrated on but not learned from,")
     write_json(folder / "operating_points.json", [point.model_dump(mode="json") for point in points])
 
 
@@ -196,5 +201,5 @@ def _card(plan: Plan, digests: dict[int, str], learned: Learned) -> Model:
         training_range=plan.training_range,
         intended_use=USE,
         licence=LICENCE,
-        parents=(text_digest(plan.model_dump_json()),),
+        parents=(plan.digest,),
     )

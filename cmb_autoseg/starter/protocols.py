@@ -4,7 +4,7 @@ A network that learns from them should not mind which of them made the scan that
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,10 +44,6 @@ class ProtocolRanges:
         """In-plane and slice spacing that can occur."""
         slices = self.slice_mm_3d + self.slice_mm_2d
         return self.in_plane_mm, (min(slices), max(slices))
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain values, for records."""
-        return asdict(self)
 
 
 def draw_protocols(rng: np.random.Generator, n: int, ranges: ProtocolRanges | None = None) -> tuple[Protocol, ...]:

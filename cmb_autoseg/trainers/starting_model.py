@@ -69,7 +69,12 @@ def read_starting_model(folder: Path, fold: int) -> PretrainedEncoder:
     weights, plan = load_checkpoint(folder, chosen)["network_weights"], learned_plan(folder)
     settings = trained_settings(folder)
     own = folder / f"fold_{chosen}" / "fold.json"
-    trained = FoldModel.read(own) if own.is_file() else None
+    simulated = settings["recipe"]["name"] == STARTER  # such a model has learned from nobody
+    if not simulated and not own.is_file():
+        raise InputError(
+            f"--init {folder}: fold {chosen} lacks {own.name}, which tells whom it learned from; copy it, too"
+        )
+    trained = None if simulated else FoldModel.read(own)
     record = Encoder(
         name=STARTER if folder == STARTER_MODEL else str(settings["recipe"]["name"]),
         method="segmentation",

@@ -66,6 +66,9 @@ def test_sequences_that_it_has_learned_to_do_without_are_not_missed(tmp_path):
     unheard_of = SEEN.model_copy(update={"sequence_sets": ()})
     (warning,) = range_warnings(prepared(tmp_path, (Role.GRE_MAG, Role.QSM)), unheard_of, CHANNELS)
     assert "missing sequences: swi;" in warning
+    (warning,) = range_warnings(prepared(tmp_path, CHANNELS), SEEN, CHANNELS)
+    assert "swi, gre_mag, qsm were never seen all together" in warning
+    assert range_warnings(prepared(tmp_path, CHANNELS), unheard_of, CHANNELS) == ()
 
 
 @pytest.mark.parametrize(

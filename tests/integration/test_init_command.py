@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmb_autoseg.cli import train
-from cmb_autoseg.files import read_json
+from cmb_autoseg.files import read_json, write_json
 from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.records import FoldModel
 from cmb_autoseg.trainers.recipe import Recipe
@@ -90,3 +90,23 @@ def test_a_model_without_a_finished_fold_is_refused(again, capsys):
         path.unlink()
     assert run(workspace, recipe, "--init", model) == 2
     assert "none of its folds is trained to the end" in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_tell_whom_it_knows_is_refused(again, capsys):
+    workspace, model, recipe = again
+    for path in model.glob("fold_*/fold.json"):
+        path.unlink()
+    assert run(workspace, recipe, "--init", model) == 2
+    assert "lacks fold.json, which tells whom it knows" in capsys.readouterr().err
+
+
+def test_a_model_that_knows_those_it_is_judged_on_is_refused(again, capsys):
+    workspace, model, recipe = again
+    path = model / "fold_1" / "fold.json"
+    content = read_json(path)
+    subjects = read_json(model / "fold_0" / "fold.json")["training_subjects"]
+    write_json(path, {**content, "training_subjects": sorted({*content["training_subjects"], *subjects})})
+    assert run(workspace, recipe, "--init", model) == 2
+    said = capsys.readouterr().err
+    assert "model tiny: has learned from" in said
+    assert "begin with one that has not" in said

@@ -4,7 +4,8 @@ import nibabel as nib
 import pytest
 import torch
 
-from cmb_autoseg.cli import models, predict, train
+from cmb_autoseg.cli import explain, models, predict, train
+from cmb_autoseg.evaluation.reporting.provenance import facts_of_run
 from cmb_autoseg.files import file_digest, read_json
 from cmb_autoseg.inference.ensemble import checkpoint_path, load_checkpoint
 from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
@@ -46,6 +47,15 @@ def test_a_scan_is_read_without_naming_a_model(trained, tmp_path):
     assert any("outside the model's training range: 22 ml of brain" in text for text in record["warnings"])
     probability = nib.load(out / "p2-susc_prob.nii.gz")
     assert probability.shape == nib.load(source).shape
+    assert "simulated data alone" in facts_of_run(out)["intended_use"]  # the evaluation's report says it, too
+
+
+def test_explanations_say_what_it_has_learned_from(trained, tmp_path, capsys):
+    source = next(trained.cohort.glob("centreA/p2/visit1/scans/p2-susc.nii.gz"))
+    words = ["-i", str(source), "-o", str(tmp_path / "out"), "--max-lesions", "1", "-device", "cpu"]
+    assert explain.main(words) == 0
+    assert "starter model: Trained on simulated data alone" in capsys.readouterr().err
+    assert "simulated data alone" in read_json(tmp_path / "out" / "run.json")["model"]["intended_use"]
 
 
 def test_it_is_listed_first_with_range_and_licence(tmp_path, capsys):

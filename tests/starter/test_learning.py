@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.starter import learning
 from cmb_autoseg.starter.learning import CHECKPOINT, LOG, LearningSettings, learn, read_settings
 
@@ -41,6 +42,31 @@ def test_a_run_goes_on_where_the_last_one_stopped(pool, tmp_path, settings):
     assert before == (out / CHECKPOINT).read_bytes()
 
 
+def test_runs_of_one_seed_are_equal(pool, tmp_path, settings):
+    """Although views are drawn by a thread of their own, which learns of hard places meanwhile."""
+    settings = replace(settings, steps=40, hard_share=0.5, learning_rate=1e-2)
+    ends = []
+    for name in ("first", "second"):
+        learn(pool, tmp_path / name, settings, minutes=2)
+        ends.append(torch.load(tmp_path / name / CHECKPOINT, weights_only=True)["network"])
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_what_was_met_of_late_is_not_shown_yet(pool, settings):
+    source = learning._Source(pool, settings, 0)
+    for step in range(6):
+        source.add_hard(step, None, np.zeros(3))
+    assert [place[0] for place in source._hard_at(6)] == [0, 1, 2]
+
+
+def test_each_run_logs_itself_and_its_last_steps(pool, tmp_path, settings):
+    learn(pool, tmp_path / "out", settings, minutes=2)
+    run, last = [json.loads(line) for line in (tmp_path / "out" / LOG).read_text().splitlines()]
+    assert run["run"]["seed"] == 0
+    assert (run["run"]["steps"], run["run"]["people"], last["step"]) == (12, 2, 12)
+    assert last["loss"] > 0
+
+
 def test_a_run_of_other_settings_is_refused(pool, tmp_path, settings):
     learn(pool, tmp_path / "out", settings, minutes=0)
     with pytest.raises(ValueError, match="other settings"):
@@ -48,7 +74,7 @@ def test_a_run_of_other_settings_is_refused(pool, tmp_path, settings):
 
 
 def test_an_empty_pool_is_refused(tmp_path, settings):
-    with pytest.raises(FileNotFoundError, match="no simulated blocks"):
+    with pytest.raises(InputError, match="no simulated blocks"):
         learn(tmp_path, tmp_path / "out", settings, minutes=1)
 
 
@@ -71,9 +97,9 @@ def test_what_was_falsely_found_is_shown_again_at_its_place(pool, tmp_path, sett
     logits = torch.zeros(1, 2, 4, 16, 16)
     logits[0, 1] = -10.0
     logits[0, 1, 0, 2, 3] = 10.0
-    learning._remember_hard(source, [item], logits, torch.zeros(1, 1, 4, 16, 16), settings)
+    learning._remember_hard(source, 0, [item], logits, torch.zeros(1, 1, 4, 16, 16), settings)
 
-    ((block, place),) = source._hard
+    ((_, block, place),) = source._hard
     assert block is item.block
     z, y, x = (0, 2, 3)
     y, x = (15 - y if 1 in item.draw.flips else y), (15 - x if 2 in item.draw.flips else x)
@@ -91,9 +117,9 @@ def test_a_microbleed_that_was_missed_is_shown_again(pool, settings):
     target[0, 0, 1, 3, 4] = target[0, 0, 2, 12, 12] = 1
     logits[0, 1] = -3.0
     logits[0, 1, 2, 12, 13] = 10.0
-    learning._remember_hard(source, [item], logits, target, settings)
+    learning._remember_hard(source, 0, [item], logits, target, settings)
 
-    ((_, place),) = source._hard
+    ((_, _, place),) = source._hard
     z, y, x = (1, 3, 4)
     y, x = (15 - y if 1 in item.draw.flips else y), (15 - x if 2 in item.draw.flips else x)
     expected = item.draw.centre + np.array([x - 7.5, y - 7.5, z - 1.5])
@@ -127,6 +153,6 @@ def test_learning_needs_torch_alone():
         "        if name.partition('.')[0] in {'nibabel', 'scipy', 'pydantic', 'yaml', 'skimage', 'nnunetv2'}:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
-        "import cmb_autoseg.starter.__main__\n"
+        "import cmb_autoseg.starter.__main__, cmb_autoseg.starter.learning\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

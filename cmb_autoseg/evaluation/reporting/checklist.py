@@ -42,6 +42,7 @@ FACTS = {
     "split": "what keeps subjects of training out of the evaluation",
     "recipe": "name of the settings of training",
     "model": "its kind, folds and digest",
+    "intended_use": "of the model, in its own words",
     "encoder": "pretrained weights and what they have seen",
     "sequences": "roles of the images that the model takes",
     "preparation": "steps before the network",

@@ -29,6 +29,7 @@ def facts_of_run(predicted: Path) -> dict[str, str]:
     facts = {
         "model": f"{folder.name}, folds {listed}, {model.get('digest', '')}",
         "explanation": "cmb_explain makes Grad-CAM maps of this model",
+        "intended_use": str(model.get("intended_use", "")),
     }
     try:
         return {**facts, **_of_model(Model.read(folder / "model.json")), **_of_folds(folder, folds)}

@@ -225,6 +225,7 @@ def _told(report: EvaluationReport, facts: Mapping[str, str]) -> dict[str, str]:
         "predictions": "predictions",
         "reference": "reference",
         "model": "model",
+        "intended_use": "intended use of the model",
         "n_cases": "cases",
         "n_subjects": "subjects",
         "n_negative": "cases without lesions",

@@ -74,7 +74,7 @@ def transfer_encoder(
         raise InputError(
             f"{path}: fits {len(fitting)} of the encoder's {len(own)} tensors, at least 95 % are needed "
             f"({'; '.join(misfits[:MISFITS_NAMED])}; features of the file {_numbers(record)}); pretrain with this plan "
-            "and these features, or give --encoder none"
+            "and these features, or begin with random weights (--encoder none, no --init)"
         )
     _refuse_other_levels(path, record.topology, plan.topology)
     for name in fitting:
@@ -91,7 +91,8 @@ def _refuse_other_levels(path: Path, known: Topology, wanted: Topology) -> None:
             if one != other:
                 raise InputError(
                     f"{path}: {what.replace('_', ' ')} of level {level} are {_product(one)} in the file and "
-                    f"{_product(other)} in the plan (z, y, x); pretrain with this plan, or give --encoder none"
+                    f"{_product(other)} in the plan (z, y, x); pretrain with this plan, "
+                    "or begin with random weights (--encoder none, no --init)"
                 )
 
 
@@ -123,7 +124,7 @@ def adapt_stem(stem: Tensor, known: Sequence[Role], wanted: Sequence[Role], path
     if not set(known) & set(wanted):
         raise InputError(
             f"{path}: has learned {', '.join(known)}, none of which is among {', '.join(wanted)} of the plan; "
-            "pretrain on this dataset, or give --encoder none"
+            "pretrain on this dataset, or begin with random weights (--encoder none, no --init)"
         )
     susceptibility = [channel for channel, role in enumerate(known) if role in SUSCEPTIBILITY_ROLES]
     mean = stem[:, susceptibility or list(range(len(known)))].mean(dim=1)
