@@ -25,7 +25,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import read_json, writable_folder, write_json
+from cmb_autoseg.files import read_json, writable_folder, write_json, write_text
 from cmb_autoseg.progress import log
 
 POOL, PEOPLE, MODEL = "pool", "people", "model"
@@ -83,8 +83,22 @@ def run_learn(args: Namespace) -> None:
 
     settings = changed_settings({**changes, "seed": args.seed} if isinstance(changes, dict) else changes)
     block_files(args.pool)
-    done = learn(args.pool, writable_folder(args.out), settings, args.minutes, args.device)
+    weights = _beginning(args.begin, args.out) if args.begin else None
+    done = learn(args.pool, writable_folder(args.out), settings, args.minutes, args.device, weights)
     log(f"{args.out}: {done} of {settings.steps} steps")
+
+
+def _beginning(fold: Path, out: Path) -> Any:
+    """The weights of a fold; a new training's log begins with the fold's."""
+    from cmb_autoseg.starter.learning import LOG
+    from cmb_autoseg.starter.packing import weights_to_begin_with
+
+    weights = weights_to_begin_with(fold)
+    if not (out / LOG).exists():
+        earlier = (fold / LOG).read_text(encoding="utf-8") if (fold / LOG).is_file() else ""
+        digest = read_json(fold.parent / "model.json")["folds"][fold.name.removeprefix("fold_")]
+        write_text(writable_folder(out) / LOG, earlier + json.dumps({"begins_with": digest}) + "\n")
+    return weights
 
 
 def run_people(args: Namespace) -> None:
@@ -149,6 +163,7 @@ def run_retrain(args: Namespace) -> None:
     """All stages, one after the other; what is finished is left as it is."""
     writable_folder(args.out)
     common = vars(args) | {"turn": (0, 1), "minutes": float("inf"), "pool": args.out / POOL, "settings": "{}"}
+    common["begin"] = None
     run_simulate(Namespace(**common | {"seed": 0, "people": args.people_to_learn_from}))
     trained = [args.out / f"seed_{seed}" for seed in args.seeds]
     for seed, folder in zip(args.seeds, trained, strict=True):
@@ -199,6 +214,9 @@ def build_parser() -> Parser:
     train = stage("learn", run_learn, "Learn from simulated blocks.")
     add_option(train, "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder of the training")
     add_option(train, "--settings", default="{}", metavar="JSON", help="settings that differ from the defaults")
+    add_option(
+        train, "--begin", type=Path, metavar="DIR", help="a fold of a starter model, whose weights are gone on from"
+    )
     others = stage("people", run_people, "Simulate people to choose or to judge by.")
     add_option(others, "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder of both parts")
     add_option(others, "--part", choices=tuple(WHICH), default="choice")

@@ -45,6 +45,11 @@ class Calibration:
         """Both, this one first."""
         return Calibration(self.scale * other.scale, self.shift * other.scale + other.shift)
 
+    @property
+    def undone(self) -> "Calibration":
+        """What leads back."""
+        return Calibration(1 / self.scale, -self.shift / self.scale)
+
 
 FIRST_GUESS = Calibration(0.35, -4.5)
 """Enough for probabilities that do not round to 1."""

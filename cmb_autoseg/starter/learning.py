@@ -9,7 +9,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,14 @@ class _Source:
         return _Item(make_view(block, draw, self._settings.views), block, draw)
 
 
-def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, device: str = "cpu") -> int:
+def learn(
+    pool: Path,
+    out: Path,
+    settings: LearningSettings,
+    minutes: float,
+    device: str = "cpu",
+    weights: Mapping[str, Tensor] | None = None,
+) -> int:
     """Train until all steps are done or the time is over.
 
     Args:
@@ -194,17 +201,21 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
         settings: as in earlier runs of the same folder.
         minutes: of this run.
         device: to compute on.
+        weights: that a new training begins with; None for random ones.
 
     Returns:
         Steps done so far.
 
     Raises:
-        InputError: the folder's checkpoint is of other settings, or there are no blocks.
+        InputError: the folder's checkpoint is of other settings, the weights are of another network, or there are no
+            blocks.
     """
     ends = time.monotonic() + 60 * minutes
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     network = settings.network().to(device)
+    if weights is not None:
+        _begin_with(weights, network)
     average = settings.network().to(device)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(
@@ -254,6 +265,13 @@ def learn(pool: Path, out: Path, settings: LearningSettings, minutes: float, dev
     if step > begun_at or not (out / CHECKPOINT).is_file():
         _save(out / CHECKPOINT, step, network, average, optimizer, settings)
     return step
+
+
+def _begin_with(weights: Mapping[str, Tensor], network: nn.Module) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise InputError("--begin: the weights are of another network than the settings; give those it has") from None
 
 
 def _batches(source: _Source, size: int) -> Iterator[list[_Item]]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import file_digest, write_json
+from cmb_autoseg.files import file_digest, read_json, write_json
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import Sweep, points_of
 from cmb_autoseg.lesions import find_components
@@ -25,7 +26,7 @@ from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.recipe import InferenceSettings, read_recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
-__all__ = ["CHANNELS", "Learned", "learned_from", "write_model", "write_points"]
+__all__ = ["CHANNELS", "Learned", "learned_from", "weights_to_begin_with", "write_model", "write_points"]
 
 ROLE_OF = {"swi": Role.SWI, "mag": Role.GRE_MAG, "qsm": Role.QSM, "phase": Role.LOCAL_PHASE}
 CHANNELS = tuple(ROLE_OF[name] for name in SEQUENCES)
@@ -33,6 +34,8 @@ NAME = "starter"
 DATASET = "Dataset000_SIMULATED"
 MEDIAN_BRAIN_MM = (130.0, 165.0, 135.0)
 """(z, y, x); only tells readers of the plan how large a brain is."""
+CALIBRATION = "calibration.json"
+"""In a model's folder: what its logits were scaled and shifted by."""
 LICENCE = "Apache-2.0"
 SNR_PERCENTILES = (1, 99)
 HEAD_TO_BRAIN = 1.9
@@ -148,7 +151,23 @@ def write_model(
         (target.parent / LOG).write_text(log, encoding="utf-8")
         write_json(target.parent / "settings.json", json.loads(content["settings"]))
     _card(plan, digests, learned).write(folder / "model.json")
+    write_json(folder / CALIBRATION, None if calibration is None else vars(calibration))
     return folder
+
+
+def weights_to_begin_with(fold: Path) -> dict[str, Tensor]:
+    """The weights in the folder of a fold of such a model, as they were before they were calibrated.
+
+    Raises:
+        InputError: it is no such folder.
+    """
+    if not (fold / FINAL_CHECKPOINT).is_file() or not (fold.parent / CALIBRATION).is_file():
+        raise InputError(f"--begin {fold}: is no fold of a starter model; name its fold_0 or another")
+    weights: dict[str, Tensor] = torch.load(fold / FINAL_CHECKPOINT, weights_only=True)["network_weights"]
+    calibration = read_json(fold.parent / CALIBRATION)
+    if calibration is not None:
+        calibrate(weights, Calibration(**calibration).undone)
+    return weights
 
 
 def write_points(folder: Path, sweep: Sweep) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.loading import load_ensemble
@@ -58,6 +59,20 @@ def test_seeds_are_learned_and_packed(packing, tmp_path, capsys):
     assert "model: exists already" in capsys.readouterr().err
 
 
+def test_a_training_goes_on_from_weights_before_they_were_calibrated(packing, pool, tmp_path, changes):
+    assert main([*map(str, packing), str(tmp_path / "model")]) == 0
+    fold = tmp_path / "model" / "fold_1"
+    words = ["learn", "--pool", pool, "-o", tmp_path / "on", "--begin", fold, "-device", "cpu"]
+    assert main([*map(str, words), "--settings", changes.replace('"steps": 12', '"steps": 1'), "--seed", "3"]) == 0
+    before = torch.load(tmp_path / "seed_2" / "checkpoint.pt", weights_only=True)["average"]
+    after = torch.load(tmp_path / "on" / "checkpoint.pt", weights_only=True)["network"]
+    for name, values in before.items():  # after one step of the warm-up
+        torch.testing.assert_close(after[name], values, atol=2e-3, rtol=0)
+    lines = [json.loads(line) for line in (tmp_path / "on" / "log.jsonl").read_text().splitlines()]
+    assert [next(iter(line)) for line in lines] == ["run", "step", "begins_with", "run", "step"]
+    assert lines[2]["begins_with"] == read_json(tmp_path / "model" / "model.json")["folds"]["1"]
+
+
 def test_a_packing_that_fails_leaves_nothing(packing, people, tmp_path, capsys):
     before = sorted(tmp_path.iterdir())
     empty = nib.Nifti1Image(np.zeros(SHAPE, np.uint8), np.diag([0.75, 0.75, 1.5, 1.0]))
@@ -95,6 +110,7 @@ def test_people_of_other_heads_do_not_come_among_those_there(tmp_path, capsys):
         ("simulate --pool {new} --turn 2 2", "--turn: found 2 2"),
         ("simulate --pool {new} --anatomy {absent}", "is not a folder"),
         ("people -o {new} --families swi_9t", "found 'swi_9t', expected some of swi_3t"),
+        ("learn --pool {pool} -o {new} --begin {pool}", "is no fold of a starter model"),
         ("pack --pool {pool} -o {new} --trained {absent} --people {new}", "holds no checkpoint.pt"),
         ("pack --pool {absent} -o {new} --trained {pool} --people {new}", "holds no checkpoint.pt"),
         ("retrain -o {file}", "cannot write there"),
