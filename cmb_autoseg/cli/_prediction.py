@@ -51,6 +51,7 @@ def input_path(text: str, out: Path) -> Path:
         InputError: nothing, or results would be written among the scans.
     """
     from cmb_autoseg.errors import InputError
+    from cmb_autoseg.inference.input_kinds import WHAT_IN_MAY_BE
 
     if out.is_file():
         raise InputError(f"-o {out}: is a file; name a folder")
@@ -61,7 +62,7 @@ def input_path(text: str, out: Path) -> Path:
         raise InputError(f"-o {out}: holds the scans, and results among them would be taken for scans; choose another")
     a_path = source.suffix != "" or source.parent != Path()  # a bare word may be a card of the package
     if a_path and "=" not in text and not source.exists():
-        raise InputError(f"-i {source}: no such file or folder")
+        raise InputError(f"-i {source}: no such file or folder; {WHAT_IN_MAY_BE}")
     return source
 
 

@@ -97,7 +97,7 @@ def test_a_model_that_does_not_tell_whom_it_knows_is_refused(again, capsys):
     for path in model.glob("fold_*/fold.json"):
         path.unlink()
     assert run(workspace, recipe, "--init", model) == 2
-    assert "lacks fold.json, which tells whom it knows" in capsys.readouterr().err
+    assert "lacks fold.json, which tells whom it learned from" in capsys.readouterr().err
 
 
 def test_a_model_that_knows_those_it_is_judged_on_is_refused(again, capsys):

@@ -7,6 +7,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import as_text
 from cmb_autoseg.geometry import is_nifti, nifti_stem
 from cmb_autoseg.inference.dicom import holds_dicom
+from cmb_autoseg.inference.input_kinds import WHAT_IN_MAY_BE
 from cmb_autoseg.inference.inputs.bids import cases_of_bids, is_bids
 from cmb_autoseg.inference.inputs.cards import cases_of_card, may_be_card
 from cmb_autoseg.inference.inputs.channels import cases_of_channels, has_channel_number
@@ -17,11 +18,6 @@ from cmb_autoseg.readers import PICTURE_SUFFIXES
 from cmb_autoseg.records import Case
 
 __all__ = ["find_cases", "is_single_file"]
-
-WHAT_IN_MAY_BE = (
-    "-i takes a .nii or .nii.gz file, a folder of them (CASE_0000.nii.gz or any names), a BIDS folder, "
-    "a DICOM folder, or a card (FILE.yaml, NAME=FOLDER)"
-)
 
 
 def is_single_file(source: Path) -> bool:
