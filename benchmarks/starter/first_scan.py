@@ -17,7 +17,8 @@ import torch
 from cmb_autoseg.simulation.anatomy.mni152 import load_mni152
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.protocols import Protocol
-from cmb_autoseg.starter.families import ROLES, SLAB_CENTRE_MM
+from cmb_autoseg.starter.families import ROLES
+from cmb_autoseg.starter.protocols import SLAB_CENTRE_MM
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 from common import Run, command, save, spread

@@ -62,12 +62,11 @@ def in_shares(
     share_of: Callable[[Path, list[Case]], list[Sweep]],
     families: Sequence[Path],
     processes: int,
-    most: int | None = None,
 ) -> dict[str, list[Sweep]]:
-    """Counts of each family's (first `most`) people, by processes: `share_of` gets the family's folder and a share."""
+    """Counts of each family's people, by processes: `share_of` gets the family's folder and a share."""
     with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         begun = {
-            family.name: [pool.submit(share_of, family, cases_of(family)[:most][n::SHARES]) for n in range(SHARES)]
+            family.name: [pool.submit(share_of, family, cases_of(family)[n::SHARES]) for n in range(SHARES)]
             for family in families
         }
         return {name: [person for share in shares for person in share.result()] for name, shares in begun.items()}

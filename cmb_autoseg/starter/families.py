@@ -20,6 +20,7 @@ from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.cohort import is_lesion_free
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.protocols import Protocol
+from cmb_autoseg.starter.protocols import SLAB_CENTRE_MM
 
 __all__ = ["FAMILIES", "SEEDS", "Family", "cases_of", "families_in", "label_of", "simulate_one"]
 
@@ -27,7 +28,6 @@ LESION_FREE_SHARE = 0.35
 SEEDS = {"choice": 550_000, "test": 770_000}
 """Of the people of each part; those that blocks are made of have small ones."""
 FIELD_OF_VIEW_MM = (172, 212, 124)
-SLAB_CENTRE_MM = (0.0, -18.0, 12.0)
 ROLES = {"swi": Role.SWI, "mag": Role.GRE_MAG, "qsm": Role.QSM}
 """Of the simulator's images."""
 

@@ -110,7 +110,6 @@ def write_model(
     checkpoints: Sequence[Path],
     learned: Learned,
     calibration: Calibration | None = None,
-    weights: str = "average",
 ) -> Path:
     """Write a model folder of trained checkpoints, one fold each; without operating points.
 
@@ -119,7 +118,6 @@ def write_model(
         checkpoints: of `learn`, of the same settings but for the seed.
         learned: what they have learned from.
         calibration: of their logits; None to leave them as they are.
-        weights: `average` or `network`, that were the last ones.
 
     Raises:
         InputError: checkpoints of other settings, or unfinished ones.
@@ -142,7 +140,7 @@ def write_model(
     for fold, (path, content) in enumerate(zip(checkpoints, contents, strict=True)):
         target = folder / f"fold_{fold}" / FINAL_CHECKPOINT
         target.parent.mkdir(parents=True, exist_ok=True)
-        own = {name: values.detach().cpu().clone() for name, values in content[weights].items()}
+        own = {name: values.detach().cpu().clone() for name, values in content["average"].items()}
         if calibration is not None:
             calibrate(own, calibration)
         write_tensors(target, {"network_weights": own})

@@ -84,20 +84,19 @@ def test_what_cannot_be_begun_with_is_refused(again, capsys, options, words):
     assert not (workspace / "results").exists()
 
 
-def test_a_model_without_a_finished_fold_is_refused(again, capsys):
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("checkpoint_final.pth", "none of its folds is trained to the end"),
+        ("fold.json", "lacks fold.json, which tells whom it learned from"),
+    ],
+)
+def test_a_model_of_which_files_are_lost_is_refused(again, capsys, lost, words):
     workspace, model, recipe = again
-    for path in model.glob("fold_*/checkpoint_final.pth"):
+    for path in model.glob(f"fold_*/{lost}"):
         path.unlink()
     assert run(workspace, recipe, "--init", model) == 2
-    assert "none of its folds is trained to the end" in capsys.readouterr().err
-
-
-def test_a_model_that_does_not_tell_whom_it_knows_is_refused(again, capsys):
-    workspace, model, recipe = again
-    for path in model.glob("fold_*/fold.json"):
-        path.unlink()
-    assert run(workspace, recipe, "--init", model) == 2
-    assert "lacks fold.json, which tells whom it learned from" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
 
 
 def test_a_model_that_knows_those_it_is_judged_on_is_refused(again, capsys):
