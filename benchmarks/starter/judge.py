@@ -1,11 +1,11 @@
 """How well models count microbleeds in simulated people of each family.
 
     python benchmarks/starter/judge.py --people PEOPLE [--model MODEL_DIR] [--point counting]
-        [--processes 2] [-o RESULTS]
+        [--part test] [--stripped] [--processes 2] [-o RESULTS]
 
 The people are those of `test` (`python -m cmb_autoseg.starter people --part test`), of whom no training and no choice
-knew anything. Lesions are matched by VALDO's rule, at an operating point of the model. Intervals: 95 %, 2,000
-bootstraps over people.
+knew anything, or of `choice`; with their skulls, or with masks of their brains. Lesions are matched by VALDO's rule,
+at an operating point of the model, and the JSON has all thresholds. Intervals: 95 %, 2,000 bootstraps over people.
 """
 
 import argparse
@@ -62,36 +62,44 @@ def in_shares(
     share_of: Callable[[Path, list[Case]], list[Sweep]],
     families: Sequence[Path],
     processes: int,
+    most: int | None = None,
+    stripped: bool = False,
 ) -> dict[str, list[Sweep]]:
-    """Counts of each family's people, by processes: `share_of` gets the family's folder and a share."""
+    """Counts of each family's first people, by processes: `share_of` gets the family's folder and a share of them."""
     with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        cases = {family: cases_of(family, stripped)[:most] for family in families}
         begun = {
-            family.name: [pool.submit(share_of, family, cases_of(family)[n::SHARES]) for n in range(SHARES)]
-            for family in families
+            family.name: [pool.submit(share_of, family, own[n::SHARES]) for n in range(SHARES)]
+            for family, own in cases.items()
         }
         return {name: [person for share in shares for person in share.result()] for name, shares in begun.items()}
 
 
-def share_of_model(model: Path, family: Path, cases: list[Case]) -> list[Sweep]:
-    return list(sweeps_of([load_ensemble(model, None, "cpu")], family, cases)[0].values())
+def share_of_model(model: Path, family: Path, cases: list[Case], folds: Sequence[int] | None = None) -> list[Sweep]:
+    return list(sweeps_of([load_ensemble(model, folds, "cpu")], family, cases)[0].values())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=STARTER_MODEL, help="default: the model of the package")
     parser.add_argument("--people", type=Path, required=True)
+    parser.add_argument("--part", default="test")
+    parser.add_argument("--stripped", action="store_true", help="with masks of their brains")
     parser.add_argument("--point", default="counting", help="operating point or threshold")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("-o", type=Path, help="name of the results, without .json and .md")
     args = parser.parse_args()
-    point, families = operating_point(args.model, args.point), families_in(args.people / "test")
+    point, families = operating_point(args.model, args.point), families_in(args.people / args.part)
     at = int(np.abs(np.array(SWEEP_THRESHOLDS) - point.threshold).argmin())
-    by_family = in_shares(partial(share_of_model, args.model), families, args.processes)
-    rows = [row_of(family, people, at) for family, people in by_family.items()]
-    everybody = [person for people in by_family.values() for person in people]
-    rows.append(row_of("all", everybody, at))
-    curve = {threshold: figures(everybody, k) for k, threshold in enumerate(SWEEP_THRESHOLDS)}
-    save_rows(args.o, "Microbleeds found in simulated people", f"Operating point {point.name}.", rows, {"all": curve})
+    by_family = in_shares(partial(share_of_model, args.model), families, args.processes, stripped=args.stripped)
+    groups = {**by_family, "all": [person for people in by_family.values() for person in people]}
+    rows = [row_of(name, people, at) for name, people in groups.items()]
+    curves = {
+        name: {threshold: figures(people, k) for k, threshold in enumerate(SWEEP_THRESHOLDS)}
+        for name, people in groups.items()
+    }
+    told = f"People of {args.part}, {'their brains alone' if args.stripped else 'with their skulls'}; {point.name}."
+    save_rows(args.o, "Microbleeds found in simulated people", told, rows, curves)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ plain nnU-Net on the same folder and prepared inputs gives the same probabilitie
 
 import copy
 import pydoc
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.ensemble import Ensemble, Prediction
 from cmb_autoseg.preprocessing.network_grid import mirror_axes
-from cmb_autoseg.records import Role, Triple, pooled_patch
+from cmb_autoseg.records import SUSCEPTIBILITY_MAGNITUDES, Role, Triple, pooled_patch
 from cmb_autoseg.trainers.recipe import InferenceSettings
 from cmb_autoseg.workspace import CONFIGURATION
 
@@ -52,6 +53,7 @@ class PatchEnsemble(Ensemble):
             settings.tile_step,
             mirror_axes(settings.mirror, self.plans["transpose_forward"]),
         )
+        self._fewer_sequences = settings.fewer_sequences
         self._check_grid()
         self._networks = [self._network(configuration["architecture"], fold) for fold in self.folds]
         self.engine = make_engine(self._networks, len(self.plan.channels), self.device)
@@ -111,7 +113,9 @@ class PatchEnsemble(Ensemble):
         from cmb_autoseg.inference.sliding_window import foreground_logits
 
         inputs = self.network_input(volumes)
-        logits = foreground_logits(inputs.data, inputs.brain, self.engine, len(self.folds), self.windowing)
+        fewer = self._fewer_channels(self.known(volumes)) if self._fewer_sequences else ()
+        how = replace(self.windowing, fewer=fewer)
+        logits = foreground_logits(inputs.data, inputs.brain, self.engine, len(self.folds), how)
         grid, some = inputs.grid, next(iter(volumes.values()))
         in_brain = grid.back(logits[None])[0][grid.brain]
         if not np.isfinite(in_brain).all():
@@ -122,6 +126,16 @@ class PatchEnsemble(Ensemble):
         probability = np.zeros(grid.box_shape, dtype=np.float32)
         probability[grid.brain] = expit(in_brain)
         return Prediction(Volume(grid.in_scan(probability), some.affine, None, some.name))
+
+    def _fewer_channels(self, there: Collection[Role]) -> tuple[tuple[int, ...], ...]:
+        """Channels of each set of magnitudes, smaller than what is there, that it has learned to predict from."""
+        counted_in = {*SUSCEPTIBILITY_MAGNITUDES} & {*there}
+        magnitudes = [channel for channel, role in enumerate(self.plan.channels) if role in counted_in]
+        sets = (some for n in range(1, len(there)) for some in combinations(magnitudes, n))
+        learned = [set(roles) for roles in self.plan.training_range.sequence_sets]
+        if not learned and self.plans["cmb_autoseg"]["recipe"]["augmentation"]["channel_dropout"]:
+            return tuple(sets)
+        return tuple(some for some in sets if {self.plan.channels[channel] for channel in some} in learned)
 
     @property
     def is_fast(self) -> bool:

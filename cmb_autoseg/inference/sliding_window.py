@@ -4,12 +4,12 @@ Where windows lie changes what a network says of a lesion, most of all near a wi
 windows that overlap by half, which is eight times the work, and nearly all of it says that there is nothing. Here two
 folds cover the brain first, each in windows of its own that hardly overlap. Where one of them finds anything that the
 other does not rule out, all folds look in one of nnU-Net's windows, and where they confirm it in all of these; where
-they remain unsure, in mirrored ones too, if that is wanted (docs/concepts/speed.md).
+they remain unsure, in mirrored ones and with fewer sequences too, if that is wanted (docs/concepts/speed.md).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, cycle, islice, product
 
 import numpy as np
 import torch
@@ -47,15 +47,12 @@ PLAUSIBLE = 0.02
 CONFIRMED = 0.1
 """Probability of the folds' mean in one window from which on they look in the others too."""
 UNSURE = (0.1, 0.9)
-"""Probabilities between which mirrored passes can change whether something is a lesion."""
+"""Probabilities between which other passes can change whether something is a lesion."""
 LEAST_SHARE = 0.1
 """A window that contributes less to every voxel of a candidate is not worth its time."""
 MARGIN = 3
 """Voxels around what was found that are decided anew with it."""
 CONNECTED_26 = np.ones((3, 3, 3))
-
-PLAIN = ((),)
-"""One pass, which is not mirrored."""
 
 Box = tuple[slice, slice, slice]
 
@@ -73,8 +70,23 @@ class Windowing:
     mirror: tuple[int, ...] = ()
     """Axes (0 to 2) along which windows are mirrored, in all combinations, and predicted again; without a step, only
     where the folds remain unsure."""
+    fewer: tuple[tuple[int, ...], ...] = ()
+    """Sets of channels with which alone windows are predicted again where the folds remain unsure; without a step."""
     fast: bool = False
     """Cover the brain with the first fold alone, and look again only at what it finds with some confidence."""
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """How a network sees a window."""
+
+    flips: tuple[int, ...] = ()
+    """Axes of a batch that are turned round."""
+    channels: tuple[int, ...] | None = None
+    """The others are 0; None where all are seen."""
+
+
+PLAIN = (_Pass(),)
 
 
 def foreground_logits(
@@ -96,7 +108,7 @@ def foreground_logits(
     """
     padded, inner = pad_to(data, how.patch)
     inside, _ = pad_to(brain, how.patch)
-    networks = _Networks(torch.from_numpy(np.ascontiguousarray(padded)).to(engine.device), engine, how.mirror)
+    networks = _Networks(torch.from_numpy(np.ascontiguousarray(padded)).to(engine.device), engine, how)
     folds = range(n_folds)
     if how.step is not None:
         logits = _mean(networks, nnunet_windows(inside, how.patch, how.step), folds, (*PLAIN, *networks.mirrored))
@@ -151,31 +163,39 @@ class _Networks:
     Args:
         volume: (channel, a, b, c) on the engine's device.
         engine: computes the networks.
-        mirror: axes, see `Windowing`.
+        how: windows may be mirrored, and with which channels they are seen.
     """
 
-    def __init__(self, volume: Tensor, engine: Engine, mirror: Sequence[int]) -> None:
+    def __init__(self, volume: Tensor, engine: Engine, how: Windowing) -> None:
         self.volume, self.engine = volume, engine
-        axes = [axis + 2 for axis in mirror]
-        self.mirrored = [subset for n in range(1, len(axes) + 1) for subset in combinations(axes, n)]
-        """All ways in which windows are mirrored, by their axes."""
+        axes = [axis + 2 for axis in how.mirror]
+        flips = [some for n in range(1, len(axes) + 1) for some in combinations(axes, n)]
+        self.mirrored = [_Pass(some) for some in flips]
+        """All ways in which windows are mirrored."""
+        pairs = zip(cycle(flips or [()]), cycle([*how.fewer, None]), strict=False)
+        self.others = [_Pass(*pair) for pair in islice(pairs, max(len(flips), len(how.fewer)))]
+        """Those in which something that the folds are unsure of is seen: each mirroring, each set of channels."""
 
     def __call__(
-        self, windows: Windows, folds: Sequence[int], flips: Sequence[tuple[int, ...]] = PLAIN
+        self, windows: Windows, folds: Sequence[int], passes: Sequence[_Pass] = PLAIN
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Each window's box, and the mean logits (a, b, c) of the folds over some mirrored passes."""
+        """Each window's box, and the mean logits (a, b, c) of the folds over some passes."""
         with torch.inference_mode():
             for first in range(0, len(windows.places), self.engine.batch):
                 boxes = [_box(place, windows.size) for place in windows.places[first : first + self.engine.batch]]
                 batch = torch.stack([self.volume[(slice(None), *box)] for box in boxes])
-                passes = [self._pass(batch, fold, axes) for fold in folds for axes in flips]
-                yield from zip(boxes, torch.stack(passes).mean(dim=0), strict=True)
+                seen = [self._see(batch, fold, how) for fold in folds for how in passes]
+                yield from zip(boxes, torch.stack(seen).mean(dim=0), strict=True)
 
-    def _pass(self, batch: Tensor, fold: int, axes: tuple[int, ...]) -> Tensor:
-        if not axes:
+    def _see(self, batch: Tensor, fold: int, how: _Pass) -> Tensor:
+        if how.channels is not None:
+            kept = torch.zeros_like(batch)
+            kept[:, how.channels] = batch[:, how.channels]
+            batch = kept
+        if not how.flips:
             return self.engine.foreground(fold, batch)
-        logits = self.engine.foreground(fold, torch.flip(batch, axes).contiguous())
-        return torch.flip(logits, [axis - 1 for axis in axes])  # the output has no axis of channels
+        logits = self.engine.foreground(fold, torch.flip(batch, how.flips).contiguous())
+        return torch.flip(logits, [axis - 1 for axis in how.flips])  # the output has no axis of channels
 
 
 def _box(place: Triple[int], size: Triple[int]) -> Box:
@@ -184,13 +204,13 @@ def _box(place: Triple[int], size: Triple[int]) -> Box:
 
 
 def _mean(
-    networks: _Networks, windows: Windows, folds: Sequence[int], flips: Sequence[tuple[int, ...]] = PLAIN
+    networks: _Networks, windows: Windows, folds: Sequence[int], passes: Sequence[_Pass] = PLAIN
 ) -> NDArray[np.float32]:
     """Logits (a, b, c) of all windows, weighted by the bell where they overlap; right in and next to the brain."""
     device, shape = networks.volume.device, networks.volume.shape[1:]
     total = torch.zeros(shape, device=device)
     bell = torch.from_numpy(gaussian_weights(windows.size)).to(device)
-    for box, logits in networks(windows, folds, flips):
+    for box, logits in networks(windows, folds, passes):
         total[box] += logits * bell
     for axis, factor in enumerate(summed_weights(windows, shape)):
         total /= torch.from_numpy(factor).to(device).view([-1 if other == axis else 1 for other in range(3)])
@@ -203,7 +223,7 @@ def _look_again(
     """Replace the logits of candidates, and of the voxels around, by the folds' mean where they look again.
 
     They look at each candidate in the window in whose middle it lies best; where they find something too, in all others
-    that matter; and where that leaves them unsure, mirrored in all of these.
+    that matter; and where that leaves them unsure, in all of these in other passes.
     """
     first = candidates.best_windows()
     candidates.look(first, networks, folds)
@@ -212,11 +232,11 @@ def _look_again(
     more = [index for index in candidates.windows_of(confirmed) if index not in first]
     candidates.look(more, networks, folds)
     candidates.write(logits)
-    if networks.mirrored:
+    if networks.others:
         low, high = logit(UNSURE)
         highest = candidates.highest(logits)
         unsure = candidates.windows_of(confirmed & (highest >= low) & (highest <= high))
-        candidates.look(unsure, networks, folds, networks.mirrored)
+        candidates.look(unsure, networks, folds, networks.others)
         candidates.write(logits)
 
 
@@ -277,12 +297,12 @@ class _Candidates:
         indices: Sequence[int],
         networks: _Networks,
         folds: Sequence[int],
-        flips: Sequence[tuple[int, ...]] = PLAIN,
+        passes: Sequence[_Pass] = PLAIN,
     ) -> None:
-        """Let all folds look in some windows, in some mirrored passes, each of which counts as much."""
+        """Let all folds look in some windows, in some passes, each of which counts as much."""
         chosen = Windows(self.windows.size, tuple(self.windows.places[index] for index in indices))
-        for index, (_, logits) in zip(indices, networks(chosen, folds, flips), strict=True):
-            within, weight = self._within[index], len(flips) * self._bell[index]
+        for index, (_, logits) in zip(indices, networks(chosen, folds, passes), strict=True):
+            within, weight = self._within[index], len(passes) * self._bell[index]
             values = logits.cpu().numpy()[tuple((self.voxels[within] - self.windows.places[index]).T)]
             self._total[within] += weight * values
             self._weight[within] += weight

@@ -9,7 +9,7 @@ import numpy as np
 from cmb_autoseg.geometry import nifti_stem
 from cmb_autoseg.preprocessing import PreparedCase
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
-from cmb_autoseg.records import Case, Role, TrainingRange
+from cmb_autoseg.records import SUSCEPTIBILITY_MAGNITUDES, Case, Role, TrainingRange
 
 __all__ = ["BRAIN_TOLERANCE", "brain_ml", "range_warnings"]
 
@@ -19,7 +19,6 @@ NOISE_TOLERANCE = 1.2
 FIELD_TOLERANCE = 0.2
 """A scan is outside the training range when its spacing, brain volume or noise leaves it by more than this factor, or
 its field strength lies farther than this share from every one of it: 2.89 T is called 3 T."""
-MAGNITUDES = (Role.SWI, Role.GRE_MAG)
 OUTSIDE = "outside the model's training range"
 
 
@@ -88,7 +87,7 @@ def field_strength(case: Case) -> float | None:
 
 def _noise(prepared: PreparedCase, seen: TrainingRange) -> Iterator[str]:
     """A scan with less noise than any in training is no harder."""
-    role = next((role for role in MAGNITUDES if role in prepared.volumes), None)
+    role = next((role for role in SUSCEPTIBILITY_MAGNITUDES if role in prepared.volumes), None)
     if seen.snr is None or role is None:
         return
     low, high = seen.snr

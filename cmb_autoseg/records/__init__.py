@@ -11,11 +11,12 @@ from cmb_autoseg.records.model import INTENDED_USE, Encoder, FoldModel, Model
 from cmb_autoseg.records.plan import Plan, Reason, Topology, TrainingRange, pooled_patch
 from cmb_autoseg.records.preparation import BrainNetworkSettings, PrepSettings, RegistrationBounds, StepRecord
 from cmb_autoseg.records.record import Affine, Record, Triple
-from cmb_autoseg.records.roles import DERIVED_ROLES, SUSCEPTIBILITY_ROLES, Role
+from cmb_autoseg.records.roles import DERIVED_ROLES, SUSCEPTIBILITY_MAGNITUDES, SUSCEPTIBILITY_ROLES, Role
 
 __all__ = [
     "DERIVED_ROLES",
     "INTENDED_USE",
+    "SUSCEPTIBILITY_MAGNITUDES",
     "SUSCEPTIBILITY_ROLES",
     "Affine",
     "BrainMaskSource",

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["DERIVED_ROLES", "SUSCEPTIBILITY_ROLES", "Role"]
+__all__ = ["DERIVED_ROLES", "SUSCEPTIBILITY_MAGNITUDES", "SUSCEPTIBILITY_ROLES", "Role"]
 
 
 class Role(StrEnum):
@@ -22,6 +22,9 @@ class Role(StrEnum):
 
 SUSCEPTIBILITY_ROLES = (Role.SWI, Role.GRE_MAG, Role.QSM)
 """Roles in which a microbleed is visible, in the order in which one is chosen as reference grid."""
+
+SUSCEPTIBILITY_MAGNITUDES = (Role.SWI, Role.GRE_MAG)
+"""Those of them that readers count in."""
 
 DERIVED_ROLES = (Role.FRST, Role.LOCAL_PHASE, Role.QSM_SIGN)
 """Channels that preparation makes of other sequences; no file has such a role."""

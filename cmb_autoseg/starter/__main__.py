@@ -25,7 +25,7 @@ from cmb_autoseg.cli._command import (
     run_command,
 )
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import read_json, writable_folder, write_json, write_text
+from cmb_autoseg.files import read_json, writable_folder, write_json
 from cmb_autoseg.progress import log
 
 POOL, PEOPLE, MODEL = "pool", "people", "model"
@@ -91,13 +91,11 @@ def run_learn(args: Namespace) -> None:
 def _beginning(fold: Path, out: Path) -> Any:
     """The weights of a fold; a new training's log begins with the fold's."""
     from cmb_autoseg.starter.learning import LOG
-    from cmb_autoseg.starter.packing import weights_to_begin_with
+    from cmb_autoseg.starter.packing import note_beginning, weights_to_begin_with
 
     weights = weights_to_begin_with(fold)
     if not (out / LOG).exists():
-        earlier = (fold / LOG).read_text(encoding="utf-8") if (fold / LOG).is_file() else ""
-        digest = read_json(fold.parent / "model.json")["folds"][fold.name.removeprefix("fold_")]
-        write_text(writable_folder(out) / LOG, earlier + json.dumps({"begins_with": digest}) + "\n")
+        note_beginning(writable_folder(out) / LOG, fold)
     return weights
 
 
@@ -138,14 +136,17 @@ def run_pack(args: Namespace) -> None:
     from cmb_autoseg.starter.calibration import FIRST_GUESS, find_peaks, fit
     from cmb_autoseg.starter.families import families_in
     from cmb_autoseg.starter.judging import pooled, sweeps_of
-    from cmb_autoseg.starter.learning import CHECKPOINT
-    from cmb_autoseg.starter.packing import learned_from, write_model, write_points
+    from cmb_autoseg.starter.learning import CHECKPOINT, LOG
+    from cmb_autoseg.starter.packing import learned_before, learned_from, write_model, write_points
 
     checkpoints = [folder / CHECKPOINT for folder in args.trained]
     for path in checkpoints:
         if not path.is_file():
             raise InputError(f"--trained {path.parent}: holds no {CHECKPOINT}; name folders of learn")
     learned, families = learned_from(args.pool), families_in(args.people / "choice")
+    before = learned_before(checkpoints[0].parent / LOG)
+    if before is not None:
+        learned = before + learned
     writable_folder(args.out.parent)
     with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=f".{args.out.name}_") as scratch:
         model = Path(scratch) / args.out.name

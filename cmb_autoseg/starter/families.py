@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import atomic_path, write_json
-from cmb_autoseg.records import Case, ImageSource, Role
+from cmb_autoseg.records import BrainMaskSource, Case, ImageSource, Role
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.cohort import is_lesion_free
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.protocols import Protocol
 from cmb_autoseg.starter.protocols import SLAB_CENTRE_MM
+from cmb_autoseg.starter.simulated_blocks import stripped_mask
 
 __all__ = ["FAMILIES", "SEEDS", "Family", "cases_of", "families_in", "label_of", "simulate_one"]
 
@@ -97,7 +98,7 @@ FAMILIES = {
 def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequence[Template]) -> None:
     """Simulate one person of a family unless it is there.
 
-    Writes `images/pNNN_ROLE.nii.gz`, `labels/pNNN.nii.gz` and, last, `truth/pNNN.json`.
+    Writes `images/pNNN_ROLE.nii.gz`, `brains/pNNN.nii.gz`, `labels/pNNN.nii.gz` and, last, `truth/pNNN.json`.
 
     Args:
         folder: of the family's people.
@@ -118,6 +119,8 @@ def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequ
         values = scan.images[image]
         last = values[..., -1] if values.ndim == 4 else values
         _write(folder / "images" / f"{person}_{ROLES[image]}.nii.gz", last, scan.affine)
+    brain = stripped_mask(scan.brain, protocol.spacing_mm)
+    _write(folder / "brains" / f"{person}.nii.gz", brain.astype(np.uint8), scan.affine)
     _write(folder / "labels" / f"{person}.nii.gz", scan.mask, scan.affine)
     visible = sum(mark.visible for mark in scan.marks)
     write_json(record, {"visible": visible, "invisible": len(scan.marks) - visible, "head": head})
@@ -141,14 +144,16 @@ def families_in(folder: Path) -> list[Path]:
     return folders
 
 
-def cases_of(folder: Path) -> list[Case]:
-    """The people of a family that are finished, as cases."""
+def cases_of(folder: Path, stripped: bool = False) -> list[Case]:
+    """The people of a family that are finished, as cases; with masks of their brains if the skull is to be stripped."""
     cases = []
     for record in sorted((folder / "truth").glob("*.json")):
         person = record.stem
         paths = {role: folder / "images" / f"{person}_{role}.nii.gz" for role in ROLES.values()}
         images = {role: ImageSource(path=str(path)) for role, path in paths.items() if path.is_file()}
-        cases.append(Case(name=person, cohort="SIMULATED", subject=person, images=images))
+        mask = BrainMaskSource(source=ImageSource(path=str(folder / "brains" / f"{person}.nii.gz")))
+        case = Case(name=person, cohort="SIMULATED", subject=person, images=images)
+        cases.append(case.model_copy(update={"brain_mask": mask}) if stripped else case)
     return cases
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import file_digest, read_json, write_json
+from cmb_autoseg.files import file_digest, read_json, write_json, write_text
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import Sweep, points_of
 from cmb_autoseg.lesions import find_components
@@ -26,7 +26,16 @@ from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.trainers.recipe import InferenceSettings, read_recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
-__all__ = ["CHANNELS", "Learned", "learned_from", "weights_to_begin_with", "write_model", "write_points"]
+__all__ = [
+    "CHANNELS",
+    "Learned",
+    "learned_before",
+    "learned_from",
+    "note_beginning",
+    "weights_to_begin_with",
+    "write_model",
+    "write_points",
+]
 
 ROLE_OF = {"swi": Role.SWI, "mag": Role.GRE_MAG, "qsm": Role.QSM, "phase": Role.LOCAL_PHASE}
 CHANNELS = tuple(ROLE_OF[name] for name in SEQUENCES)
@@ -41,8 +50,8 @@ SNR_PERCENTILES = (1, 99)
 HEAD_TO_BRAIN = 1.9
 """Volume of what preparation takes for the brain where the skull is not stripped, as a multiple of the brain's: 1.5 to
 2.1 in four simulated people."""
-INFERENCE = InferenceSettings(mirror=("sagittal", "coronal"))
-"""Where the folds are unsure they look again, mirrored, as they have learned."""
+INFERENCE = InferenceSettings(mirror=("sagittal", "coronal"), fewer_sequences=True)
+"""Where the folds are unsure they look again, mirrored and with fewer sequences, as they have learned."""
 USE = (
     "Trained on simulated data alone, never on a patient's scan. Research use. Not a medical device; not for diagnosis "
     "or treatment decisions."
@@ -59,6 +68,21 @@ class Learned:
     """Microbleeds in blocks; one that lies in several counts several times."""
     training_range: TrainingRange
     """Without the sequences."""
+
+    def __add__(self, more: "Learned") -> "Learned":
+        """Both: other people."""
+        seen, also = self.training_range, more.training_range
+        snr = [limits for limits in (seen.snr, also.snr) if limits is not None]
+        both = TrainingRange(
+            sequences=(),
+            spacing_mm_min=_triple(np.minimum(seen.spacing_mm_min, also.spacing_mm_min)),
+            spacing_mm_max=_triple(np.maximum(seen.spacing_mm_max, also.spacing_mm_max)),
+            brain_volume_ml=_widest([seen.brain_volume_ml, also.brain_volume_ml]),
+            field_strength_t=tuple(sorted({*seen.field_strength_t, *also.field_strength_t})),
+            snr=_widest(snr) if snr else None,
+        )
+        counts = (self.n_people + more.n_people, self.n_blocks + more.n_blocks, self.n_lesions + more.n_lesions)
+        return Learned(*counts, both)
 
 
 def learned_from(pool: Path) -> Learned:
@@ -98,6 +122,10 @@ def _signal_to_noise(block: Block) -> list[float]:
     affine = np.diag([*block.spacing_mm, 1.0])
     images = (block.images[SEQUENCES.index(name)].float().numpy() for name in MAGNITUDES)
     return [signal_to_noise(Volume(image, affine), brain) for image in images]
+
+
+def _widest(limits: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in limits), max(high for _, high in limits)
 
 
 def _triple(values: Any) -> tuple[float, float, float]:
@@ -166,6 +194,27 @@ def weights_to_begin_with(fold: Path) -> dict[str, Tensor]:
     if calibration is not None:
         calibrate(weights, Calibration(**calibration).undone)
     return weights
+
+
+def note_beginning(log: Path, fold: Path) -> None:
+    """Begin the log of a training that begins with the weights of a fold: by the fold's own log, and what it is of."""
+    earlier = (fold / LOG).read_text(encoding="utf-8") if (fold / LOG).is_file() else ""
+    model = Model.read(fold.parent / "model.json")
+    learned = {"people": model.n_subjects, "blocks": model.n_cases, "lesions": model.n_lesions}
+    seen = model.training_range.model_dump(mode="json", exclude={"sequences", "sequence_sets"})
+    line = {"begins_with": model.folds[int(fold.name.removeprefix("fold_"))], "learned_from": learned, "range": seen}
+    write_text(log, earlier + json.dumps(line) + "\n")
+
+
+def learned_before(log: Path) -> Learned | None:
+    """What the model had learned from whose weights a training began with, by its log; None where it was none."""
+    lines = map(json.loads, log.read_text(encoding="utf-8").splitlines())
+    begun = [line for line in lines if "begins_with" in line]
+    if not begun:
+        return None
+    counts = begun[-1]["learned_from"]
+    seen = TrainingRange(sequences=(), **begun[-1]["range"])
+    return Learned(counts["people"], counts["blocks"], counts["lesions"], seen)
 
 
 def write_points(folder: Path, sweep: Sweep) -> None:

@@ -10,6 +10,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from cmb_autoseg.simulation.scan import SimulatedScan
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block
 from cmb_autoseg.starter.protocols import ProtocolRanges, draw_protocols
 
-__all__ = ["scan_person", "simulate_blocks"]
+__all__ = ["scan_person", "simulate_blocks", "stripped_mask"]
 
 BLOCK_MM = (76.0, 76.0, 54.0)
 BLOCKS_PER_PERSON = 16
@@ -121,18 +122,18 @@ def _as_block(patch: SimulatedPatch) -> Block:
         "brain_ml": patch.brain_ml,
     }
     head = _head_of(scaled[SEQUENCES.index("mag")], brain, protocol.spacing_mm)
-    stripped = _stripped(brain, protocol.spacing_mm)
+    stripped = torch.from_numpy(stripped_mask(brain.numpy(), protocol.spacing_mm))
     return Block(scaled.half(), patch.mask.cpu(), stripped, head, protocol.spacing_mm, facts)
 
 
-def _stripped(brain: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """The brain as masks hold it, shape (i, j, k), bool: smooth, without fissures, holes and specks."""
+def stripped_mask(brain: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
+    """A simulated brain as masks hold it, both of shape (i, j, k): smooth, without fissures, holes and specks."""
     reach = [max(1, round(SMOOTHED_MM / step)) for step in spacing_mm]
     element = np.ones([2 * n + 1 for n in reach], dtype=bool)
-    around = np.pad(brain.numpy(), [(2 * n, 2 * n) for n in reach], mode="edge")  # what lies beyond goes on
+    around = np.pad(brain, [(2 * n, 2 * n) for n in reach], mode="edge")  # what lies beyond goes on
     smooth = ndimage.binary_opening(ndimage.binary_closing(around, element), element)
     filled = ndimage.binary_fill_holes(smooth)[tuple(slice(2 * n, -2 * n) for n in reach)]
-    return torch.from_numpy(np.ascontiguousarray(filled))
+    return np.ascontiguousarray(filled)
 
 
 def _head_of(magnitude: Tensor, brain: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:

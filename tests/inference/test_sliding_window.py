@@ -4,6 +4,7 @@ import copy
 import ctypes
 import gc
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -322,6 +323,26 @@ def test_what_remains_unsure_is_looked_at_mirrored(height, again):
     # Windows that hardly show the spot are left out.
     np.testing.assert_allclose(logits[spot], (exact if again else once)[spot], atol=0.02)
     assert engine.shown[2] == plain.shown[2] * (4 if again else 1)
+
+
+@pytest.mark.parametrize(("height", "again"), [(1.0, True), (4.0, False)])
+def test_what_remains_unsure_is_looked_at_with_fewer_channels(height, again):
+    def says(window):  # each channel that shows the spot speaks for it, two of them more than twice as much
+        shown = (window > 0).sum(dim=0)
+        return torch.where(shown == 2, height, torch.where(shown == 1, height - 3, -20.0))
+
+    both = np.concatenate([ONE, ONE])
+    plain, engine, mirrored = (WholeWindow(*[says] * 3) for _ in range(3))
+    foreground_logits(both, ALL, plain, 3, COVER)
+
+    logits = foreground_logits(both, ALL, engine, 3, replace(COVER, fewer=((0,), (1,))))
+    turned = foreground_logits(both, ALL, mirrored, 3, replace(COVER, mirror=(1, 2), fewer=((0,), (1,))))
+
+    spot = ONE[0] > 0
+    np.testing.assert_allclose(logits[spot], height - 2 if again else height, atol=1e-5)  # in one of three passes
+    assert engine.shown[2] == plain.shown[2] * (3 if again else 1)
+    np.testing.assert_allclose(turned[spot], height - 1.5 if again else height, atol=1e-5)  # in two of four, of which
+    assert mirrored.shown[2] == plain.shown[2] * (4 if again else 1)  # three are mirrored, one of them with both
 
 
 @pytest.mark.parametrize("most", [0, 10**9])

@@ -59,7 +59,7 @@ def test_seeds_are_learned_and_packed(packing, tmp_path, capsys):
     assert "model: exists already" in capsys.readouterr().err
 
 
-def test_a_training_goes_on_from_weights_before_they_were_calibrated(packing, pool, tmp_path, changes):
+def test_a_training_goes_on_from_weights_before_they_were_calibrated(packing, pool, people, tmp_path, changes):
     assert main([*map(str, packing), str(tmp_path / "model")]) == 0
     fold = tmp_path / "model" / "fold_1"
     words = ["learn", "--pool", pool, "-o", tmp_path / "on", "--begin", fold, "-device", "cpu"]
@@ -71,6 +71,10 @@ def test_a_training_goes_on_from_weights_before_they_were_calibrated(packing, po
     lines = [json.loads(line) for line in (tmp_path / "on" / "log.jsonl").read_text().splitlines()]
     assert [next(iter(line)) for line in lines] == ["run", "step", "begins_with", "run", "step"]
     assert lines[2]["begins_with"] == read_json(tmp_path / "model" / "model.json")["folds"]["1"]
+    words = ["pack", "--pool", pool, "--people", people, "--trained", tmp_path / "on", "-o", tmp_path / "model_2"]
+    assert main([*map(str, words), "-device", "cpu"]) == 0
+    card = read_json(tmp_path / "model_2" / "model.json")
+    assert (card["n_subjects"], card["n_cases"], card["n_lesions"]) == (4, 12, 12)
 
 
 def test_a_packing_that_fails_leaves_nothing(packing, people, tmp_path, capsys):

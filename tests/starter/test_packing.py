@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from cmb_autoseg.files import read_json, write_json
 from cmb_autoseg.geometry import Volume
+from cmb_autoseg.inference import sliding_window
 from cmb_autoseg.inference.loading import load_ensemble
 from cmb_autoseg.inference.model_folder import intended_use
 from cmb_autoseg.inference.model_list import describe_model
+from cmb_autoseg.inference.sliding_window import foreground_logits
 from cmb_autoseg.records import Role
 from cmb_autoseg.starter.calibration import Calibration
 from cmb_autoseg.starter.learning import CHECKPOINT, learn
@@ -50,6 +53,35 @@ def test_each_seed_is_a_fold_of_averaged_weights(trained, pool, tmp_path):
     probability = ensemble.probability({Role.SWI: volume}).data
     assert probability.shape == data.shape
     assert 0 < probability.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("sets", "fewer"),
+    [
+        ([["swi"], ["swi", "gre_mag"], ["qsm"], ["swi", "qsm"], ["swi", "gre_mag", "qsm"]], ((0,), (0, 1))),
+        ([], ((0,), (1,), (0, 1))),  # channel dropout has left all of them alone
+    ],
+)
+def test_where_it_is_unsure_it_looks_at_the_magnitudes_that_it_has_learned_alone(
+    trained, pool, tmp_path, monkeypatch, sets, fewer
+):
+    folder = write_model(tmp_path / "model", trained, learned_from(pool))
+    plans = read_json(folder / "plans.json")
+    plans["cmb_autoseg"]["plan"]["training_range"]["sequence_sets"] = sets
+    write_json(folder / "plans.json", plans)
+    shown = []
+
+    def watched(data, brain, engine, n_folds, how):
+        shown.append(how.fewer)
+        return foreground_logits(data, brain, engine, n_folds, how)
+
+    monkeypatch.setattr(sliding_window, "foreground_logits", watched)
+    ensemble = load_ensemble(folder, None, "cpu")
+    data = np.random.default_rng(0).normal(size=(32, 32, 8)).astype(np.float32)
+    volume = Volume(data, np.diag([0.75, 0.75, 1.5, 1.0]))
+    ensemble.probability(dict.fromkeys((Role.SWI, Role.GRE_MAG, Role.QSM), volume))
+    ensemble.probability({Role.SWI: volume})
+    assert shown == [fewer, ()]
 
 
 def test_logits_are_calibrated_where_it_is_asked_for(trained, pool, tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from cmb_autoseg.simulation import patches
 from cmb_autoseg.simulation.protocols import PROTOCOLS
-from cmb_autoseg.starter.simulated_blocks import _head_of, _stripped, scan_person, simulate_blocks
+from cmb_autoseg.starter.simulated_blocks import _head_of, scan_person, simulate_blocks, stripped_mask
 
 
 class SimulatedError(Exception):
@@ -47,10 +47,10 @@ def test_the_head_holds_the_brain_and_what_is_around_it_but_not_the_air():
 
 
 def test_a_mask_has_no_fissures_holes_and_specks():
-    brain = torch.zeros((40, 40, 20), dtype=torch.bool)
+    brain = np.zeros((40, 40, 20), dtype=bool)
     brain[:30] = True
-    smooth = brain.clone()
+    smooth = brain.copy()
     brain[10:12] = False  # a fissure that goes on beyond the block
     brain[20, 20, 10] = False
     brain[36, 20, 10] = True
-    assert torch.equal(_stripped(brain, (1.0, 1.0, 1.5)), smooth)
+    assert np.array_equal(stripped_mask(brain, (1.0, 1.0, 1.5)), smooth)

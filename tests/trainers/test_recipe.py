@@ -110,6 +110,7 @@ MIXED = "name: own\ndescription: b\nmixture: {members: [one, other]}\n"
         (TRAINED + "two_stage: {window_pixels: 8}", "two_stage.window_pixels: found 8.* 16 or more"),
         (TRAINED + "two_stage: {first: own}", r"yaml: two_stage.first: found own; .* on itself; name another one$"),
         (TRAINED + "two_stage: {}\nschedule: {falls_at: [0.5]}", r"schedule.falls_at: found \[0.5\]"),
+        (TRAINED + "inference: {fewer_sequences: true, tile_step: 1}", "found true beside a tile_step"),
         (MIXED + "epochs: 7", "yaml: epochs: has no meaning for a recipe of mixture"),
         (MIXED + "batch_size: 7", "yaml: batch_size: has no meaning"),
         (MIXED + "validation_steps: 7", "yaml: validation_steps: has no meaning"),

@@ -135,6 +135,15 @@ class InferenceSettings(Settings):
     mirror: tuple[Plane, ...] = ()
     """Planes across which a scan is mirrored and predicted again: with a `tile_step` everywhere, so that each doubles
     the time; without one only where the folds remain unsure, about a third more windows."""
+    fewer_sequences: bool = False
+    """Where the folds remain unsure, they look again with SWI or the gradient echo's magnitude alone, and with both, if
+    the scan has more and training has shown them these alone (by channel dropout); without a `tile_step`."""
     tile_step: Annotated[float, Field(gt=0, le=1)] | None = None
     """Step between windows of the patch's size as a share of it, above 0 and at most 1, laid as nnU-Net lays them;
     smaller is slower. Without it windows are fitted to the brain."""
+
+    @model_validator(mode="after")
+    def _are_unsure_somewhere(self) -> "InferenceSettings":
+        if self.fewer_sequences and self.tile_step is not None:
+            raise ValueError("fewer_sequences: found true beside a tile_step; leave one of them out")
+        return self
