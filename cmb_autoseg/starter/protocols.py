@@ -26,11 +26,10 @@ class ProtocolRanges:
     """Field strength in tesla and how often."""
     echo_times_ms: tuple[tuple[float, Range], ...] = ((1.5, (20.0, 50.0)), (3.0, (12.0, 32.0)), (7.0, (6.0, 18.0)))
     """Of the last echo, by field strength."""
-    in_plane_mm_3d: Range = (0.4, 1.15)
-    in_plane_mm_2d: Range = (0.6, 1.15)
+    in_plane_mm: Range = (0.4, 1.15)
     slice_mm_3d: Range = (0.8, 3.2)
     slice_mm_2d: Range = (2.0, 5.5)
-    share_2d: float = 0.45
+    share_2d: float = 0.35
     snr: Range = (12.0, 50.0)
     flip_angle_deg: Range = (10.0, 25.0)
     repetition_ms_3d: Range = (22.0, 60.0)
@@ -43,8 +42,8 @@ class ProtocolRanges:
 
     def spacing_range_mm(self) -> tuple[Range, Range]:
         """In-plane and slice spacing that can occur."""
-        in_plane, slices = self.in_plane_mm_3d + self.in_plane_mm_2d, self.slice_mm_3d + self.slice_mm_2d
-        return (min(in_plane), max(in_plane)), (min(slices), max(slices))
+        slices = self.slice_mm_3d + self.slice_mm_2d
+        return self.in_plane_mm, (min(slices), max(slices))
 
 
 def draw_protocols(rng: np.random.Generator, n: int, ranges: ProtocolRanges | None = None) -> tuple[Protocol, ...]:
@@ -64,7 +63,7 @@ def _draw(rng: np.random.Generator, name: str, ranges: ProtocolRanges) -> Protoc
     field = float(rng.choice(fields, p=np.array(shares) / sum(shares)))
     echo = _between(rng, dict(ranges.echo_times_ms)[field])
     flat = bool(rng.random() < ranges.share_2d)
-    in_plane = _between(rng, ranges.in_plane_mm_2d if flat else ranges.in_plane_mm_3d)
+    in_plane = _between(rng, ranges.in_plane_mm)
     # Slices are never thinner than voxels are wide.
     slices = max(_between(rng, ranges.slice_mm_2d if flat else ranges.slice_mm_3d), in_plane)
     least = 1.15 * echo + 3
