@@ -114,8 +114,7 @@ def sweep_of(shown: Sequence[Shown], network: nn.Module, settings: LearningSetti
     affine = np.diag([*FINEST.spacing_mm, 1.0])
     for one in shown:
         with torch.autocast("cpu", torch.bfloat16):
-            logits = network(one.image(settings.views.spacing_mm))
-        finest = (logits[0] if isinstance(logits, list | tuple) else logits).float()
+            finest = network(one.image(settings.views.spacing_mm))[0].float()
         own = functional.interpolate(finest[:, 1:] - finest[:, :1], FINEST.patch_shape, mode="trilinear")[0, 0]
         probability = torch.sigmoid(FIRST_GUESS.scale * own + FIRST_GUESS.shift).numpy()
         reference = one.target().numpy().astype(np.uint8)
