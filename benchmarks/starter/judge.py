@@ -63,10 +63,11 @@ def in_shares(
     families: Sequence[Path],
     processes: int,
     stripped: bool = False,
+    most: int | None = None,
 ) -> dict[str, list[Sweep]]:
-    """Counts of each family's people, by processes: `share_of` gets the family's folder and a share of them."""
+    """Counts of the first people of each family, by processes: `share_of` gets its folder and a share of them."""
     with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        cases = {family: cases_of(family, stripped) for family in families}
+        cases = {family: cases_of(family, stripped)[:most] for family in families}
         begun = {
             family.name: [pool.submit(share_of, family, own[n::SHARES]) for n in range(SHARES)]
             for family, own in cases.items()
@@ -74,8 +75,8 @@ def in_shares(
         return {name: [person for share in shares for person in share.result()] for name, shares in begun.items()}
 
 
-def share_of_model(model: Path, family: Path, cases: list[Case]) -> list[Sweep]:
-    return list(sweeps_of([load_ensemble(model, None, "cpu")], family, cases)[0].values())
+def share_of_model(model: Path, family: Path, cases: list[Case], folds: list[int] | None = None) -> list[Sweep]:
+    return list(sweeps_of([load_ensemble(model, folds, "cpu")], family, cases)[0].values())
 
 
 def main() -> None:

@@ -28,8 +28,13 @@ def known_models(workspace: Path | None) -> Iterator[KnownModel]:
     """The model of the package, if it has one, and those of a workspace.
 
     Args:
-        workspace: as the user named it; None for the usual one.
+        workspace: as the user named it; None for the usual one, which need not be there.
+
+    Raises:
+        InputError: there is no such folder.
     """
+    if workspace is not None and not workspace.is_dir():
+        raise InputError(f"--workspace {workspace}: no such folder; name the one that holds raw/ and results/")
     if available_folds(STARTER_MODEL):
         yield KnownModel("starter", STARTER_MODEL, "")
     results = Workspace.find(workspace).root / "results"

@@ -66,6 +66,8 @@ class LearningSettings:
     """In the end, of the patches of blocks with microbleeds those about one; falls evenly from `views.lesion_share`."""
     hard_share: float = 0.3
     """Of the views, those about what was falsely found or missed before."""
+    missed_again: bool = True
+    """What was missed is shown again, too, not only what was falsely found."""
     half_precision: bool = True
     """bfloat16 for what gains by it."""
     features: tuple[int, ...] = (16, 32, 64, 128)
@@ -138,7 +140,7 @@ class _Item:
 
 
 class _Source:
-    """Endless views of the blocks in a folder, some of them about what was falsely found before."""
+    """Endless views of the blocks in a folder, some of them about what was falsely found or missed before."""
 
     def __init__(self, folder: Path, settings: LearningSettings, step: int) -> None:
         self._folder, self._settings, self._step = folder, settings, step
@@ -347,7 +349,8 @@ def _remember_hard(
     missed = ((1 - around(probability)) * target)[:, 0].cpu()
     shape = np.array(false.shape[1:])
     for item, *both in zip(items, false, missed, strict=True):
-        for values, least in zip(both, (HARD_PROBABILITY, 1 - MISSED_PROBABILITY), strict=True):
+        leasts = (HARD_PROBABILITY, 1 - MISSED_PROBABILITY if settings.missed_again else math.inf)
+        for values, least in zip(both, leasts, strict=True):
             if float(values.max()) < least:
                 continue
             place = np.array(np.unravel_index(int(values.argmax()), shape))
@@ -396,7 +399,7 @@ def _restore(
     if not path.is_file():
         return 0
     content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    if content["settings"] != json.dumps(asdict(settings), sort_keys=True):
+    if read_settings(content["settings"]) != settings:
         raise InputError(f"{path}: was trained with other settings; choose another folder")
     network.load_state_dict(content["network"])
     average.load_state_dict(content["average"])

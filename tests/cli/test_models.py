@@ -21,3 +21,10 @@ def test_a_folder_that_is_no_model_is_one_line(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "no plans.json" in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_a_workspace_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert models.main(["--workspace", str(tmp_path / "elsewhere")]) == 2
+    said = capsys.readouterr().err
+    assert "no such folder" in said
+    assert len(said.strip().splitlines()) == 1
