@@ -78,8 +78,7 @@ def simulate(folder: Path, number: int, anatomy: Path | None) -> None:
     anatomic, scanner, drawn = np.random.default_rng([SEED, number]).spawn(3)
     head = simulate_head(template, protocol, anatomic, False, torch.device("cpu"))
     scan = scan_head(head, protocol, scanner, images=(image,))
-    data = scan.images[image]
-    fixed = Volume(data[..., -1] if data.ndim == 4 else data, scan.affine)
+    fixed = Volume(scan.last_echo(image), scan.affine)
     truth = movement(drawn, fixed.to_ras_mm((np.array([fixed.shape]) - 1) / 2)[0])
     whole = head.head.grid
     middle = np.array(whole.origin_mm) + (np.array(whole.shape) - 1) * whole.spacing_mm / 2 + OFF_CENTRE_MM

@@ -10,7 +10,7 @@ Their patches are small, and 1,300 steps are a fifth of the shipped model's: wha
 one thread, one after the other; several seeds may run side by side. It goes on where it stopped. `judge` shows each
 model the same blocks, brains and heads with SWI, magnitude or both and QSM in turn, on the finest grid, and tells the
 pooled lesion F1 at the model's best threshold on these very blocks: good for choosing alone. Intervals of the
-difference from the first choice: 95 %, 500 bootstraps over blocks, all seeds together.
+difference from the first choice: 95 %, 500 bootstraps over people, all seeds together.
 """
 
 import argparse
@@ -25,11 +25,12 @@ from judge import save_rows
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmb_autoseg.errors import InputError
 from cmb_autoseg.evaluation.matching.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.operating_points import ScoredCase, Sweep, count_case, counting_threshold
 from cmb_autoseg.progress import log
-from cmb_autoseg.starter.__main__ import WHICH, heads_of
+from cmb_autoseg.starter.__main__ import AVERAGE, WHICH, heads_of
 from cmb_autoseg.starter.blocks import Block, block_files, person_file, read_blocks, write_person
 from cmb_autoseg.starter.calibration import FIRST_GUESS
 from cmb_autoseg.starter.judging import pooled
@@ -54,14 +55,15 @@ JUDGING_SEED, N_JUDGED = 660_000, 6
 N_BOOTSTRAPS = 500
 SHOWN = (("swi",), ("mag",), ("swi", "mag", "qsm"))
 """In turn, with and without the skull."""
-FINEST = ViewSettings(patch_shape=(48, 96, 96), width=0.0, scaling=0.0, resampled_share=0.0)
-"""Blocks as they are, each of them whole but for 2 mm at its sides."""
+FINEST = ViewSettings(patch_shape=(32, 96, 96), width=0.0, scaling=0.0, resampled_share=0.0)
+"""Blocks as they are, each of them whole but for 2 or 3 mm at its sides."""
 
 
 @dataclass(frozen=True)
 class Shown:
     """A block and how it is shown."""
 
+    person: int
     block: Block
     draw: ViewDraw
 
@@ -78,12 +80,13 @@ class Shown:
 
 
 def blocks(args: argparse.Namespace) -> None:
-    heads = list(heads_of(args.anatomy, WHICH["choice"], average=False).values())
+    heads = heads_of(args.anatomy, WHICH["choice"], average=False)
+    if AVERAGE in heads:
+        raise InputError(f"--anatomy {args.anatomy}: holds too few label maps; {WHICH['choice'].start + 1} are needed")
     for person in range(args.turn[0], N_JUDGED, args.turn[1]):
         if not (args.scratch / "judged" / person_file(JUDGING_SEED, person)).is_file():
-            write_person(
-                args.scratch / "judged", JUDGING_SEED, person, list(simulate_blocks(heads, JUDGING_SEED, person))
-            )
+            simulated = list(simulate_blocks(list(heads.values()), JUDGING_SEED, person))
+            write_person(args.scratch / "judged", JUDGING_SEED, person, simulated)
             log(f"person {person}")
 
 
@@ -111,7 +114,7 @@ def shown_blocks(folder: Path) -> Iterator[Shown]:
                 sequence_shares=((SHOWN[number % len(SHOWN)], 1.0),),
             )
             middle = (np.array(block.mask.shape) - 1) / 2
-            yield Shown(block, replace(draw_view(rng, block, settings), centre=middle, flips=()))
+            yield Shown(person, block, replace(draw_view(rng, block, settings), centre=middle, flips=()))
 
 
 @torch.inference_mode()
@@ -153,11 +156,17 @@ class Judged:
         return float(pooled([self.sweeps[number] for number in numbers]).f1[self.best])
 
 
+def _of_drawn(of_people: list[list[int]], rng: np.random.Generator) -> list[int]:
+    """The blocks of as many people, drawn with replacement."""
+    return [number for person in rng.integers(len(of_people), size=len(of_people)) for number in of_people[person]]
+
+
 def judge(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     shown, rows = list(shown_blocks(args.scratch / "judged")), []
     everything, rng = range(len(shown)), np.random.default_rng(0)
-    draws = [everything, *rng.integers(len(shown), size=(N_BOOTSTRAPS, len(shown)))]
+    of_people = [[n for n in everything if shown[n].person == person] for person in range(shown[-1].person + 1)]
+    draws = [everything, *(_of_drawn(of_people, rng) for _ in range(N_BOOTSTRAPS))]
     base: np.ndarray | None = None
     for choice in CHOICES:
         by_seed = {}

@@ -36,8 +36,7 @@ def simulate(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     scan = simulate_person(load_mni152(), PROTOCOL, SEED, 0, False, torch.device("cpu"), images=tuple(ROLES))
     for image in ROLES:
-        values = scan.images[image]
-        last = values[..., -1] if values.ndim == 4 else values
+        last = scan.last_echo(image)
         assert last.shape == SHAPE
         nib.Nifti1Image(last, scan.affine).to_filename(folder / f"{image}.nii.gz")
 

@@ -90,7 +90,7 @@ def draw_montage(
         hspace=0.01,
     )
     for row, name in enumerate(rows):
-        volume = _shown(scan, name)
+        volume = scan.last_echo(name)
         window = _window(volume, scan, name)
         for column, k in enumerate(slices):
             axes = figure.add_subplot(grid[row, column], gid=f"{name} {k}")
@@ -160,11 +160,6 @@ def _box(scan: SimulatedScan) -> tuple[float, float, float, float]:
         rim = round(6 / step)
         edges += [origin + (max(0, first - rim) - 0.5) * step, origin + (min(n - 1, last + rim) + 0.5) * step]
     return edges[0], edges[1], edges[2], edges[3]
-
-
-def _shown(scan: SimulatedScan, name: str) -> NDArray[np.float32]:
-    image = scan.images[name]
-    return image[..., -1] if image.ndim == 4 else image
 
 
 def _window(volume: NDArray[np.float32], scan: SimulatedScan, name: str) -> tuple[float, float]:

@@ -54,6 +54,11 @@ class SimulatedScan:
         """Points (n, 3) of the volume's axes to RAS millimetres."""
         return np.asarray(points_mm @ np.array(self.protocol.to_scanner).T, dtype=np.float64)
 
+    def last_echo(self, image: str) -> NDArray[np.float32]:
+        """An image, shape (i, j, k); of several echoes the last one."""
+        values = self.images[image]
+        return values[..., -1] if values.ndim == 4 else values
+
     @property
     def mask(self) -> NDArray[np.uint8]:
         """1 in the visible region of each microbleed that a reader could see."""

@@ -116,9 +116,7 @@ def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequ
     protocol, free = protocols[index % len(protocols)], is_lesion_free(index, LESION_FREE_SHARE)
     scan = simulate_person(templates[head], protocol, seed, index, free, torch.device("cpu"), images=family.images)
     for image in family.images:
-        values = scan.images[image]
-        last = values[..., -1] if values.ndim == 4 else values
-        _write(folder / "images" / f"{person}_{ROLES[image]}.nii.gz", last, scan.affine)
+        _write(folder / "images" / f"{person}_{ROLES[image]}.nii.gz", scan.last_echo(image), scan.affine)
     brain = stripped_mask(scan.brain, protocol.spacing_mm)
     _write(folder / "brains" / f"{person}.nii.gz", brain.astype(np.uint8), scan.affine)
     _write(folder / "labels" / f"{person}.nii.gz", scan.mask, scan.affine)
