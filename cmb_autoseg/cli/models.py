@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.model is not None:
         folder = find_model(args.model, None, None, None, None)
-        models = [KnownModel(folder.name, folder, f"-m {args.model}")]
+        models = [KnownModel(folder.name, folder, f"-m {shlex.quote(str(args.model))}")]
     else:
         models = list(known_models(args.workspace))
     described = {}

@@ -182,6 +182,7 @@ def load_checkpoint(folder: Path, fold: int, trust_model: bool = False) -> dict[
         InputError: it is damaged, or needs more than plain tensors to load.
     """
     import pickle
+    import zipfile
 
     import torch
 
@@ -189,8 +190,11 @@ def load_checkpoint(folder: Path, fold: int, trust_model: bool = False) -> dict[
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=not trust_model)
     except pickle.UnpicklingError:
+        if not zipfile.is_zipfile(path):
+            raise InputError(f"{path}: damaged (no file of weights); copy it again or train the fold anew") from None
         raise InputError(
-            f"{path}: needs more than plain tensors to load; give --trust-model if you know where it comes from"
+            f"{path}: needs more than plain tensors to load; if you know where it comes from, cmb_predict takes it "
+            "with --trust-model"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise_stop_behind(error)

@@ -8,8 +8,10 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.workspace import FINAL_CHECKPOINT, PRESETS, Workspace, model_folder_name
 
-__all__ = ["DEFAULT_RECIPE", "STARTER_MODEL", "absent_folds", "available_folds", "find_model"]
+__all__ = ["DEFAULT_RECIPE", "STARTER_DATASET", "STARTER_MODEL", "absent_folds", "available_folds", "find_model"]
 
+STARTER_DATASET = "Dataset000_SIMULATED"
+"""Of the model of the package and those made like it, which have learned from nobody."""
 STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"
 """The model that comes with the package; see `cmb_autoseg.starter`."""
 DEFAULT_RECIPE = "supervised"

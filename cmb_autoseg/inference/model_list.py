@@ -1,5 +1,6 @@
 """Models that can be predicted with, and what each says of itself."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
 from cmb_autoseg.inference.model_folder import intended_use, trained_channels, trained_plan
 from cmb_autoseg.records import Model, TrainingRange
-from cmb_autoseg.workspace import PRESETS, DatasetFolders, Workspace, model_folder_name
+from cmb_autoseg.workspace import DATASET_NAME, PRESETS, DatasetFolders, Workspace, model_folder_name
 
 __all__ = ["KnownModel", "describe_model", "known_models"]
 
@@ -38,10 +39,12 @@ def known_models(workspace: Path | None) -> Iterator[KnownModel]:
     if available_folds(STARTER_MODEL):
         yield KnownModel("starter", STARTER_MODEL, "")
     results = Workspace.find(workspace).root / "results"
+    where = "" if workspace is None else f" --workspace {shlex.quote(str(workspace))}"
     for folder in sorted(results.glob(f"Dataset*/{model_folder_name('*')}")):
-        if available_folds(folder) and (folder / "plans.json").is_file():
+        is_dataset = DATASET_NAME.fullmatch(folder.parent.name)
+        if is_dataset and available_folds(folder) and (folder / "plans.json").is_file():
             dataset, name = DatasetFolders(results.parent, folder.parent.name), folder.name.split("__")[1]
-            yield KnownModel(f"{dataset.name}, {name}", folder, f"-d {dataset.number} {_recipe_words(name)}")
+            yield KnownModel(f"{dataset.name}, {name}", folder, f"-d {dataset.number} {_recipe_words(name)}{where}")
 
 
 def _recipe_words(name: str) -> str:
@@ -57,8 +60,10 @@ def describe_model(folder: Path) -> dict[str, Any]:
         folder: of the model.
 
     Raises:
-        InputError: its `plans.json` says nothing, or is damaged.
+        InputError: its `plans.json` says nothing, or is damaged; or no fold is finished.
     """
+    if not available_folds(folder):
+        raise InputError(f"{folder}: none of its folds is trained to the end; train one, or copy the folder whole")
     plan, card = trained_plan(folder), _card(folder)
     known = {} if card is None else {"subjects": card.n_subjects, "cases": card.n_cases, "lesions": card.n_lesions}
     return {

@@ -69,9 +69,10 @@ class Windowing:
     """From one window to the next, as nnU-Net spreads them; None covers the brain and looks again where needed."""
     mirror: tuple[int, ...] = ()
     """Axes (0 to 2) along which windows are mirrored, in all combinations, and predicted again; without a step, only
-    where the folds remain unsure."""
+    where the folds remain unsure, or everywhere where that is too much of the brain."""
     fewer: tuple[tuple[int, ...], ...] = ()
-    """Sets of channels with which alone windows are predicted again where the folds remain unsure; without a step."""
+    """Sets of channels with which alone windows are predicted again where the folds remain unsure, unless that is too
+    much of the brain; without a step."""
     fast: bool = False
     """Cover the brain with the first fold alone, and look again only at what it finds with some confidence."""
 

@@ -4,25 +4,18 @@ A file of plain types and tensors, so that reading it runs no foreign code.
 """
 
 import hashlib
-import warnings
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
-from zipfile import BadZipFile
 
-import torch
 from torch import Tensor
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.records import Encoder
-from cmb_autoseg.tensor_file import write_tensors
+from cmb_autoseg.tensor_file import read_tensors, write_tensors
 
-__all__ = ["are_weights", "load_plain", "read_encoder", "weights_digest", "write_encoder"]
+__all__ = ["are_weights", "read_encoder", "weights_digest", "write_encoder"]
 
 FORMAT = "cmb_autoseg encoder 1"
-DAMAGES = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
@@ -69,7 +62,7 @@ def read_encoder(path: Path, made_here: bool = False) -> tuple[dict[str, Tensor]
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {found}; give an encoder.pt, as cmb_pretrain makes it")
     cure = "delete it and run cmb_pretrain again" if made_here else "give an encoder.pt, as cmb_pretrain makes it"
-    content = load_plain(path, cure)
+    content = read_tensors(path, cure)
     if not isinstance(content, dict) or content.get("format") != FORMAT or not are_weights(content.get("weights")):
         raise InputError(f"{path}: no encoder file of this version; {cure}")
     record = Encoder.parse(content.get("record"), f"{path}: record")
@@ -77,22 +70,6 @@ def read_encoder(path: Path, made_here: bool = False) -> tuple[dict[str, Tensor]
     if weights_digest(weights) != record.weights:
         raise InputError(f"{path}: damaged (its weights are not those of its record); {cure}")
     return weights, record
-
-
-def load_plain(path: Path, cure: str) -> Any:
-    """What a file of plain types and tensors holds, on the CPU; no code of the file is run.
-
-    Raises:
-        InputError: it is none; ends with `cure`.
-    """
-    content = BytesIO(path.read_bytes())  # An unreadable file is another matter than unreadable content.
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of kinds of pickles that are refused all the same
-            return torch.load(content, map_location="cpu", weights_only=True)
-    # What torch raises for a truncated or foreign file depends on where it is broken.
-    except (*DAMAGES, UnpicklingError, BadZipFile):
-        raise InputError(f"{path}: damaged, or no file of weights alone; {cure}") from None
 
 
 def are_weights(value: object) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.networks.residual_unet import ResidualEncoder
-from cmb_autoseg.pretraining.encoder_file import load_plain
+from cmb_autoseg.tensor_file import read_tensors
 
 __all__ = ["RESNET18_FEATURES", "Inflated", "inflate_resnet18", "read_resnet18"]
 
@@ -45,7 +45,7 @@ def read_resnet18(path: Path) -> dict[str, Tensor]:
     cure = f"give {SOURCE}"
     if not path.is_file():
         raise InputError(f"--weights {path}: {'a folder' if path.is_dir() else 'no such file'}; {cure}")
-    weights = load_plain(path, cure)
+    weights = read_tensors(path, cure)
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"--weights {path}: no plain list of tensors by name; {cure}")
     deeper = _deeper_network(weights)

@@ -9,6 +9,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,11 @@ def heads_of(folder: Path | None, which: slice, average: bool) -> dict[str, Any]
 def run_simulate(args: Namespace) -> None:
     """Add people to a folder of blocks until there are enough, or the time is over."""
     turn = _turn(args.turn)
-    writable_folder(args.pool)
     from cmb_autoseg.starter.blocks import person_file, write_person
     from cmb_autoseg.starter.simulated_blocks import simulate_blocks
 
     heads = heads_of(args.anatomy, LEARN_FROM, average=True)
-    _same_heads(args.pool, heads)
+    _same_heads(writable_folder(args.pool), heads)
     ends = time.monotonic() + 60 * args.minutes
     for person in range(turn[0], args.people, turn[1]):
         if time.monotonic() >= ends:
@@ -81,28 +81,17 @@ def run_learn(args: Namespace) -> None:
     from cmb_autoseg.starter.blocks import block_files
     from cmb_autoseg.starter.learning import changed_settings, learn
 
-    settings = changed_settings({**changes, "seed": args.seed} if isinstance(changes, dict) else changes)
+    if isinstance(changes, dict) and "seed" in changes:
+        raise InputError("--settings: found seed, which is an option of its own; say --seed")
+    settings = replace(changed_settings(changes), seed=args.seed)
     block_files(args.pool)
-    weights = _beginning(args.begin, args.out) if args.begin else None
-    done = learn(args.pool, writable_folder(args.out), settings, args.minutes, args.device, weights)
+    done = learn(args.pool, writable_folder(args.out), settings, args.minutes, args.device)
     log(f"{args.out}: {done} of {settings.steps} steps")
-
-
-def _beginning(fold: Path, out: Path) -> Any:
-    """The weights of a fold; a new training's log begins with the fold's."""
-    from cmb_autoseg.starter.learning import LOG
-    from cmb_autoseg.starter.packing import note_beginning, weights_to_begin_with
-
-    weights = weights_to_begin_with(fold)
-    if not (out / LOG).exists():
-        note_beginning(writable_folder(out) / LOG, fold)
-    return weights
 
 
 def run_people(args: Namespace) -> None:
     """Simulate people to choose or to judge by, some of each family."""
     turn = _turn(args.turn)
-    part = writable_folder(args.out / args.part)
     from cmb_autoseg.starter.families import FAMILIES, simulate_one
 
     unknown = sorted(set(args.families or ()) - set(FAMILIES))
@@ -110,13 +99,15 @@ def run_people(args: Namespace) -> None:
         raise InputError(f"--families: found {unknown[0]!r}, expected some of {', '.join(FAMILIES)}")
     heads = heads_of(args.anatomy, WHICH[args.part], average=False)
     if AVERAGE in heads:
+        needed = WHICH[args.part].start + 1
         told = (
-            f"people of {args.part} want other heads than those that are learned from, which are the average one and "
-            f"the first {LEARN_FROM.stop} label maps; name a folder of more"
+            f"people of {args.part} want heads of their own, which are the label maps from number {needed} on; name a "
+            "folder of so many"
         )
         if args.part == "test":
             raise InputError(f"--anatomy: {told}")
         log(f"warning: {told}")
+    part = writable_folder(args.out / args.part)
     _same_heads(part, heads)
     ends = time.monotonic() + 60 * args.minutes
     for index in range(turn[0], args.people, turn[1]):
@@ -136,17 +127,14 @@ def run_pack(args: Namespace) -> None:
     from cmb_autoseg.starter.calibration import FIRST_GUESS, find_peaks, fit
     from cmb_autoseg.starter.families import families_in
     from cmb_autoseg.starter.judging import pooled, sweeps_of
-    from cmb_autoseg.starter.learning import CHECKPOINT, LOG
-    from cmb_autoseg.starter.packing import learned_before, learned_from, write_model, write_points
+    from cmb_autoseg.starter.learning import CHECKPOINT
+    from cmb_autoseg.starter.packing import learned_from, write_model, write_points
 
     checkpoints = [folder / CHECKPOINT for folder in args.trained]
     for path in checkpoints:
         if not path.is_file():
             raise InputError(f"--trained {path.parent}: holds no {CHECKPOINT}; name folders of learn")
     learned, families = learned_from(args.pool), families_in(args.people / "choice")
-    before = learned_before(checkpoints[0].parent / LOG)
-    if before is not None:
-        learned = before + learned
     writable_folder(args.out.parent)
     with tempfile.TemporaryDirectory(dir=args.out.parent, prefix=f".{args.out.name}_") as scratch:
         model = Path(scratch) / args.out.name
@@ -162,9 +150,9 @@ def run_pack(args: Namespace) -> None:
 
 def run_retrain(args: Namespace) -> None:
     """All stages, one after the other; what is finished is left as it is."""
-    writable_folder(args.out)
+    if len(set(args.seeds)) < len(args.seeds):
+        raise InputError(f"--seeds: found {' '.join(map(str, args.seeds))}, expected each once")
     common = vars(args) | {"turn": (0, 1), "minutes": float("inf"), "pool": args.out / POOL, "settings": "{}"}
-    common["begin"] = None
     run_simulate(Namespace(**common | {"seed": 0, "people": args.people_to_learn_from}))
     trained = [args.out / f"seed_{seed}" for seed in args.seeds]
     for seed, folder in zip(args.seeds, trained, strict=True):
@@ -215,9 +203,6 @@ def build_parser() -> Parser:
     train = stage("learn", run_learn, "Learn from simulated blocks.")
     add_option(train, "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder of the training")
     add_option(train, "--settings", default="{}", metavar="JSON", help="settings that differ from the defaults")
-    add_option(
-        train, "--begin", type=Path, metavar="DIR", help="a fold of a starter model, whose weights are gone on from"
-    )
     others = stage("people", run_people, "Simulate people to choose or to judge by.")
     add_option(others, "-o", dest="out", type=Path, required=True, metavar="OUT", help="folder of both parts")
     add_option(others, "--part", choices=tuple(WHICH), default="choice")

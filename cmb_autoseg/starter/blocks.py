@@ -3,7 +3,6 @@
 A file holds the blocks of one person; more may be written while a model learns.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import atomic_path
+from cmb_autoseg.tensor_file import read_tensors
 
 __all__ = ["MAGNITUDES", "SEQUENCES", "Block", "block_files", "person_file", "read_blocks", "write_person"]
 
@@ -36,7 +36,7 @@ class Block:
     """What preparation takes for the brain where nobody has stripped the skull, shape (i, j, k), bool."""
     spacing_mm: tuple[float, float, float]
     facts: dict[str, float]
-    """`field_strength_t`, `echo_time_ms` and, of the person's whole brain, `brain_ml`."""
+    """`field_strength_t` and, of the person's whole brain, `brain_ml`."""
 
 
 def write_person(folder: Path, seed: int, person: int, blocks: Sequence[Block]) -> Path:
@@ -66,5 +66,13 @@ def block_files(folder: Path) -> list[Path]:
 
 
 def read_blocks(path: Path) -> list[Block]:
-    """The blocks of one person."""
-    return [Block(**block) for block in torch.load(io.BytesIO(path.read_bytes()), weights_only=True)]
+    """The blocks of one person.
+
+    Raises:
+        InputError: the file is damaged or holds none.
+    """
+    cure = "delete it and simulate it again"
+    content = read_tensors(path, cure)
+    if not content:
+        raise InputError(f"{path}: holds no block; {cure}")
+    return [Block(**block) for block in content]

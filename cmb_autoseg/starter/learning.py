@@ -9,7 +9,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from cmb_autoseg.machine import described_machine
 from cmb_autoseg.networks.residual_unet import ResidualUNet
 from cmb_autoseg.starter.blocks import SEQUENCES, Block, block_files, read_blocks
 from cmb_autoseg.starter.views import View, ViewDraw, ViewSettings, draw_view, make_view
-from cmb_autoseg.tensor_file import write_tensors
+from cmb_autoseg.tensor_file import read_tensors, write_tensors
 from cmb_autoseg.trainers.patches.augmentation import max_pooled_targets
 from cmb_autoseg.trainers.patches.losses import DeepSupervisionLoss, DiceBCELoss
 
@@ -91,6 +91,31 @@ class LearningSettings:
         )
 
 
+def _check(settings: LearningSettings) -> None:
+    views, depth = settings.views, len(settings.features)
+    least = {"steps": 1, "batch_size": 1, "blocks_per_stage": 1, "warmup_steps": 0, "learning_rate": 1e-12}
+    for name, at_least in least.items():
+        if not at_least <= getattr(settings, name) < math.inf:
+            raise InputError(f"--settings: found {getattr(settings, name)!r} for {name}, expected {at_least} at least")
+    shares = {"hard_share": settings.hard_share, "last_lesion_share": settings.last_lesion_share}
+    shares |= {f"views.{name}": getattr(views, name) for name in ("lesion_share", "resampled_share", "head_share")}
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise InputError(f"--settings: found {share!r} for {name}, expected a share from 0 to 1")
+    if not len(settings.kernel_sizes) == len(settings.strides) == depth > 0:
+        raise InputError(f"--settings: found {depth} features; kernel_sizes and strides must be as many, one a stage")
+    for axis, n in enumerate(views.patch_shape):
+        shrinks = math.prod(stride[axis] for stride in settings.strides)
+        if n < 1 or n % shrinks:
+            raise InputError(f"--settings: found {n} in views.patch_shape, expected a multiple of {shrinks} there")
+    names = {name for names, _ in views.sequence_shares for name in names}
+    if not names or names - set(SEQUENCES) or not sum(share for _, share in views.sequence_shares) > 0:
+        raise InputError(
+            f"--settings: found {sorted(names)} in views.sequence_shares, expected sets of some of "
+            f"{', '.join(SEQUENCES)}, each with its share"
+        )
+
+
 def read_settings(text: str) -> LearningSettings:
     """The settings that a checkpoint holds as JSON."""
     values = json.loads(text)
@@ -102,12 +127,13 @@ def changed_settings(changes: Any) -> LearningSettings:
     """The default settings with some of them changed; those of views are below `views`.
 
     Raises:
-        InputError: there is no such setting, or it takes another kind of value.
+        InputError: there is no such setting, or it takes another kind of value, or others.
     """
     base = LearningSettings()
     if isinstance(changes, dict) and "views" in changes:
         changes = {**changes, "views": _changed(base.views, changes["views"], "views.")}
     settings: LearningSettings = _changed(base, changes, "")
+    _check(settings)
     return settings
 
 
@@ -161,7 +187,8 @@ class _Source:
         """Remember a place (i, j, k voxels of the block), met at a step, to be shown again."""
         with self._lock:
             self._hard.append((step, block, centre))
-            del self._hard[: -2 * MOST_HARD]
+            too_late = 2 * (BATCHES_AHEAD + 1) * self._settings.batch_size
+            del self._hard[: -(MOST_HARD + too_late)]
 
     def _hard_at(self, step: int) -> list[tuple[int, Block, np.ndarray]]:
         """What is shown again at a step: nothing that was met so lately that it may not be here yet."""
@@ -193,7 +220,6 @@ def learn(
     settings: LearningSettings,
     minutes: float,
     device: str = "cpu",
-    weights: Mapping[str, Tensor] | None = None,
 ) -> int:
     """Train until all steps are done or the time is over.
 
@@ -203,21 +229,17 @@ def learn(
         settings: as in earlier runs of the same folder.
         minutes: of this run.
         device: to compute on.
-        weights: that a new training begins with; None for random ones.
 
     Returns:
         Steps done so far.
 
     Raises:
-        InputError: the folder's checkpoint is of other settings, the weights are of another network, or there are no
-            blocks.
+        InputError: the folder's checkpoint is damaged or of other settings, or there are no blocks.
     """
     ends = time.monotonic() + 60 * minutes
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
     network = settings.network().to(device)
-    if weights is not None:
-        _begin_with(weights, network)
     average = settings.network().to(device)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(
@@ -267,13 +289,6 @@ def learn(
     if step > begun_at or not (out / CHECKPOINT).is_file():
         _save(out / CHECKPOINT, step, network, average, optimizer, settings)
     return step
-
-
-def _begin_with(weights: Mapping[str, Tensor], network: nn.Module) -> None:
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError:
-        raise InputError("--begin: the weights are of another network than the settings; give those it has") from None
 
 
 def _batches(source: _Source, size: int) -> Iterator[list[_Item]]:
@@ -398,7 +413,7 @@ def _restore(
 ) -> int:
     if not path.is_file():
         return 0
-    content: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    content: dict[str, Any] = read_tensors(path, "choose another folder")
     if read_settings(content["settings"]) != settings:
         raise InputError(f"{path}: was trained with other settings; choose another folder")
     network.load_state_dict(content["network"])

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import file_digest, read_json, write_json, write_text
+from cmb_autoseg.files import file_digest, write_json
 from cmb_autoseg.geometry import Volume
+from cmb_autoseg.inference.model_choice import STARTER_DATASET
 from cmb_autoseg.inference.operating_points import Sweep, points_of
 from cmb_autoseg.lesions import find_components
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
@@ -22,17 +21,14 @@ from cmb_autoseg.records import Model, Plan, Reason, Role, Topology, TrainingRan
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block, block_files, read_blocks
 from cmb_autoseg.starter.calibration import Calibration, calibrate
 from cmb_autoseg.starter.learning import LOG, LearningSettings, read_settings
-from cmb_autoseg.tensor_file import write_tensors
+from cmb_autoseg.tensor_file import read_tensors, write_tensors
 from cmb_autoseg.trainers.recipe import InferenceSettings, read_recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT
 
 __all__ = [
     "CHANNELS",
     "Learned",
-    "learned_before",
     "learned_from",
-    "note_beginning",
-    "weights_to_begin_with",
     "write_model",
     "write_points",
 ]
@@ -40,7 +36,6 @@ __all__ = [
 ROLE_OF = {"swi": Role.SWI, "mag": Role.GRE_MAG, "qsm": Role.QSM, "phase": Role.LOCAL_PHASE}
 CHANNELS = tuple(ROLE_OF[name] for name in SEQUENCES)
 NAME = "starter"
-DATASET = "Dataset000_SIMULATED"
 MEDIAN_BRAIN_MM = (130.0, 165.0, 135.0)
 """(z, y, x); only tells readers of the plan how large a brain is."""
 CALIBRATION = "calibration.json"
@@ -68,21 +63,6 @@ class Learned:
     """Microbleeds in blocks; one that lies in several counts several times."""
     training_range: TrainingRange
     """Without the sequences."""
-
-    def __add__(self, more: "Learned") -> "Learned":
-        """Both: other people."""
-        seen, also = self.training_range, more.training_range
-        snr = [limits for limits in (seen.snr, also.snr) if limits is not None]
-        both = TrainingRange(
-            sequences=(),
-            spacing_mm_min=_triple(np.minimum(seen.spacing_mm_min, also.spacing_mm_min)),
-            spacing_mm_max=_triple(np.maximum(seen.spacing_mm_max, also.spacing_mm_max)),
-            brain_volume_ml=_widest([seen.brain_volume_ml, also.brain_volume_ml]),
-            field_strength_t=tuple(sorted({*seen.field_strength_t, *also.field_strength_t})),
-            snr=_widest(snr) if snr else None,
-        )
-        counts = (self.n_people + more.n_people, self.n_blocks + more.n_blocks, self.n_lesions + more.n_lesions)
-        return Learned(*counts, both)
 
 
 def learned_from(pool: Path) -> Learned:
@@ -124,10 +104,6 @@ def _signal_to_noise(block: Block) -> list[float]:
     return [signal_to_noise(Volume(image, affine), brain) for image in images]
 
 
-def _widest(limits: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return min(low for low, _ in limits), max(high for _, high in limits)
-
-
 def _triple(values: Any) -> tuple[float, float, float]:
     z, y, x = (round(float(value), 3) for value in values)
     return z, y, x
@@ -148,12 +124,14 @@ def write_model(
         calibration: of their logits; None to leave them as they are.
 
     Raises:
-        InputError: checkpoints of other settings, or unfinished ones.
+        InputError: checkpoints of other settings, of equal seeds, damaged or unfinished ones.
     """
-    contents = [torch.load(path, weights_only=True, map_location="cpu") for path in checkpoints]
+    contents = [read_tensors(path, "train it anew") for path in checkpoints]
     trained = [read_settings(content["settings"]) for content in contents]
     if len({replace(settings, seed=0) for settings in trained}) != 1:
-        raise InputError("the checkpoints were trained with different settings; train them alike")
+        raise InputError("--trained: the folders' settings differ in more than the seed; train them alike")
+    if len({settings.seed for settings in trained}) < len(trained):
+        raise InputError("--trained: two of the folders are of one seed; name one of each seed")
     for path, content, settings in zip(checkpoints, contents, trained, strict=True):
         if content["step"] < settings.steps:
             raise InputError(f"{path}: has {content['step']} of {settings.steps} steps; train it to the end")
@@ -163,7 +141,7 @@ def write_model(
     )
     made_by = {"recipe": recipe.model_dump(mode="json"), "seed": trained[0].seed, "plan": plan.model_dump(mode="json")}
     write_json(folder / "plans.json", nnunet_plans(plan, NAME, made_by))
-    write_json(folder / "dataset.json", dataset_json(CHANNELS, learned.n_people, DATASET))
+    write_json(folder / "dataset.json", dataset_json(CHANNELS, learned.n_people, STARTER_DATASET))
     digests = {}
     for fold, (path, content) in enumerate(zip(checkpoints, contents, strict=True)):
         target = folder / f"fold_{fold}" / FINAL_CHECKPOINT
@@ -176,45 +154,9 @@ def write_model(
         log = (path.parent / LOG).read_text(encoding="utf-8")
         (target.parent / LOG).write_text(log, encoding="utf-8")
         write_json(target.parent / "settings.json", json.loads(content["settings"]))
-    _card(plan, digests, learned).write(folder / "model.json")
+    _card(plan, digests, learned, trained[0].seed).write(folder / "model.json")
     write_json(folder / CALIBRATION, None if calibration is None else vars(calibration))
     return folder
-
-
-def weights_to_begin_with(fold: Path) -> dict[str, Tensor]:
-    """The weights in the folder of a fold of such a model, as they were before they were calibrated.
-
-    Raises:
-        InputError: it is no such folder.
-    """
-    if not (fold / FINAL_CHECKPOINT).is_file() or not (fold.parent / CALIBRATION).is_file():
-        raise InputError(f"--begin {fold}: is no fold of a starter model; name its fold_0 or another")
-    weights: dict[str, Tensor] = torch.load(fold / FINAL_CHECKPOINT, weights_only=True)["network_weights"]
-    calibration = read_json(fold.parent / CALIBRATION)
-    if calibration is not None:
-        calibrate(weights, Calibration(**calibration).undone)
-    return weights
-
-
-def note_beginning(log: Path, fold: Path) -> None:
-    """Begin the log of a training that begins with the weights of a fold: by the fold's own log, and what it is of."""
-    earlier = (fold / LOG).read_text(encoding="utf-8") if (fold / LOG).is_file() else ""
-    model = Model.read(fold.parent / "model.json")
-    learned = {"people": model.n_subjects, "blocks": model.n_cases, "lesions": model.n_lesions}
-    seen = model.training_range.model_dump(mode="json", exclude={"sequences", "sequence_sets"})
-    line = {"begins_with": model.folds[int(fold.name.removeprefix("fold_"))], "learned_from": learned, "range": seen}
-    write_text(log, earlier + json.dumps(line) + "\n")
-
-
-def learned_before(log: Path) -> Learned | None:
-    """What the model had learned from whose weights a training began with, by its log; None where it was none."""
-    lines = map(json.loads, log.read_text(encoding="utf-8").splitlines())
-    begun = [line for line in lines if "begins_with" in line]
-    if not begun:
-        return None
-    counts = begun[-1]["learned_from"]
-    seen = TrainingRange(sequences=(), **begun[-1]["range"])
-    return Learned(counts["people"], counts["blocks"], counts["lesions"], seen)
 
 
 def write_points(folder: Path, sweep: Sweep) -> None:
@@ -229,7 +171,7 @@ def _plan(settings: LearningSettings, learned: Learned) -> Plan:
     z, y, x = (round(size / step) for size, step in zip(MEDIAN_BRAIN_MM, views.spacing_mm, strict=True))
     what = f"{learned.n_blocks} blocks of {learned.n_people} simulated people, scanned by protocols of any kind"
     return Plan(
-        dataset=DATASET,
+        dataset=STARTER_DATASET,
         preset="adaptive",
         channels=CHANNELS,
         transpose_forward=(0, 1, 2),
@@ -254,13 +196,13 @@ def _plan(settings: LearningSettings, learned: Learned) -> Plan:
     )
 
 
-def _card(plan: Plan, digests: dict[int, str], learned: Learned) -> Model:
+def _card(plan: Plan, digests: dict[int, str], learned: Learned, seed: int) -> Model:
     return Model(
         dataset=plan.dataset,
         recipe=NAME,
         channels=plan.channels,
         folds=digests,
-        seed=0,
+        seed=seed,
         n_cases=learned.n_blocks,
         n_subjects=learned.n_people,
         n_lesions=learned.n_lesions,

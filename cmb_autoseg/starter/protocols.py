@@ -40,11 +40,6 @@ class ProtocolRanges:
     partial_fourier_share: float = 0.3
     multi_echo_share: float = 0.25
 
-    def spacing_range_mm(self) -> tuple[Range, Range]:
-        """In-plane and slice spacing that can occur."""
-        slices = self.slice_mm_3d + self.slice_mm_2d
-        return self.in_plane_mm, (min(slices), max(slices))
-
 
 def draw_protocols(rng: np.random.Generator, n: int, ranges: ProtocolRanges | None = None) -> tuple[Protocol, ...]:
     """Draw protocols; named `drawn_0`, `drawn_1`, ...

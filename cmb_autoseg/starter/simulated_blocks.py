@@ -116,11 +116,7 @@ def _as_block(patch: SimulatedPatch) -> Block:
             scaled[channel] /= scaled[channel][brain].median().clamp(min=1e-6)
         elif name == "phase":
             scaled[channel] = _local_phase(scaled[channel], brain, protocol)
-    facts = {
-        "field_strength_t": protocol.field_strength_t,
-        "echo_time_ms": protocol.echo_time_ms,
-        "brain_ml": patch.brain_ml,
-    }
+    facts = {"field_strength_t": protocol.field_strength_t, "brain_ml": patch.brain_ml}
     head = _head_of(scaled[SEQUENCES.index("mag")], brain, protocol.spacing_mm)
     stripped = torch.from_numpy(stripped_mask(brain.numpy(), protocol.spacing_mm))
     return Block(scaled.half(), patch.mask.cpu(), stripped, head, protocol.spacing_mm, facts)

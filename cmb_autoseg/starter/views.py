@@ -201,9 +201,10 @@ def make_view(block: Block, draw: ViewDraw, settings: ViewSettings) -> View:
         images = functional.interpolate(images[None], size=shape, mode="trilinear", align_corners=False)[0]
         factor = np.array(shape) / before
         image_centre, image_spacing = (draw.centre + 0.5) * factor - 0.5, spacing / factor
-    image = _on_grid(images, image_centre, image_spacing, draw, settings)
+    thick = _thick_axis(image_spacing)
+    image = _on_grid(images, image_centre, image_spacing, thick, draw, settings)
     truth = torch.stack([block.mask.float(), (block.head if draw.whole_head else block.brain).float()])
-    label, inside = _on_grid(truth, draw.centre, spacing, draw, settings)
+    label, inside = _on_grid(truth, draw.centre, spacing, thick, draw, settings)
     mask = _grown(inside > 0.5, draw.grown)
     seen = torch.zeros((len(SEQUENCES), *mask.shape))
     seen[torch.tensor(draw.present)] = _disturbed(image, draw) * mask
@@ -260,17 +261,20 @@ def _shape(volume: Tensor) -> tuple[int, int, int]:
     return i, j, k
 
 
+def _thick_axis(spacing_mm: NDArray[np.float64]) -> int | None:
+    """Between whose slices nothing is interpolated."""
+    return int(spacing_mm.argmax()) if spacing_mm.max() > THICK_SLICES * spacing_mm.min() else None
+
+
 def _on_grid(
     volumes: Tensor,
     centre: NDArray[np.float64],
     spacing_mm: NDArray[np.float64],
+    thick: int | None,
     draw: ViewDraw,
     settings: ViewSettings,
 ) -> Tensor:
     """Volumes (channel, i, j, k) interpolated to the patch (channel, z, y, x) about a centre, as `NetworkGrid` does."""
-    thick = int(spacing_mm.argmax())
-    if spacing_mm.max() <= THICK_SLICES * spacing_mm.min():
-        thick = -1
     for axis in range(3):
         turned = 2 - axis
         step = settings.spacing_mm[turned] / draw.scale[turned] / spacing_mm[axis]

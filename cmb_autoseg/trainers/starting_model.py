@@ -6,7 +6,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, text_digest
 from cmb_autoseg.inference.ensemble import checkpoint_path, load_checkpoint
 from cmb_autoseg.inference.loading import family_of
-from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds, find_model
+from cmb_autoseg.inference.model_choice import STARTER_DATASET, STARTER_MODEL, available_folds, find_model
 from cmb_autoseg.inference.model_folder import trained_plan, trained_settings
 from cmb_autoseg.records import Encoder, FoldModel, Plan
 from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
@@ -31,6 +31,8 @@ def find_starting_model(wanted: str) -> Path:
         if not available_folds(STARTER_MODEL):
             raise InputError(f"--init {STARTER}: this installation holds no starter model; name a model folder")
         return STARTER_MODEL
+    if not wanted:
+        raise InputError(f"--init: found nothing; name a model folder, or say {STARTER}")
     try:
         folder = find_model(Path(wanted), None, None, None, None)
     except InputError as error:
@@ -69,12 +71,11 @@ def read_starting_model(folder: Path, fold: int) -> PretrainedEncoder:
     weights, plan = load_checkpoint(folder, chosen)["network_weights"], learned_plan(folder)
     settings = trained_settings(folder)
     own = folder / f"fold_{chosen}" / "fold.json"
-    simulated = settings["recipe"]["name"] == STARTER  # such a model has learned from nobody
-    if not simulated and not own.is_file():
+    if not own.is_file() and plan.dataset != STARTER_DATASET:
         raise InputError(
             f"--init {folder}: fold {chosen} lacks {own.name}, which tells whom it learned from; copy it, too"
         )
-    trained = None if simulated else FoldModel.read(own)
+    trained = FoldModel.read(own) if own.is_file() else None  # nobody
     record = Encoder(
         name=STARTER if folder == STARTER_MODEL else str(settings["recipe"]["name"]),
         method="segmentation",

@@ -28,3 +28,36 @@ def test_a_workspace_that_is_not_there_is_one_line(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "no such folder" in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def listed(monkeypatch):
+    """What a model says of itself plays no part."""
+    facts = {"finalized": True, "sequence_sets": [], "sequences": ["swi"], "folder": "x", "dataset": "x", "folds": [0]}
+    facts |= {"voxel_mm": [[1, 1]] * 3, "field_strength_t": [], "brain_volume_ml": [1, 2], "snr": None}
+    facts |= {"learned_from": {}, "licence": None, "intended_use": "x"}
+    monkeypatch.setattr(model_list, "describe_model", lambda folder: facts)
+
+
+@pytest.mark.parametrize(
+    ("folder", "choice"),
+    [
+        ("Dataset501_SITE/CMBTrainer__supervised__3d", "-d 501 -r supervised --workspace '{root}'"),
+        ("Dataset501_SITE/CMBTrainer__unet2d_s0__3d", "-d 501 -r unet2d -p s0 --workspace '{root}'"),
+        ("DatasetX/CMBTrainer__supervised__3d", None),
+        ("Dataset501_SITE/CMBTrainer__untrained__3d", None),
+    ],
+)
+def test_what_is_to_be_typed_names_dataset_recipe_preset_and_workspace(tmp_path, capsys, listed, folder, choice):
+    root = tmp_path / "my workspace"
+    model = root / "results" / folder
+    (model / "fold_0").mkdir(parents=True)
+    (model / "plans.json").write_text("{}")
+    if "untrained" not in folder:
+        (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"")
+    assert models.main(["--workspace", str(root)]) == 0
+    said = capsys.readouterr().out
+    if choice is None:
+        assert "no trained model in" in said
+    else:
+        assert f"cmb_predict -i SCANS -o OUT {choice.format(root=root)}\n" in said

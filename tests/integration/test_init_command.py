@@ -99,13 +99,17 @@ def test_a_model_of_which_files_are_lost_is_refused(again, capsys, lost, words):
     assert words in capsys.readouterr().err
 
 
-def test_a_model_that_knows_those_it_is_judged_on_is_refused(again, capsys):
+@pytest.mark.parametrize("name", ["tiny", "starter"])
+def test_a_model_that_knows_those_it_is_judged_on_is_refused(again, capsys, name):
     workspace, model, recipe = again
+    plans = read_json(model / "plans.json")
+    plans["cmb_autoseg"]["recipe"]["name"] = name
+    write_json(model / "plans.json", plans)
     path = model / "fold_1" / "fold.json"
     content = read_json(path)
     subjects = read_json(model / "fold_0" / "fold.json")["training_subjects"]
     write_json(path, {**content, "training_subjects": sorted({*content["training_subjects"], *subjects})})
     assert run(workspace, recipe, "--init", model) == 2
     said = capsys.readouterr().err
-    assert "model tiny: has learned from" in said
+    assert f"model {name}: has learned from" in said
     assert "begin with one that has not" in said

@@ -229,7 +229,7 @@ def test_models_that_are_none_or_foreign_are_refused(trained, tmp_path, capsys, 
 def test_models_of_the_workspace_are_listed_with_what_they_have_seen(trained, capsys):
     assert models.main(["--workspace", str(trained.workspace), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)["Dataset501_Elsewhere, tiny"]
-    assert facts["choice"] == "-d 501 -r tiny"
+    assert facts["choice"] == f"-d 501 -r tiny --workspace {trained.workspace}"
     assert facts["sequences"] == ["swi", "gre_mag"]
     assert facts["voxel_mm"] == [[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]]
     assert facts["learned_from"] == {"subjects": 6, "cases": 7, "lesions": sum(map(len, trained.truth.values()))}

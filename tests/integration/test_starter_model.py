@@ -9,6 +9,7 @@ from cmb_autoseg.evaluation.reporting.provenance import facts_of_run
 from cmb_autoseg.files import file_digest, read_json
 from cmb_autoseg.inference.ensemble import checkpoint_path, load_checkpoint
 from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
+from cmb_autoseg.inference.model_folder import trained_plan
 from cmb_autoseg.records import FoldModel, Model
 from cmb_autoseg.workspace import Workspace
 
@@ -24,7 +25,9 @@ def test_the_weights_are_those_that_were_measured():
     assert {
         fold: file_digest(checkpoint_path(STARTER_MODEL, fold)) for fold in available_folds(STARTER_MODEL)
     } == DIGESTS
-    assert Model.read(STARTER_MODEL / "model.json").folds == DIGESTS
+    card = Model.read(STARTER_MODEL / "model.json")
+    assert card.folds == DIGESTS
+    assert card.parents == (trained_plan(STARTER_MODEL).digest,)
 
 
 def test_the_package_stays_small():

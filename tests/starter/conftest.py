@@ -8,7 +8,7 @@ from cmb_autoseg.starter.blocks import Block, write_person
 from cmb_autoseg.starter.learning import LearningSettings
 from cmb_autoseg.starter.views import ViewSettings
 
-FACTS = {"field_strength_t": 3.0, "echo_time_ms": 20.0, "brain_ml": 1200.0}
+FACTS = {"field_strength_t": 3.0, "brain_ml": 1200.0}
 
 
 @pytest.fixture

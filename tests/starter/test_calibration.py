@@ -75,3 +75,12 @@ def test_peaks_at_microbleeds_are_right(tmp_path, monkeypatch):
 def prepare_alone(case, model):
     ((role, source),) = case.images.items()
     return SimpleNamespace(volumes={role: to_canonical(read_volume(Path(source.path)))})
+
+
+def test_few_finds_that_are_told_apart_make_nobody_sure():
+    found = fit(np.array([-1.0, 0.0, 9.0, 10.0]), np.array([False, False, True, True]))
+    assert 0.5 < 1 / (1 + np.exp(-(found.scale * 10.0 + found.shift))) < 0.9
+
+
+def test_finds_stay_in_their_order():
+    assert fit(np.arange(40.0), np.arange(40) < 20).scale > 0

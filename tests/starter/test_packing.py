@@ -106,8 +106,10 @@ def test_other_settings_or_half_a_training_are_refused(trained, pool, tmp_path, 
     learned = learned_from(pool)
     other = tmp_path / "other"
     learn(pool, other, replace(settings, learning_rate=1.0), minutes=2)
-    with pytest.raises(ValueError, match="different settings"):
+    with pytest.raises(ValueError, match="differ in more than the seed"):
         write_model(tmp_path / "model", [trained[0], other / CHECKPOINT], learned)
+    with pytest.raises(ValueError, match="two of the folders are of one seed"):
+        write_model(tmp_path / "model", [trained[0], trained[0]], learned)
     half = tmp_path / "half"
     learn(pool, half, settings, minutes=0)
     with pytest.raises(ValueError, match=r"has 0 of 12 steps"):

@@ -10,9 +10,15 @@ def drawn(n=300, **ranges):
     return draw_protocols(np.random.default_rng(0), n, ProtocolRanges(**ranges))
 
 
+def limits(ranges):
+    """In-plane and slice spacing that can occur."""
+    slices = ranges.slice_mm_3d + ranges.slice_mm_2d
+    return *ranges.in_plane_mm, min(slices), max(slices)
+
+
 def test_what_is_drawn_lies_within_the_ranges_and_fills_them():
     ranges, some = ProtocolRanges(), drawn()
-    (least, most), (thinnest, thickest) = ranges.spacing_range_mm()
+    least, most, thinnest, thickest = limits(ranges)
     in_plane, slices = np.array([(p.spacing_mm[0], p.spacing_mm[2]) for p in some]).T
 
     assert least <= in_plane.min() < 1.1 * least
@@ -44,7 +50,7 @@ def test_kinds_come_as_often_as_their_shares_say():
 
 
 def test_the_cohorts_that_are_known_lie_within_the_ranges():
-    (least, most), (thinnest, thickest) = ProtocolRanges().spacing_range_mm()
+    least, most, thinnest, thickest = limits(ProtocolRanges())
     for protocol in PROTOCOLS.values():
         assert least <= protocol.spacing_mm[0] <= most, protocol.name
         assert thinnest <= protocol.spacing_mm[2] <= thickest, protocol.name

@@ -72,6 +72,17 @@ def test_what_is_marked_lies_where_it_is_dark():
         assert view.image[0][marked].max() < view.image[0][~marked].min() + 1
 
 
+@pytest.mark.parametrize(("earlier", "kept"), [(None, np.rint), (np.array([1.0, 1.0, 0.8]), np.asarray)])
+def test_labels_are_interpolated_between_slices_where_values_are(earlier, kept):
+    """Slices of 3.2 mm are thick, but not those of 2.6 mm to which they were interpolated before."""
+    block, settings = block_of((1.0, 1.0, 3.2)), replace(PLAIN, patch_shape=(24, 16, 16))
+    middle = 11.559  # 0.55 slices below the lesion's lowest one lies the middle of a voxel
+    draw = plain_draw(block, settings, earlier=earlier, centre=np.array([19.5, 17.5, middle]))
+    through = make_view(block, draw, settings).target[0].amax((1, 2)).numpy() > 0
+    at = middle + (np.arange(24) - 11.5) * 1.5 / 3.2
+    assert through.tolist() == (np.interp(kept(at), np.arange(24), block.mask[19, 17]) >= 0.4).tolist()
+
+
 def test_missing_sequences_are_blank_and_so_is_what_lies_outside_the_brain():
     block = block_of((0.75, 0.75, 1.5))
     block.brain[:, :18] = False

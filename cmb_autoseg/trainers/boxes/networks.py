@@ -7,7 +7,8 @@ from torch import Tensor
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.networks.ssd import SingleShotDetector, SSDOptions
 from cmb_autoseg.networks.ssd.weights import MismatchError, expected_file, give_weights
-from cmb_autoseg.pretraining.encoder_file import are_weights, load_plain
+from cmb_autoseg.pretraining.encoder_file import are_weights
+from cmb_autoseg.tensor_file import read_tensors
 from cmb_autoseg.trainers.recipe import BoxSettings
 
 __all__ = ["begin_from_file", "build_detector", "read_weights"]
@@ -46,7 +47,7 @@ def read_weights(settings: BoxSettings) -> dict[str, Tensor] | None:
         found = "a folder" if path.is_dir() else "no such file"
         raise InputError(f"boxes.weights {path}: {found}; {_cure(settings)}")
     try:
-        weights = load_plain(path, _cure(settings))
+        weights = read_tensors(path, _cure(settings))
     except InputError as error:
         raise InputError(f"boxes.weights {error}") from None
     if not are_weights(weights):

@@ -109,6 +109,11 @@ class Recipe(Settings):
                 raise ValueError(f"{name}: has no meaning for a recipe of {self.family}; leave it out")
         if self.family in ("slices", "boxes", "two_stage") and self.batch_size is None:
             raise ValueError(f"batch_size: missing; a recipe of {self.family} needs it")
+        if self.inference.fewer_sequences and not self.augmentation.channel_dropout:
+            raise ValueError(
+                "inference.fewer_sequences: found true while augmentation.channel_dropout is 0, which is what teaches "
+                "it; give that a share or leave this out"
+            )
         if self.name in self.members:
             part = "two_stage.first" if self.two_stage is not None else "mixture.members"
             raise ValueError(f"{part}: found {self.name}; a recipe cannot be built on itself; name another one")
