@@ -1,6 +1,6 @@
 """Learning from simulated blocks, in runs that may be as short as one likes: each goes on where the last one stopped.
 
-Needs PyTorch alone, so that it runs on any machine with a GPU; without one it does the same, longer.
+Needs PyTorch and numpy alone, so that it runs on any machine with a GPU; without one it does the same, longer.
 """
 
 import functools
