@@ -1,6 +1,7 @@
 """What five labelled people of a new protocol teach: the model of the package trained on, against random weights.
 
-    python benchmarks/starter/finetune.py --scratch FOLDER [--protocol adni_gre] [--steps 100 300] [--seeds 1 2] [-o OUT]
+    python benchmarks/starter/finetune.py --scratch FOLDER [--protocol adni_gre] [--steps 100 300] [--seeds 1 2]
+        [-o RESULTS]
 
 Both arms are `cmb_train` with equal plan, patches, steps and seeds; one has `--init starter`, whose network the other
 one gets too. Six people are simulated to train (five in fold 0) and others to judge, who are predicted by
