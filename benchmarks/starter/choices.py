@@ -34,7 +34,8 @@ from cmb_autoseg.starter.__main__ import AVERAGE, WHICH, heads_of
 from cmb_autoseg.starter.blocks import Block, block_files, person_file, read_blocks, write_person
 from cmb_autoseg.starter.calibration import FIRST_GUESS
 from cmb_autoseg.starter.judging import pooled
-from cmb_autoseg.starter.learning import CHECKPOINT, LearningSettings, changed_settings, learn, read_settings
+from cmb_autoseg.starter.learning import CHECKPOINT, learn
+from cmb_autoseg.starter.settings import LearningSettings, changed_settings, read_settings
 from cmb_autoseg.starter.simulated_blocks import simulate_blocks
 from cmb_autoseg.starter.views import ViewDraw, ViewSettings, draw_view, make_view
 

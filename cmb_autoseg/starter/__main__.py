@@ -79,7 +79,8 @@ def run_learn(args: Namespace) -> None:
     except json.JSONDecodeError as error:
         raise InputError(f"--settings: found {args.settings!r}, which is no JSON ({error.msg})") from None
     from cmb_autoseg.starter.blocks import block_files
-    from cmb_autoseg.starter.learning import changed_settings, learn
+    from cmb_autoseg.starter.learning import learn
+    from cmb_autoseg.starter.settings import changed_settings
 
     if isinstance(changes, dict) and "seed" in changes:
         raise InputError("--settings: found seed, which is an option of its own; say --seed")

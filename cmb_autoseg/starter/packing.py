@@ -20,7 +20,8 @@ from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
 from cmb_autoseg.records import Model, Plan, Reason, Role, Topology, TrainingRange
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block, block_files, read_blocks
 from cmb_autoseg.starter.calibration import Calibration, calibrate
-from cmb_autoseg.starter.learning import LOG, LearningSettings, read_settings
+from cmb_autoseg.starter.learning import LOG
+from cmb_autoseg.starter.settings import LearningSettings, read_settings
 from cmb_autoseg.tensor_file import read_tensors, write_tensors
 from cmb_autoseg.trainers.recipe import InferenceSettings, read_recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cmb_autoseg.starter.blocks import Block, write_person
-from cmb_autoseg.starter.learning import LearningSettings
+from cmb_autoseg.starter.settings import LearningSettings
 from cmb_autoseg.starter.views import ViewSettings
 
 FACTS = {"field_strength_t": 3.0, "brain_ml": 1200.0}

@@ -10,7 +10,7 @@ import torch
 
 from cmb_autoseg.geometry import read_volume, to_canonical
 from cmb_autoseg.starter.calibration import Calibration, calibrate, find_peaks, fit
-from cmb_autoseg.starter.learning import LearningSettings
+from cmb_autoseg.starter.settings import LearningSettings
 
 
 def test_the_finest_head_is_scaled_and_shifted():

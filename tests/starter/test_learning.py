@@ -11,7 +11,8 @@ import torch
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.starter import learning
-from cmb_autoseg.starter.learning import CHECKPOINT, LOG, LearningSettings, learn, read_settings
+from cmb_autoseg.starter.learning import CHECKPOINT, LOG, learn
+from cmb_autoseg.starter.settings import LearningSettings, read_settings
 
 
 def losses(folder):
