@@ -72,8 +72,8 @@ class Ensemble(ABC):
         if absent or not there:
             raise InputError(
                 f"{folder}: found {f'finished folds {list(there)}' if there else 'no checkpoint'}, "
-                f"needed {absent or f'fold_0/{FINAL_CHECKPOINT} at least'}; train with cmb_train "
-                "or choose others with -f"
+                f"needed {absent or f'fold_0/{FINAL_CHECKPOINT} at least'}; choose others with -f, "
+                "or train them with cmb_train"
             )
         self.plan = trained_plan(folder)
         self.channels = trained_channels(folder)

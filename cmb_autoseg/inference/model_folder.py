@@ -12,6 +12,7 @@ from cmb_autoseg.workspace import DatasetFolders
 __all__ = [
     "intended_use",
     "operating_point",
+    "operating_points",
     "trained_channels",
     "trained_plan",
     "trained_settings",
@@ -77,17 +78,27 @@ def operating_point(folder: Path, wanted: str) -> OperatingPoint:
     Raises:
         InputError: no such point, or a name while the model is not finalized.
     """
+    points = operating_points(folder)
+    if points is None and not is_number(wanted):
+        raise InputError(
+            f"--operating-point {wanted}: {folder} has no operating points yet; {_finalizing(folder, number=True)}"
+        )
+    return resolve_operating_point(points or (), wanted)
+
+
+def operating_points(folder: Path) -> list[OperatingPoint] | None:
+    """The operating points of a model; None while it is not finalized.
+
+    Raises:
+        InputError: their file is damaged.
+    """
     path = folder / "operating_points.json"
-    if path.is_file():
-        content = _read(path)
-        if not isinstance(content, list):
-            raise InputError(f"{path}: holds no list of operating points; {_finalizing(folder)}")
-        return resolve_operating_point([OperatingPoint.parse(point, str(path)) for point in content], wanted)
-    if is_number(wanted):
-        return resolve_operating_point((), wanted)
-    raise InputError(
-        f"--operating-point {wanted}: {folder} has no operating points yet; {_finalizing(folder, number=True)}"
-    )
+    if not path.is_file():
+        return None
+    content = _read(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path}: holds no list of operating points; {_finalizing(folder)}")
+    return [OperatingPoint.parse(point, str(path)) for point in content]
 
 
 def _finalizing(folder: Path, number: bool = False) -> str:

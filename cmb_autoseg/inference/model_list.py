@@ -8,7 +8,7 @@ from typing import Any
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
-from cmb_autoseg.inference.model_folder import intended_use, trained_channels, trained_plan
+from cmb_autoseg.inference.model_folder import intended_use, operating_points, trained_channels, trained_plan
 from cmb_autoseg.records import Model, TrainingRange
 from cmb_autoseg.workspace import DATASET_NAME, PRESETS, DatasetFolders, Workspace, model_folder_name
 
@@ -60,7 +60,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
         folder: of the model.
 
     Raises:
-        InputError: its `plans.json` says nothing, or is damaged; or no fold is finished.
+        InputError: its `plans.json` says nothing, or it or `operating_points.json` is damaged; or no fold is finished.
     """
     if not available_folds(folder):
         raise InputError(f"{folder}: none of its folds is trained to the end; train one, or copy the folder whole")
@@ -69,7 +69,7 @@ def describe_model(folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "folds": list(available_folds(folder)),
-        "finalized": card is not None and (folder / "operating_points.json").is_file(),
+        "finalized": card is not None and operating_points(folder) is not None,
         "sequences": list(trained_channels(folder)),
         **_range(plan.training_range),
         "dataset": plan.dataset,

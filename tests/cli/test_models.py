@@ -1,9 +1,12 @@
 """`cmb_models`."""
 
+import shutil
+
 import pytest
 
 from cmb_autoseg.cli import models
 from cmb_autoseg.inference import model_list
+from cmb_autoseg.inference.model_choice import STARTER_MODEL
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +30,16 @@ def test_a_workspace_that_is_not_there_is_one_line(tmp_path, capsys):
     assert models.main(["--workspace", str(tmp_path / "elsewhere")]) == 2
     said = capsys.readouterr().err
     assert "no such folder" in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_damaged_operating_points_are_one_line(tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(STARTER_MODEL, model)
+    (model / "operating_points.json").write_text("[{")
+    assert models.main(["-m", str(model)]) == 2
+    said = capsys.readouterr().err
+    assert "operating_points.json" in said
     assert len(said.strip().splitlines()) == 1
 
 

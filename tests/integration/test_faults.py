@@ -959,7 +959,7 @@ PREDICTIONS = [
     Fault(
         "fold_not_trained",
         f"{PREDICT} -f 3",
-        ("found finished folds", r"needed \[3\]", "choose others with -f"),
+        ("found finished folds", r"needed \[3\]", "choose others with -f, or train them"),
         remove("model/fold_3"),
     ),
     Fault("point_in_percent", f"{PREDICT} --operating-point 35", ("--operating-point", "'35'", "did you mean 0.35")),
