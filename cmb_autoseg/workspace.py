@@ -10,6 +10,7 @@ from cmb_autoseg.errors import InputError
 __all__ = [
     "CONFIGURATION",
     "FINAL_CHECKPOINT",
+    "FIRST_STAGE",
     "LATEST_CHECKPOINT",
     "PRESETS",
     "TRAINER_NAME",
@@ -22,6 +23,8 @@ CONFIGURATION = "3d"
 """What nnU-Net calls the one configuration that plans have; it finds inputs and models by names that end in it."""
 TRAINER_NAME = "CMBTrainer"
 LATEST_CHECKPOINT, FINAL_CHECKPOINT = "checkpoint_latest.pth", "checkpoint_final.pth"
+FIRST_STAGE = "first_stage"
+"""In the folder of a model of two stages: that of the first one's copy."""
 
 PRESETS = ("adaptive", "s0")
 """Plans that a dataset may have; the first that is there is taken where the user names none."""

@@ -14,6 +14,7 @@ from cmb_autoseg.records import Role
 from cmb_autoseg.trainers.candidates.candidates import Candidates, propose
 from cmb_autoseg.trainers.candidates.fusion import fuse, fused_map
 from cmb_autoseg.trainers.recipe import Recipe
+from cmb_autoseg.workspace import FIRST_STAGE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +33,6 @@ class TwoStageEnsemble(Ensemble):
         import torch
 
         from cmb_autoseg.inference.loading import load_inner
-        from cmb_autoseg.trainers.candidates.run import FIRST_STAGE
         from cmb_autoseg.trainers.candidates.second_stage import build_network
 
         settings = Recipe.model_validate(self.plans["cmb_autoseg"]["recipe"]).two_stage

@@ -14,8 +14,9 @@ from cmb_autoseg.pipeline.comparison_members import depths, refuse_missing_membe
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset, kind_of_data
 from cmb_autoseg.records import FoldModel, Plan
-from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder, choose_encoder, refuse_mixed_encoders
+from cmb_autoseg.trainers.encoder_choice import choose_encoder, refuse_mixed_encoders
 from cmb_autoseg.trainers.fold_cases import fold_cases, trained_sequences
+from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["CompareSettings", "Job", "ask", "forget_recipes", "refuse_other", "steps_of"]

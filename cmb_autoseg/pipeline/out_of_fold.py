@@ -13,7 +13,7 @@ from cmb_autoseg.pipeline.stored import images_of, made_by
 from cmb_autoseg.progress import Meter
 from cmb_autoseg.raw_dataset import RawDataset, folds_digest, folds_file, parse_folds
 from cmb_autoseg.records import Encoder, FoldModel, Plan
-from cmb_autoseg.trainers.encoder_choice import encoder_identity
+from cmb_autoseg.trainers.pretrained_encoder import encoder_identity
 from cmb_autoseg.trainers.recipe import list_recipes
 from cmb_autoseg.workspace import DatasetFolders
 

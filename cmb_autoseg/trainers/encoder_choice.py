@@ -1,54 +1,20 @@
 """Which pretrained encoder a fold begins with, and whether it may."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.leakage import held_out_subjects, refuse_leaky_encoder
 from cmb_autoseg.raw_dataset import Fold, RawDataset
-from cmb_autoseg.records import Encoder
+from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe, list_recipes
+from cmb_autoseg.trainers.starting_model import read_starting_model
 from cmb_autoseg.workspace import DatasetFolders, Workspace
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["NO_ENCODER", "PretrainedEncoder", "choose_encoder", "encoder_identity", "refuse_mixed_encoders"]
+__all__ = ["NO_ENCODER", "choose_encoder", "refuse_mixed_encoders"]
 
 NO_ENCODER = "none"
 """How a user says that a fold begins with random weights."""
-
-
-@dataclass(frozen=True)
-class PretrainedEncoder:
-    """An encoder as its file holds it."""
-
-    path: Path
-    weights: "dict[str, Tensor]"
-    """By the names of `ResidualEncoder`'s state."""
-    record: Encoder
-    decoder: "dict[str, Tensor] | None" = None
-    """Of a trained model, by the names of its decoder's state; None of an encoder alone."""
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """See `encoder_identity`."""
-        return encoder_identity(self.record)
-
-
-def encoder_identity(record: Encoder) -> dict[str, str]:
-    """What the folds of one model share: the weights may differ where every fold has its own encoder.
-
-    Folds with an encoder each, which has seen their training subjects, and folds that share one of unlabelled subjects
-    alone are not of one model, however alike the encoders were made.
-    """
-    # Files of earlier versions do not say with what they were made, so only the very same weights go with them.
-    made_with = record.identity or record.weights
-    identity = {"name": record.name, "method": record.method, "settings": made_with}
-    # Without the key where one encoder serves all folds, as in the settings of models that were trained before it.
-    return identity if record.fold is None else {**identity, "serves": "one fold"}
 
 
 def refuse_mixed_encoders(encoders: Mapping[int, PretrainedEncoder | None]) -> None:
@@ -101,8 +67,6 @@ def choose_encoder(
 
 def _read(folders: DatasetFolders, fold: int, recipe: Recipe, chosen: str | Path) -> PretrainedEncoder:
     if isinstance(chosen, Path) and (chosen / "plans.json").is_file():
-        from cmb_autoseg.trainers.starting_model import read_starting_model
-
         return read_starting_model(chosen, fold)
     from cmb_autoseg.pretraining.encoder_file import read_encoder
 

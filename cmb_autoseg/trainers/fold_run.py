@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cmb_autoseg.raw_dataset import RawDataset
 from cmb_autoseg.records import Plan
-from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
 from cmb_autoseg.trainers.fold_cases import FoldCases
 from cmb_autoseg.trainers.fold_settings import FoldSettings
 from cmb_autoseg.trainers.members import Member
+from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["FoldRun"]

@@ -11,11 +11,12 @@ from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, parse_folds
 from cmb_autoseg.records import Encoder, FoldModel, Plan
-from cmb_autoseg.trainers.encoder_choice import NO_ENCODER, PretrainedEncoder, choose_encoder
+from cmb_autoseg.trainers.encoder_choice import NO_ENCODER, choose_encoder
 from cmb_autoseg.trainers.fold_cases import FoldCases, fold_cases
 from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import FoldSettings, refuse_mixture
 from cmb_autoseg.trainers.members import Member
+from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 

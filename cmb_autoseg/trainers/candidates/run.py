@@ -10,11 +10,10 @@ from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.loop import train_task
 from cmb_autoseg.trainers.model_copy import copy_fold
 from cmb_autoseg.trainers.recipe import TwoStageSettings
+from cmb_autoseg.workspace import FIRST_STAGE
 
-__all__ = ["FIRST_STAGE", "train_second_stage"]
+__all__ = ["train_second_stage"]
 
-FIRST_STAGE = "first_stage"
-"""Folder of the first stage's copy in that of the model."""
 FEW_CANDIDATES = 20
 """Fewer are warned of: a second stage that has seen hardly any candidate has learned from misses and random places."""
 

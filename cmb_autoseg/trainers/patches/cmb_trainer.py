@@ -23,7 +23,6 @@ from cmb_autoseg.run_log import record
 from cmb_autoseg.tensor_file import write_tensors
 from cmb_autoseg.timing import StepTimes
 from cmb_autoseg.trainers.curves import ScalarLogger, curve_columns, draw_curves, epoch_figures
-from cmb_autoseg.trainers.encoder_choice import PretrainedEncoder
 from cmb_autoseg.trainers.fold_cases import FoldCases
 from cmb_autoseg.trainers.fold_settings import same_training
 from cmb_autoseg.trainers.optimization import DivergenceWatch, descend, finite_mean, polynomial_rate
@@ -33,6 +32,7 @@ from cmb_autoseg.trainers.patches.losses import DeepSupervisionLoss, DiceBCELoss
 from cmb_autoseg.trainers.patches.patch_data import FoldPatches, PatchFeed
 from cmb_autoseg.trainers.patches.semi_supervised import Teaching
 from cmb_autoseg.trainers.patches.transfer import parameter_groups, transfer_encoder
+from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 
