@@ -4,17 +4,17 @@
     python benchmarks/starter/stock.py train --scratch FOLDER [--hours 2.64] [--threads 1] [--seed 1]
     python benchmarks/starter/stock.py judge --scratch FOLDER --people PEOPLE [--each 6] [-o RESULTS]
 
-`cohort` scans each of the 44 people whole, by the protocols of the families `swi_3t` and `gre_3t` in turn; one channel,
-the SWI or the magnitude. `train` is nnU-Net's own planner, preprocessing and trainer on the CPU; hours are those of
-its training times its threads, 2.64 being what one seed of the model of the package took on one. Let it have no more
-cores than threads. `judge` predicts the first people of each family of `test` by nnU-Net's own predictor (without
-mirroring, which costs eight times as long), of several sequences the first one; the model of the package reads all of
-them. Both get the threshold that suits them best on all these people, so that none is punished for its calibration.
+`cohort` scans each of the 44 people whole, by the protocols of the families `swi_3t` and `gre_3t` in turn; one
+channel, the SWI or the magnitude. `train` is nnU-Net's own planner, preprocessing and trainer on the CPU; hours are
+those of its training times its threads, 2.64 being what one seed of the model of the package took on one. Let it have
+no more cores than threads. `judge` predicts the first people of each family of `test` by nnU-Net's own predictor
+(without mirroring, which costs eight times as long), of several sequences the first one; the model of the package
+reads all of them. Who is predicted already is left as is. Both get the threshold that suits them best on all these
+people, so that none is punished for its calibration.
 """
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from functools import partial
@@ -92,7 +92,6 @@ def train(args: argparse.Namespace) -> None:
 def sweeps_of_stock(folder: Path, cases: list[Case], scratch: Path, model: Path) -> list[Sweep]:
     """Counts at every threshold of some people of a family."""
     images, out, sweeps = scratch / "judged" / folder.name, scratch / "predicted" / folder.name, []
-    shutil.rmtree(out, ignore_errors=True)
     images.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     for case in cases:
@@ -101,7 +100,7 @@ def sweeps_of_stock(folder: Path, cases: list[Case], scratch: Path, model: Path)
         place.unlink(missing_ok=True)
         place.symlink_to(source.resolve())
     where = ["-i", images, "-o", out, "-m", model, "-f", 0, "-device", "cpu"]
-    settings = ["--disable_tta", "--save_probabilities", "-npp", 1, "-nps", 1]
+    settings = ["--disable_tta", "--save_probabilities", "--continue_prediction", "-npp", 1, "-nps", 1]
     command(["nnUNetv2_predict_from_modelfolder", *where, *settings], environment(scratch))
     for case in cases:
         values = np.load(out / f"{case.name}.npz")["probabilities"][1].transpose(2, 1, 0)
