@@ -155,7 +155,7 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
     echoes = shape[3] if len(shape) == 4 else 1
     if echoes > 1 and echo is None:
         raise InputError(
-            f"{path}: a 4D file with {echoes} volumes; choose one with --echo 1..{echoes} "
+            f"{path}: a 4D file with {echoes} volumes; if they are echoes, choose one with --echo 1..{echoes} "
             "(in a card: images.<name>.echo)"
         )
     chosen = 1 if echo is None else echo

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from cmb_autoseg.errors import InputError, LeakageError
 from cmb_autoseg.files import file_digest, read_json, read_tsv, text_digest
-from cmb_autoseg.records import PrepSettings, Role
+from cmb_autoseg.records import DataKind, PrepSettings, Role
 from cmb_autoseg.simulated_cohorts import simulated_cohorts
 from cmb_autoseg.workspace import DatasetFolders
 
@@ -128,7 +128,7 @@ def _preparations(folders: DatasetFolders, record: dict[str, Any]) -> tuple[dict
     return parsed, str(record.get("prepared", ""))
 
 
-def kind_of_data(cases: Iterable[tuple[RawDataset, RawCase]]) -> str:
+def kind_of_data(cases: Iterable[tuple[RawDataset, RawCase]]) -> DataKind:
     """`simulated` where nobody was scanned for any of the cases, `partly simulated`, or nothing where all are real."""
     made_up = {case.cohort in raw.simulated for raw, case in cases}
     return "simulated" if made_up == {True} else "partly simulated" if True in made_up else ""

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.model is not None:
         folder = find_model(args.model, None, None, None, None)
-        models = [KnownModel(folder.name, folder, f"-m {shlex.quote(str(args.model))}")]
+        given = shlex.quote(str(args.model))
+        models = [KnownModel(folder.name, folder, f"-m {given}", given)]
     else:
         models = list(known_models(args.workspace))
     described = {}
@@ -49,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
         try:
             facts = describe_model(model.folder)
             point = "" if facts["finalized"] else "--operating-point 0.5"
-            described[model.name] = {"choice": f"{model.choice} {point}".strip(), **facts}
+            described[model.name] = {
+                "choice": f"{model.choice} {point}".strip(),
+                "init": model.init if facts["family"] == "patches" else None,
+                **facts,
+            }
         except InputError as error:
             if args.model is not None:
                 raise
@@ -65,19 +70,27 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """One line a fact, the name of the fact first."""
+    from cmb_autoseg.inference.training_range import spans
+
     sets, learned = facts["sequence_sets"], facts["learned_from"]
     yield _line("use", f"cmb_predict -i SCANS -o OUT {facts['choice']}".rstrip())
+    if facts["init"] is not None:
+        yield _line("train on from it", f"cmb_train -d DATASET -f all --init {facts['init']}")
     yield _line("folder", facts["folder"])
     yield _line("sequences", ", ".join(facts["sequences"]))
     if sets:
         yield _line("alone or together", "; ".join(" + ".join(names) for names in sets))
-    yield _line("voxel size", " x ".join(_span(pair, "{:.2f}") for pair in facts["voxel_mm"]) + " mm (x, y, z)")
+    yield _line("voxel size", f"{spans(facts['voxel_mm'])} mm (x, y, z)")
     fields = ", ".join(f"{tesla:g}" for tesla in facts["field_strength_t"])
     yield _line("field strength", f"{fields} T" if fields else "not told")
-    yield _line("brain", f"{_span(facts['brain_volume_ml'], '{:.0f}')} ml")
-    yield _line("signal to noise", _span(facts["snr"], "{:.1f}") if facts["snr"] else "not measured")
+    yield _line("brain mask", f"{_span(facts['brain_volume_ml'], '{:.0f}')} ml, with the skull where it was left on")
+    yield _line(
+        "signal to noise", f"{_span(facts['snr'], '{:.1f}')}, as in the scans" if facts["snr"] else "not measured"
+    )
     counts = ", ".join(f"{count:,} {what}" for what, count in learned.items())
     yield _line("learned from", f"{facts['dataset']}{f': {counts}' if counts else ''}")
+    if facts["began_with"] is not None:
+        yield _line("began with", facts["began_with"])
     yield _line("folds", ", ".join(map(str, facts["folds"])))
     if not facts["finalized"]:
         yield _line("operating points", "none yet; cmb_finalize chooses them")

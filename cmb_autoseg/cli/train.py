@@ -141,6 +141,11 @@ def _begun(recipe: "Recipe", args: argparse.Namespace) -> "tuple[Recipe, Path]":
         raise InputError("--init and --encoder: found both; a model has an encoder of its own, so leave one out")
     if recipe.family != "patches":
         raise InputError(f"--init {args.init}: recipe {recipe.name} sees no 3D patches; leave the option out")
+    if recipe.transfer.encoder is not None:
+        raise InputError(
+            f"--init {args.init}: recipe {recipe.name} begins with an encoder of its own ({recipe.transfer.encoder}); "
+            "choose a recipe without, such as supervised, or leave the option out"
+        )
     folder = find_starting_model(args.init)
     return recipe.beginning_with(learned_plan(folder).topology), folder
 

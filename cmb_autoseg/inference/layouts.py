@@ -21,6 +21,7 @@ from cmb_autoseg.inference.box_files import write_boxes
 from cmb_autoseg.inference.ensemble import SliceBox
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.overlay import write_overlay
+from cmb_autoseg.inference.training_range import OUTSIDE
 from cmb_autoseg.lesions import LESION_COLUMNS
 from cmb_autoseg.records import Case, LesionTable
 
@@ -157,7 +158,9 @@ class Layout(ABC):
             files.boxes.unlink(missing_ok=True)
         else:
             write_boxes(files.boxes, outcome.boxes, outcome.scan)
-        write_overlay(files.overlay, outcome.scan, outcome.mask, outcome.table, case, outcome.record["intended_use"])
+        doubts = (f"Warning: {text}." for text in outcome.record["warnings"] if text.startswith(OUTSIDE))
+        note = " ".join((outcome.record["intended_use"], *doubts))
+        write_overlay(files.overlay, outcome.scan, outcome.mask, outcome.table, case, note)
         write_json(files.record, self.record(case, outcome))
 
     def finished(self, case: str, fixed: Mapping[str, Any]) -> CaseResult | None:

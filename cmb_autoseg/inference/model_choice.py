@@ -8,7 +8,15 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.workspace import FINAL_CHECKPOINT, PRESETS, Workspace, model_folder_name
 
-__all__ = ["DEFAULT_RECIPE", "STARTER_DATASET", "STARTER_MODEL", "absent_folds", "available_folds", "find_model"]
+__all__ = [
+    "DEFAULT_RECIPE",
+    "STARTER_DATASET",
+    "STARTER_MODEL",
+    "absent_folds",
+    "available_folds",
+    "find_model",
+    "recipe_words",
+]
 
 STARTER_DATASET = "Dataset000_SIMULATED"
 """Of the model of the package and those made like it, which have learned from nobody."""
@@ -75,14 +83,20 @@ def find_model(
         finished = (path for path in folders.results.glob(model_folder_name("*")) if available_folds(path))
         there = sorted(path.name.split("__")[1] for path in finished)
         mistyped = [name for name in there if not name.startswith(f"{own}_")]  # not by another preset
-        near = difflib.get_close_matches(own, mistyped, n=1, cutoff=LEAST_ALIKE)
-        other = f"did you mean -r {near[0]}? Else " if near else ""
+        near = mistyped if len(there) == 1 else difflib.get_close_matches(own, mistyped, n=1, cutoff=LEAST_ALIKE)
+        other = f"did you mean {recipe_words(near[0])}? Else " if near else ""
         chosen = f"-r {recipe}{f' -p {preset}' if preset else ''} -f {' '.join(folds or ('all',))}"
         raise InputError(
             f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
             f"{other}run cmb_train -d {folders.number} {chosen}"
         )
     return model
+
+
+def recipe_words(name: str) -> str:
+    """The options that name a recipe and a preset, from the name of a model."""
+    preset = next((preset for preset in PRESETS[1:] if name.endswith(f"_{preset}")), None)
+    return f"-r {name}" if preset is None else f"-r {name.removesuffix(f'_{preset}')} -p {preset}"
 
 
 def _given(*options: tuple[str, str | None]) -> str | None:

@@ -1,15 +1,17 @@
 """What a trained model says of itself, without loading weights."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
 from cmb_autoseg.inference.operating_points import is_number, resolve_operating_point
-from cmb_autoseg.records import INTENDED_USE, Model, OperatingPoint, Plan, Role
+from cmb_autoseg.records import INTENDED_USE, FoldModel, Model, OperatingPoint, Plan, Role, intended_use_after
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = [
+    "first_fold",
     "intended_use",
     "operating_point",
     "operating_points",
@@ -65,11 +67,22 @@ def trained_channels(folder: Path) -> tuple[Role, ...]:
 
 
 def intended_use(folder: Path) -> str:
-    """What a model is for, as its card says; of a model without a legible one, what holds of all."""
-    try:
+    """What a model is for, as its card says or, of one that is not finalized, its first fold; else what holds of all.
+
+    A damaged record keeps nobody from predicting.
+    """
+    with suppress(InputError):
         return Model.read(folder / "model.json").intended_use
-    except InputError:  # it may not be finalized, and a damaged card keeps nobody from predicting
-        return INTENDED_USE
+    first = first_fold(folder)
+    return INTENDED_USE if first is None else intended_use_after(first.data)
+
+
+def first_fold(folder: Path) -> FoldModel | None:
+    """The record of a model's first finished fold; None where none is legible."""
+    for path in sorted(folder.glob("fold_*/fold.json")):
+        with suppress(InputError):
+            return FoldModel.read(path)
+    return None
 
 
 def operating_point(folder: Path, wanted: str) -> OperatingPoint:

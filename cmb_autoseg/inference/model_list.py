@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
-from cmb_autoseg.inference.model_folder import intended_use, operating_points, trained_channels, trained_plan
+from cmb_autoseg.inference.loading import family_of
+from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds, recipe_words
+from cmb_autoseg.inference.model_folder import (
+    first_fold,
+    intended_use,
+    operating_points,
+    trained_channels,
+    trained_plan,
+)
 from cmb_autoseg.records import Model, TrainingRange
-from cmb_autoseg.workspace import DATASET_NAME, PRESETS, DatasetFolders, Workspace, model_folder_name
+from cmb_autoseg.workspace import DATASET_NAME, DatasetFolders, Workspace, model_folder_name
 
 __all__ = ["KnownModel", "describe_model", "known_models"]
 
@@ -23,6 +30,8 @@ class KnownModel:
     folder: Path
     choice: str
     """What to give `cmb_predict` for it; empty where it needs nothing."""
+    init: str
+    """What to give `cmb_train --init` to begin with it."""
 
 
 def known_models(workspace: Path | None) -> Iterator[KnownModel]:
@@ -37,20 +46,15 @@ def known_models(workspace: Path | None) -> Iterator[KnownModel]:
     if workspace is not None and not workspace.is_dir():
         raise InputError(f"--workspace {workspace}: no such folder; name the one that holds raw/ and results/")
     if available_folds(STARTER_MODEL):
-        yield KnownModel("starter", STARTER_MODEL, "")
+        yield KnownModel("starter", STARTER_MODEL, "", "starter")
     results = Workspace.find(workspace).root / "results"
     where = "" if workspace is None else f" --workspace {shlex.quote(str(workspace))}"
     for folder in sorted(results.glob(f"Dataset*/{model_folder_name('*')}")):
         is_dataset = DATASET_NAME.fullmatch(folder.parent.name)
         if is_dataset and available_folds(folder) and (folder / "plans.json").is_file():
             dataset, name = DatasetFolders(results.parent, folder.parent.name), folder.name.split("__")[1]
-            yield KnownModel(f"{dataset.name}, {name}", folder, f"-d {dataset.number} {_recipe_words(name)}{where}")
-
-
-def _recipe_words(name: str) -> str:
-    """The options that name a recipe and a preset, from the name of a model."""
-    preset = next((preset for preset in PRESETS[1:] if name.endswith(f"_{preset}")), None)
-    return f"-r {name}" if preset is None else f"-r {name.removesuffix(f'_{preset}')} -p {preset}"
+            choice = f"-d {dataset.number} {recipe_words(name)}{where}"
+            yield KnownModel(f"{dataset.name}, {name}", folder, choice, shlex.quote(str(folder)))
 
 
 def describe_model(folder: Path) -> dict[str, Any]:
@@ -64,15 +68,17 @@ def describe_model(folder: Path) -> dict[str, Any]:
     """
     if not available_folds(folder):
         raise InputError(f"{folder}: none of its folds is trained to the end; train one, or copy the folder whole")
-    plan, card = trained_plan(folder), _card(folder)
+    plan, card, first = trained_plan(folder), _card(folder), first_fold(folder)
     known = {} if card is None else {"subjects": card.n_subjects, "cases": card.n_cases, "lesions": card.n_lesions}
     return {
         "folder": str(folder),
+        "family": family_of(folder),
         "folds": list(available_folds(folder)),
         "finalized": card is not None and operating_points(folder) is not None,
         "sequences": list(trained_channels(folder)),
         **_range(plan.training_range),
         "dataset": plan.dataset,
+        "began_with": None if first is None or first.encoder is None else first.encoder.name,
         "learned_from": known,
         "licence": None if card is None else card.licence,
         "intended_use": intended_use(folder),

@@ -1,7 +1,7 @@
 """Where a scan lies outside what a model has seen in training."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from cmb_autoseg.preprocessing import PreparedCase
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
 from cmb_autoseg.records import SUSCEPTIBILITY_MAGNITUDES, Case, Role, TrainingRange
 
-__all__ = ["BRAIN_TOLERANCE", "brain_ml", "range_warnings"]
+__all__ = ["BRAIN_TOLERANCE", "OUTSIDE", "brain_ml", "range_warnings"]
 
 SPACING_TOLERANCE = 1.2
 BRAIN_TOLERANCE = 1.5
@@ -20,6 +20,7 @@ FIELD_TOLERANCE = 0.2
 """A scan is outside the training range when its spacing, brain volume or noise leaves it by more than this factor, or
 its field strength lies farther than this share from every one of it: 2.89 T is called 3 T."""
 OUTSIDE = "outside the model's training range"
+"""How a warning begins that makes a result doubtful."""
 
 
 def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[Role, ...]) -> tuple[str, ...]:
@@ -45,17 +46,27 @@ def brain_ml(prepared: PreparedCase) -> float:
 
 
 def _spacing(prepared: PreparedCase, seen: TrainingRange) -> Iterator[str]:
-    spacing = prepared.brain.spacing_mm[::-1]
-    for axis, size, low, high in zip("zyx", spacing, seen.spacing_mm_min, seen.spacing_mm_max, strict=True):
-        if not low / SPACING_TOLERANCE <= size <= high * SPACING_TOLERANCE:
-            known = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f}-{high:.2f}"
-            yield f"{OUTSIDE}: voxel size along {axis} is {size:.2f} mm, trained on {known} mm"
+    sizes = prepared.brain.spacing_mm
+    ranges = list(zip(seen.spacing_mm_min[::-1], seen.spacing_mm_max[::-1], strict=True))
+    fits = (
+        low / SPACING_TOLERANCE <= size <= high * SPACING_TOLERANCE
+        for size, (low, high) in zip(sizes, ranges, strict=True)
+    )
+    if not all(fits):
+        found = " x ".join(f"{size:.2f}" for size in sizes)
+        yield f"{OUTSIDE}: voxels of {found} mm (x, y, z), trained on {spans(ranges)} mm"
+
+
+def spans(ranges: Iterable[Sequence[float]]) -> str:
+    """Ranges of voxel sizes in words, in the order given."""
+    told = (f"{low:.2f}" if high - low < 0.005 else f"{low:.2f}-{high:.2f}" for low, high in ranges)
+    return " x ".join(told)
 
 
 def _brain(prepared: PreparedCase, seen: TrainingRange) -> Iterator[str]:
     volume_ml, (low, high) = brain_ml(prepared), seen.brain_volume_ml
     if not low / BRAIN_TOLERANCE <= volume_ml <= high * BRAIN_TOLERANCE:
-        yield f"{OUTSIDE}: {volume_ml:.0f} ml of brain, trained on {low:.0f}-{high:.0f} ml"
+        yield f"{OUTSIDE}: a brain mask of {volume_ml:.0f} ml, trained on {low:.0f}-{high:.0f} ml"
 
 
 def _field(case: Case, seen: TrainingRange) -> Iterator[str]:

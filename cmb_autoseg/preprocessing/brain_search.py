@@ -1,6 +1,6 @@
 """Which way the brain of a case is found: a mask that came along, the scan's own background, a network, thresholds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
 from cmb_autoseg.preprocessing.brain_mask import MAGNITUDE_ROLES, classical_mask, looks_stripped, support_mask
 from cmb_autoseg.readers import read_volume
-from cmb_autoseg.records import BrainMaskSource, BrainNetworkSettings, Case, Role
+from cmb_autoseg.records import BrainMaskSource, BrainNetworkSettings, Case, PrepSettings, Role
 
 if TYPE_CHECKING:
     from cmb_autoseg.preprocessing.brain_network import BrainNetwork
@@ -52,17 +52,26 @@ def search_brain(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
     if how == "none":
         return _found(volume, np.ones(volume.shape, dtype=bool), reference, "no mask: the whole volume is used")
     if how == "given" or (how == "auto" and case.brain_mask is not None):
-        return _given(case, volumes)
+        return _brain_alone(_given(case, volumes), case.prep)
     stripped = reference if how == "already_masked" else _stripped(volumes, reference) if how == "auto" else None
     if stripped is not None:
         support = support_mask(volumes[stripped])
-        return _found(volumes[stripped], support, stripped, f"{stripped} is skull-stripped: its own background")
+        decision = f"{stripped} is skull-stripped: its own background"
+        return _brain_alone(_found(volumes[stripped], support, stripped, decision), case.prep)
     why = "the classical mask is asked for"
     if how != "classical":
         found, why = _by_network(case, volumes)
         if found is not None:
-            return found
-    return _classical(volumes, reference, why, warn=how != "classical")
+            return _brain_alone(found, case.prep)
+    return _classical(volumes, reference, why, case.prep)
+
+
+def _brain_alone(found: FoundBrain, prep: PrepSettings) -> FoundBrain:
+    """With a warning where whole heads are expected."""
+    if prep.skull != "on":
+        return found
+    told = f"brain mask: {found.decision}; the model expects heads with their skull and finds less in brains alone"
+    return replace(found, warnings=(*found.warnings, told))
 
 
 def _found(
@@ -132,7 +141,7 @@ def _network(settings: BrainNetworkSettings) -> "BrainNetwork":
     return load_brain_network(Path(settings.folder), settings.sha256, settings.device or "cpu")
 
 
-def _classical(volumes: dict[Role, Volume], reference: Role, why: str, warn: bool) -> FoundBrain:
+def _classical(volumes: dict[Role, Volume], reference: Role, why: str, prep: PrepSettings) -> FoundBrain:
     volume = volumes[reference]
     role = next(
         (known for known in (reference, *MAGNITUDE_ROLES) if known in volumes and known in MAGNITUDE_ROLES), None
@@ -142,7 +151,7 @@ def _classical(volumes: dict[Role, Volume], reference: Role, why: str, warn: boo
         return _found(volume, np.ones(volume.shape, dtype=bool), reference, text, (text,))
     mask = classical_mask(volumes[role])
     size = "whole volume" if mask.all() else f"{mask.sum() * volumes[role].voxel_volume_mm3 / 1000:.0f} cm3"
-    warnings = (
-        (f"brain mask: {role} is not skull-stripped; classical mask used ({size}), because {why}",) if warn else ()
-    )
+    expected = prep.brain == "classical" or (prep.skull == "on" and not mask.all())
+    told = f"brain mask: {role} is not skull-stripped; classical mask used ({size}), because {why}"
+    warnings = () if expected else (told,)
     return _found(volumes[role], mask, role, f"classical mask of {role} ({size}), because {why}", warnings)

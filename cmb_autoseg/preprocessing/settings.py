@@ -98,8 +98,8 @@ def needed_roles(channels: Sequence[Role], preparation: Preparation) -> tuple[Ro
 
 
 def as_trained(case: Case, trained: PrepSettings, channels: Sequence[Role]) -> Case:
-    """A case with what changes grey values and channels as it was in training."""
-    fixed = {name: getattr(trained, name) for name in GREY_VALUE_SETTINGS}
+    """A case with what changes grey values and channels, and what is expected of the skull, as it was in training."""
+    fixed = {name: getattr(trained, name) for name in (*GREY_VALUE_SETTINGS, "skull")}
     derived = tuple(role for role in channels if role in DERIVED_ROLES)
     return case.model_copy(update={"prep": case.prep.model_copy(update={**fixed, "derived": derived})})
 

@@ -212,7 +212,7 @@ def _one_volume(source: ImageSource, shape: tuple[int, ...]) -> Shape:
     echoes = shape[3] if len(shape) == 4 else 1
     if echoes > 1 and source.echo is None:
         raise InputError(
-            f"{source.path}: a 4D file with {echoes} volumes; choose one with --echo 1..{echoes} "
+            f"{source.path}: a 4D file with {echoes} volumes; if they are echoes, choose one with --echo 1..{echoes} "
             "(in a card: images.<name>.echo)"
         )
     if not 1 <= (source.echo or 1) <= echoes:

@@ -6,11 +6,23 @@ from cmb_autoseg.records.plan import Topology, TrainingRange
 from cmb_autoseg.records.record import Count, Record, Triple
 from cmb_autoseg.records.roles import Role
 
-__all__ = ["INTENDED_USE", "Encoder", "FoldModel", "Model"]
+__all__ = ["INTENDED_USE", "DataKind", "Encoder", "FoldModel", "Model", "intended_use_after"]
 
 
 INTENDED_USE = "Research use. Not a medical device; not for diagnosis or treatment decisions."
 """Of every model whose card does not say more."""
+
+DataKind = Literal["", "partly simulated", "simulated"]
+"""What of the data is simulated; nothing where all may be of people."""
+
+
+def intended_use_after(data: DataKind) -> str:
+    """What a model is for that has learned from such data."""
+    learned = {
+        "simulated": "Trained on simulated data alone, never on a patient's scan. ",
+        "partly simulated": "Trained partly on simulated data. ",
+    }
+    return learned.get(data, "") + INTENDED_USE
 
 
 class Encoder(Record):
@@ -66,6 +78,8 @@ class FoldModel(Record):
     budget: float = 1.0
     """Share of the fold's labelled training subjects that it was given."""
     validation_subjects: tuple[str, ...]
+    data: DataKind = ""
+    """Of the cases that it has learned from."""
     checkpoint: str
     """SHA-256 of `checkpoint_final.pth`."""
     parents: tuple[str, ...]

@@ -46,6 +46,9 @@ class PrepSettings(Record):
     brain: Literal["auto", "given", "already_masked", "hd_bet", "classical", "none"] = "auto"
     """`auto`: a given mask, else the zero background of a stripped scan, else HD-BET where its weights are named,
     else the classical mask."""
+    skull: Literal["any", "on"] = "any"
+    """`on`: whole heads are expected, so that of a scan whose brain alone is left it is said, and not of the classical
+    mask."""
     hd_bet: BrainNetworkSettings | None = None
     reference: Role | None = None
     """The sequence whose grid the case lives on; None for the first susceptibility sequence."""

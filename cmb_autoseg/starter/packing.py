@@ -17,7 +17,7 @@ from cmb_autoseg.inference.model_choice import STARTER_DATASET
 from cmb_autoseg.inference.operating_points import Sweep, points_of
 from cmb_autoseg.lesions import find_components
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
-from cmb_autoseg.records import Model, Plan, Reason, Role, Topology, TrainingRange
+from cmb_autoseg.records import Model, Plan, PrepSettings, Reason, Role, Topology, TrainingRange, intended_use_after
 from cmb_autoseg.starter.blocks import MAGNITUDES, SEQUENCES, Block, block_files, read_blocks
 from cmb_autoseg.starter.calibration import Calibration, calibrate
 from cmb_autoseg.starter.learning import LOG
@@ -48,10 +48,6 @@ HEAD_TO_BRAIN = 1.9
 2.1 in four simulated people."""
 INFERENCE = InferenceSettings(mirror=("sagittal", "coronal"), fewer_sequences=True)
 """Where the folds are unsure they look again, mirrored and with fewer sequences, as they have learned."""
-USE = (
-    "Trained on simulated data alone, never on a patient's scan. Research use. Not a medical device; not for diagnosis "
-    "or treatment decisions."
-)
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,7 @@ def write_model(
 
 def write_points(folder: Path, sweep: Sweep) -> None:
     """Choose the operating points of a model folder by people that it has not learned from."""
-    points = points_of(sweep, "simulated scans, calibrated on but not learned from,")
+    points = points_of(sweep, "simulated scans that calibration and threshold were chosen by, not those that judge it,")
     write_json(folder / "operating_points.json", [point.model_dump(mode="json") for point in points])
 
 
@@ -189,6 +185,7 @@ def _plan(settings: LearningSettings, learned: Learned) -> Plan:
         preserve_lesions=True,
         lesions_before=learned.n_lesions,
         lesions_after=learned.n_lesions,
+        prep=PrepSettings(skull="on"),
         device="cpu",
         memory_target_gb=2.0,
         memory_gb=2.0,
@@ -208,7 +205,7 @@ def _card(plan: Plan, digests: dict[int, str], learned: Learned, seed: int) -> M
         n_subjects=learned.n_people,
         n_lesions=learned.n_lesions,
         training_range=plan.training_range,
-        intended_use=USE,
+        intended_use=intended_use_after("simulated"),
         licence=LICENCE,
         parents=(plan.digest,),
     )

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.model_folder import trained_settings
 from cmb_autoseg.locking import is_owned
+from cmb_autoseg.trainers.pretrained_encoder import option_for
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["FoldSettings", "of_one_model", "refuse_mixture", "same_training"]
@@ -100,7 +101,4 @@ def _in_words(recipe: Mapping[str, Any], trained: Mapping[str, Any]) -> str:
     words = f"{recipe.get('epochs')} epochs of {recipe.get('steps_per_epoch')} steps, seed {trained['seed']}"
     if trained["budget"] != 1.0:
         words += f", budget {trained['budget']:g}"
-    encoder = trained["encoder"]
-    if not isinstance(encoder, dict):
-        return f"{words}, encoder none"
-    return f"{words}, encoder {encoder['name']}, made for {encoder.get('serves', 'all folds')}"
+    return f"{words}, {option_for(trained['encoder'])}"

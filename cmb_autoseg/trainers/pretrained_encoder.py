@@ -1,5 +1,6 @@
 """Pretrained weights that a training begins with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,10 @@ from cmb_autoseg.records import Encoder
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PretrainedEncoder", "encoder_identity"]
+__all__ = ["STARTER", "PretrainedEncoder", "encoder_identity", "option_for"]
+
+STARTER = "starter"
+"""What users call the model of the package."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,13 @@ def encoder_identity(record: Encoder) -> dict[str, str]:
     identity = {"name": record.name, "method": record.method, "settings": made_with}
     # Without the key where one encoder serves all folds, as in the settings of models that were trained before it.
     return identity if record.fold is None else {**identity, "serves": "one fold"}
+
+
+def option_for(identity: Mapping[str, str] | None) -> str:
+    """What to give `cmb_train` for weights of this identity; for random ones where there is none."""
+    if identity is None:
+        return "--encoder none"
+    name = identity["name"]
+    if identity["method"] != "segmentation":
+        return f"--encoder FILE (of {name}, made for {identity.get('serves', 'all folds')})"
+    return f"--init {STARTER}" if name == STARTER else f"--init MODEL_DIR (of {name})"

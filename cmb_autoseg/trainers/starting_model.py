@@ -9,13 +9,10 @@ from cmb_autoseg.inference.loading import family_of
 from cmb_autoseg.inference.model_choice import STARTER_DATASET, STARTER_MODEL, available_folds, find_model
 from cmb_autoseg.inference.model_folder import trained_plan, trained_settings
 from cmb_autoseg.records import Encoder, FoldModel, Plan
-from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder
+from cmb_autoseg.trainers.pretrained_encoder import STARTER, PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe
 
 __all__ = ["find_starting_model", "learned_plan", "read_starting_model"]
-
-STARTER = "starter"
-"""What users call the model of the package."""
 
 
 def find_starting_model(wanted: str) -> Path:

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json
+from cmb_autoseg.inference.model_choice import STARTER_DATASET
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log
-from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, parse_folds
-from cmb_autoseg.records import Encoder, FoldModel, Plan
+from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, kind_of_data, parse_folds
+from cmb_autoseg.records import DataKind, Encoder, FoldModel, Plan
 from cmb_autoseg.trainers.encoder_choice import NO_ENCODER, choose_encoder
 from cmb_autoseg.trainers.fold_cases import FoldCases, fold_cases
 from cmb_autoseg.trainers.fold_run import FoldRun
 from cmb_autoseg.trainers.fold_settings import FoldSettings, refuse_mixture
 from cmb_autoseg.trainers.members import Member
-from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder
+from cmb_autoseg.trainers.pretrained_encoder import PretrainedEncoder, encoder_identity, option_for
 from cmb_autoseg.trainers.recipe import Recipe
 from cmb_autoseg.workspace import FINAL_CHECKPOINT, LATEST_CHECKPOINT
 
@@ -85,7 +86,8 @@ def train_fold(
         if not (folder / FINAL_CHECKPOINT).is_file():
             _train(FoldRun(raw, plan, recipe, model, fold, cases, settings, shared, encoder, tuple(members)))
         (folder / LATEST_CHECKPOINT).unlink(missing_ok=True)
-        record = _record(plan, recipe, fold, settings, cases, encoder, members, file_digest(folder / FINAL_CHECKPOINT))
+        checkpoint = file_digest(folder / FINAL_CHECKPOINT)
+        record = _record(raw, plan, recipe, fold, settings, cases, encoder, members, checkpoint)
         record.write(folder / RECORD)
     return record
 
@@ -105,14 +107,16 @@ def finished_fold(model: Path, fold: int, encoder: PretrainedEncoder | None) -> 
         where = encoder.path if encoder is not None else "none"
         raise InputError(
             f"{folder}: is finished and began with {_in_words(began)}, while now {where} is chosen "
-            f"({_in_words(chosen)}); move {model} away to train it anew, or begin with the former file again "
-            "(cmb_train --encoder FILE)"
+            f"({_in_words(chosen)}); move {model} away to train it anew, or begin as before: cmb_train "
+            f"{option_for(None if began is None else encoder_identity(began))}"
         )
     return record
 
 
 def _in_words(record: Encoder | None) -> str:
-    return f"encoder {record.name} of weights {record.weights[:15]}" if record is not None else "random weights"
+    if record is None:
+        return "random weights"
+    return f"{'model' if record.method == 'segmentation' else 'encoder'} {record.name} of weights {record.weights[:15]}"
 
 
 def check_fold(
@@ -155,6 +159,7 @@ def _without_unseen(cases: FoldCases, recipe: Recipe, members: Sequence[Member])
 
 
 def _record(
+    raw: RawDataset,
     plan: Plan,
     recipe: Recipe,
     fold: int,
@@ -181,6 +186,7 @@ def _record(
         encoder=parent,
         budget=settings.budget,
         validation_subjects=tuple(sorted({subject_of(case) for case in cases.validation})),
+        data=_kind_of_data(raw, cases, parent),
         checkpoint=checkpoint,
         parents=(
             plan.digest,
@@ -189,6 +195,13 @@ def _record(
             *(member.records[fold].checkpoint for member in members),
         ),
     )
+
+
+def _kind_of_data(raw: RawDataset, cases: FoldCases, parent: Encoder | None) -> DataKind:
+    """Of all that the weights have learned from; what another dataset's encoder has seen is taken to be of people."""
+    kind = kind_of_data((raw, case) for case in (*cases.training, *cases.unlabelled))
+    foreign = parent is not None and set(parent.datasets) - {STARTER_DATASET, raw.folders.name}
+    return "partly simulated" if kind == "simulated" and foreign else kind
 
 
 def _folds(raw: RawDataset) -> list[Fold]:

@@ -64,6 +64,10 @@ def test_a_sequence_that_the_model_does_not_know_is_taken_as_one_that_it_knows_w
 
 def test_the_chosen_role_goes_before_the_name(tmp_path):
     assert roles_of(save(tmp_path / "a_swi.nii"), role=Role.GRE_MAG) == {"a_swi": {Role.GRE_MAG: "a_swi.nii"}}
+    (case,), _ = find_cases(tmp_path / "a_swi.nii", InputSettings(ROLES, role=Role.GRE_MAG))
+    assert case.notes == {Role.GRE_MAG: "a_swi.nii: its name says swi; read as gre_mag, as --role says"}
+    (case,), _ = find_cases(tmp_path / "a_swi.nii", InputSettings(ROLES, role=Role.SWI))
+    assert case.notes == {}
     with pytest.raises(InputError, match="role t1: the model cannot use it alone; choose one of swi, gre_mag"):
         find_cases(tmp_path / "a_swi.nii", InputSettings(ROLES, role=Role.T1))
 

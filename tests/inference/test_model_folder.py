@@ -49,6 +49,9 @@ def test_a_model_of_which_no_fold_is_finished_is_not_proposed(workspace):
     (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
     with pytest.raises(InputError, match=r"\(trained: both_s0, publication_s0\); run"):
         find_model(None, "501", "publication", "adaptive", workspace)
+    (workspace / "results" / "Dataset501_A" / "CMBTrainer__both_s0__3d" / "fold_0" / "checkpoint_final.pth").unlink()
+    with pytest.raises(InputError, match=r"\(trained: publication_s0\); did you mean -r publication -p s0\? Else run"):
+        find_model(None, "501", "mine", None, workspace)
     for path in workspace.glob("results/*/*/fold_0/checkpoint_final.pth"):
         path.unlink()
     with pytest.raises(InputError, match=r"-r mine: not trained on Dataset501_A \(trained: none\); run cmb_train"):
@@ -69,7 +72,7 @@ def test_the_file_of_a_recipe_names_its_model(workspace, tmp_path):
 
 
 def test_a_model_of_nearly_that_name_is_proposed(workspace):
-    with pytest.raises(InputError, match=r"did you mean -r publication_s0\? Else run cmb_train .*-r publicaton_s0"):
+    with pytest.raises(InputError, match=r"did you mean -r publication -p s0\? Else run cmb_train .*-r publicaton_s0"):
         find_model(None, "501", "publicaton_s0", None, workspace)
 
 

@@ -49,8 +49,11 @@ def test_a_scan_like_those_of_training_gets_no_warning(tmp_path):
 @pytest.mark.parametrize(
     ("different", "words"),
     [
-        ({"spacing": (0.8, 0.8, 6.0), "shape": (24, 24, 4)}, "voxel size along z is 6.00 mm, trained on 1.00-4.00 mm"),
-        ({"shape": (48, 48, 12)}, "35 ml of brain, trained on 5-10 ml"),
+        (
+            {"spacing": (0.8, 0.8, 6.0), "shape": (24, 24, 4)},
+            "voxels of 0.80 x 0.80 x 6.00 mm (x, y, z), trained on 0.50-1.00 x 0.50-1.00 x 1.00-4.00 mm",
+        ),
+        ({"shape": (48, 48, 12)}, "a brain mask of 35 ml, trained on 5-10 ml"),
         ({"noise": 0.2}, "swi has a signal-to-noise ratio of 4.8, trained on 10.0-50.0"),
         ({"meta": {"field_strength_t": "7"}}, "field strength is 7 T, trained on 1.5, 3 T"),
         ({"roles": (Role.GRE_MAG,)}, "missing sequences: swi, qsm"),

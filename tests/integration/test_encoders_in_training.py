@@ -336,7 +336,8 @@ def test_a_finished_fold_is_not_taken_for_one_of_another_encoder(pretrained, tmp
     assert pretrained.train(tmp_path, "0 1", "--encoder", "dots") == 2
     line = one_error(capsys)
     assert "fold_0: is finished and began with encoder dots of weights sha256:" in line
-    assert f"move {pretrained.fold(0).parent} away to train it anew, or begin with the former file" in line
+    assert f"move {pretrained.fold(0).parent} away to train it anew, or begin as before: " in line
+    assert "cmb_train --encoder FILE (of dots, made for one fold)" in line
     assert not pretrained.fold(1).exists()
     assert pretrained.train(tmp_path, 0, "--encoder", str(old)) == 0
     assert (pretrained.fold(0) / "fold.json").read_bytes() == before

@@ -63,7 +63,9 @@ def test_folds_that_begin_otherwise_are_not_of_one_model(again, capsys):
     assert run(workspace, recipe, "--init", model) == 0
     words = ["-d", "501", "-f", "0", "-r", str(recipe), "--workspace", str(workspace), "-device", "cpu"]
     assert train.main(words) == 2
-    assert "folds of one model must share it" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "folds of one model must share it" in said
+    assert "--init MODEL_DIR (of tiny)" in said
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_folds_that_begin_otherwise_are_not_of_one_model(again, capsys):
         (("--init", "nowhere"), "--init nowhere: no such folder"),
         (("--init", "{model}", "--encoder", "x"), "--init and --encoder: found both"),
         (("--init", "{model}", "-r", "unet2d"), "recipe unet2d sees no 3D patches"),
+        (("--init", "{model}", "-r", "ssl_mae"), "recipe ssl_mae begins with an encoder of its own"),
     ],
 )
 def test_what_cannot_be_begun_with_is_refused(again, capsys, options, words):

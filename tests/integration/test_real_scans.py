@@ -27,7 +27,7 @@ def test_a_dicom_folder_needs_its_echo_and_is_outside_the_training_range(trained
     assert run_predict(trained, REAL / "dicom_gre", out, "--echo", "2") == 0
     assert nib.load(out / "dicom_gre_mask.nii.gz").shape == (64, 64, 36)
     warnings = read_json(out / "dicom_gre.json")["warnings"]
-    assert any("outside the model's training range: voxel size along x is 3.00 mm" in text for text in warnings)
+    assert any("outside the model's training range: voxels of 3.00 x" in text for text in warnings)
 
 
 @needs_real_scans

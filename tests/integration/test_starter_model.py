@@ -1,15 +1,19 @@
 """The model of the package: what is pinned about it, what it says of itself, what it reads and what begins with it."""
 
+import shutil
+
 import nibabel as nib
 import pytest
 import torch
 
 from cmb_autoseg.cli import explain, models, predict, train
 from cmb_autoseg.evaluation.reporting.provenance import facts_of_run
-from cmb_autoseg.files import file_digest, read_json
+from cmb_autoseg.files import file_digest, read_json, write_json
+from cmb_autoseg.inference import layouts
 from cmb_autoseg.inference.ensemble import checkpoint_path, load_checkpoint
 from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
 from cmb_autoseg.inference.model_folder import trained_plan
+from cmb_autoseg.raw_dataset import read_raw_dataset
 from cmb_autoseg.records import FoldModel, Model
 from cmb_autoseg.workspace import Workspace
 
@@ -39,7 +43,10 @@ def test_the_package_stays_small():
     assert sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) <= LARGEST_PACKAGE
 
 
-def test_a_scan_is_read_without_naming_a_model(trained, tmp_path):
+def test_a_scan_is_read_without_naming_a_model(trained, tmp_path, monkeypatch):
+    notes = []
+    draw = layouts.write_overlay
+    monkeypatch.setattr(layouts, "write_overlay", lambda *words: notes.append(words[-1]) or draw(*words))
     source = next(trained.cohort.glob("centreA/p2/visit1/scans/p2-susc.nii.gz"))
     out = tmp_path / "out"
     assert predict.main(["-i", str(source), "-o", str(out), "-device", "cpu"]) == 0
@@ -47,7 +54,9 @@ def test_a_scan_is_read_without_naming_a_model(trained, tmp_path):
     assert "simulated data alone" in record["intended_use"]
     assert record["model"]["dataset"] == "Dataset000_SIMULATED"
     assert record["model"]["folds"] == [0, 1]
-    assert any("outside the model's training range: 22 ml of brain" in text for text in record["warnings"])
+    assert any("outside the model's training range: a brain mask of 22 ml" in text for text in record["warnings"])
+    assert "simulated data alone" in notes[0]
+    assert "Warning: outside the model's training range: a brain mask of 22 ml" in notes[0]
     probability = nib.load(out / "p2-susc_prob.nii.gz")
     assert probability.shape == nib.load(source).shape
     assert "simulated data alone" in facts_of_run(out)["intended_use"]  # the evaluation's report says it, too
@@ -71,14 +80,18 @@ def test_it_is_listed_first_with_range_and_licence(tmp_path, capsys):
         "1.5, 3, 7 T",
         "simulated data alone",
         "swi + gre_mag",
+        "cmb_train -d DATASET -f all --init starter\n",
     ):
         assert words in said
 
 
 @pytest.mark.parametrize("wanted", ["starter", str(STARTER_MODEL)])
-def test_a_training_begins_with_it(trained, tmp_path, wanted):
-    (tmp_path / "raw").symlink_to(trained.workspace / "raw")
+def test_a_training_begins_with_it(trained, tmp_path, capsys, wanted):
+    shutil.copytree(trained.workspace / "raw", tmp_path / "raw")
     (tmp_path / "preprocessed").symlink_to(trained.workspace / "preprocessed")
+    record = next(tmp_path.glob("raw/*/dataset_record.json"))
+    cohorts = sorted({case.cohort for case in read_raw_dataset(Workspace(tmp_path).dataset("501")).cases})
+    write_json(record, {**read_json(record), "simulated": cohorts})
     recipe = tmp_path / "on.yaml"
     recipe.write_text(
         "{schema: 1, name: onward, description: trains the model of the package on, epochs: 1, steps_per_epoch: 1, "
@@ -88,6 +101,10 @@ def test_a_training_begins_with_it(trained, tmp_path, wanted):
     assert train.main([*words, "--init", wanted]) == 0
     made = Workspace(tmp_path).dataset("501").model("onward")
     assert FoldModel.read(made / "fold_1" / "fold.json").encoder.name == "starter"
+    assert models.main(["--workspace", str(tmp_path)]) == 0
+    own = capsys.readouterr().out.partition("onward")[2]
+    assert "began with:        starter\n" in own
+    assert "intended use:      Trained on simulated data alone" in own
     before = load_checkpoint(STARTER_MODEL, 1)["network_weights"]
     after = load_checkpoint(made, 1)["network_weights"]
     reshaped = {name for name, values in before.items() if after[name].shape != values.shape}

@@ -230,7 +230,9 @@ def test_a_lesion_outside_the_mask_is_kept_with_its_surroundings_and_warned_of(m
 def test_four_dimensional_file_without_echo(tmp_path):
     path = save(tmp_path / "mag.nii.gz", np.stack([stripped_brain(0), stripped_brain(1)], axis=-1))
     case = Case(name="a", cohort="c", subject="a", images={Role.GRE_MAG: ImageSource(path=str(path))})
-    with pytest.raises(InputError, match=r"^a: gre_mag: .*4D file with 2 volumes; choose one with --echo"):
+    with pytest.raises(
+        InputError, match=r"^a: gre_mag: .*4D file with 2 volumes; if they are echoes, choose one with --echo"
+    ):
         prepare_case(case)
     chosen = case.model_copy(update={"images": {Role.GRE_MAG: ImageSource(path=str(path), echo=2)}})
     np.testing.assert_array_equal(prepare_case(chosen).original.data, stripped_brain(1))

@@ -76,7 +76,9 @@ def test_volumes_of_itk_files_are_chosen_by_number(suffix, tmp_path):
         np.testing.assert_array_equal(read_volume(at(path, echo=2)).data, volumes[1])
         assert read_grid(at(path, echo=2))[0] == SHAPE
         for read in (read_grid, read_volume):
-            with pytest.raises(InputError, match="a 4D file with 3 volumes; choose one with --echo"):
+            with pytest.raises(
+                InputError, match="a 4D file with 3 volumes; if they are echoes, choose one with --echo"
+            ):
                 read(at(path))
             with pytest.raises(InputError, match="echo 4 asked for, but the file has 3"):
                 read(at(path, echo=4))
