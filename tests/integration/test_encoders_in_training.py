@@ -271,7 +271,7 @@ def test_an_encoder_of_one_fold_and_one_for_all_are_not_of_one_model(pretrained,
     assert pretrained.train(tmp_path, 1, *options) == 2
     line = one_error(capsys)
     assert "folds trained with another encoder" in line
-    assert "encoder dots, made for one fold" in line
+    assert "--encoder FILE (of dots, made for one fold)" in line
     assert not pretrained.fold(1).exists()
     assert pretrained.train(tmp_path, "1 2", *options, name="shared") == 0
 
@@ -285,7 +285,7 @@ def test_nor_are_they_where_a_part_of_the_subjects_is_trained_on(pretrained, tmp
         train_folds(folders, recipe, (0, 1), settings)
     train_folds(folders, recipe, (0,), settings)
     with pytest.raises(
-        InputError, match=r"folds trained with another encoder; .* budget 0.5, encoder dots, made for one"
+        InputError, match=r"folds trained with another encoder; .* budget 0.5, --encoder FILE \(of dots, made for one"
     ):
         train_folds(folders, recipe, (1,), settings)
 
