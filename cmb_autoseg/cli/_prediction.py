@@ -40,7 +40,7 @@ def add_input(group: argparse._ActionsContainer) -> None:
         help="a NIfTI file, a folder of them (CASE_0000.nii.gz or any names), a BIDS root, a DICOM folder or a card",
     )
     add_choices(group)
-    add_option(group, "--role", choices=ROLES, help="what single scans are, where their names do not say it")
+    add_option(group, "--role", choices=ROLES, help="what single scans are, whatever their names say")
     add_option(group, "--split", choices=("train", "test"), help="of a card, take only these cases (default: all)")
 
 
@@ -186,7 +186,8 @@ def tell_results(
 
     for result in results:
         earlier = "" if result.seconds else " (predicted by an earlier run)"
-        report(f"{result.table.case}: {len(result.table.lesions)} lesions{earlier}")
+        found = len(result.table.lesions)
+        report(f"{result.table.case}: {found} lesion{'' if found == 1 else 's'}{earlier}")
         for warning in result.warnings:
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:
