@@ -103,7 +103,11 @@ def main() -> None:
                 words = {"begins with": arm, "seed": seed, "steps": steps}
                 judge(words, train(args.scratch, folders, arm, seed, steps))
     n_people = len(cases_of(args.people / "choice" / args.family)) - 1
-    told = f"{n_people} people of {args.family} to learn from, others to judge; each at its best threshold. Simulated."
+    told = (
+        f"{n_people} people of {args.family} to learn from, others to judge, at the threshold that is best on these. "
+        "The starter as it is has two folds, which look again where they are unsure; what is trained is one fold that "
+        "does not. Simulated."
+    )
     save_rows(args.o, "Few labelled people of one protocol", told, rows)
 
 

@@ -15,6 +15,7 @@ people, so that none is punished for its calibration.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -74,6 +75,7 @@ def train(args: argparse.Namespace) -> None:
     people = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").glob("*.nii.gz"))
     content = {"channel_names": {"0": "SWI_or_magnitude"}, "labels": {"background": 0, "cmb": 1}}
     write_json(raw / "dataset.json", {**content, "numTraining": len(people), "file_ending": ".nii.gz"})
+    shutil.rmtree(args.scratch / "predicted", ignore_errors=True)  # by another training
     command(["nnUNetv2_plan_and_preprocess", "-d", "703", "-c", NNUNETS, "-np", 2], environment(args.scratch))
     write_json(prepared / "splits_final.json", [{"train": people, "val": people[:2]}])  # nobody is kept back
     variables = {**os.environ, **environment(args.scratch), "OMP_NUM_THREADS": str(args.threads)}

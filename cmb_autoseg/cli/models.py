@@ -89,8 +89,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     )
     counts = ", ".join(f"{count:,} {what}" for what, count in learned.items())
     yield _line("learned from", f"{facts['dataset']}{f': {counts}' if counts else ''}")
-    if facts["began_with"] is not None:
-        yield _line("began with", facts["began_with"])
+    if facts["began_with"]:
+        yield _line("began with", ", ".join(facts["began_with"]))
     yield _line("folds", ", ".join(map(str, facts["folds"])))
     if not facts["finalized"]:
         yield _line("operating points", "none yet; cmb_finalize chooses them")

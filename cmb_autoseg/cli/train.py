@@ -135,13 +135,14 @@ def _begun(recipe: "Recipe", args: argparse.Namespace) -> "tuple[Recipe, Path]":
         InputError: there is no such model, or the recipe cannot begin with one.
     """
     from cmb_autoseg.errors import InputError
+    from cmb_autoseg.trainers.encoder_choice import NO_ENCODER
     from cmb_autoseg.trainers.starting_model import find_starting_model, learned_plan
 
     if args.encoder is not None:
         raise InputError("--init and --encoder: found both; a model has an encoder of its own, so leave one out")
     if recipe.family != "patches":
         raise InputError(f"--init {args.init}: recipe {recipe.name} sees no 3D patches; leave the option out")
-    if recipe.transfer.encoder is not None:
+    if recipe.transfer.encoder not in (None, NO_ENCODER):
         raise InputError(
             f"--init {args.init}: recipe {recipe.name} begins with an encoder of its own ({recipe.transfer.encoder}); "
             "choose a recipe without, such as supervised, or leave the option out"

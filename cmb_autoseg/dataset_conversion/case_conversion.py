@@ -300,7 +300,7 @@ def _settings_digest(job: CaseJob) -> str:
         "images": {role: _settings(source) for role, source in case.images.items()},
         "label": _settings(case.label) if case.label else None,
         "brain_mask": [_settings(case.brain_mask.source), case.brain_mask.grid] if case.brain_mask else None,
-        "prep": case.prep.model_dump(exclude={"hd_bet": {"folder", "device"}}),
+        "prep": case.prep.model_dump(exclude={"hd_bet": {"folder", "device"}, "skull": True}),
     }
     return text_digest(json.dumps(content, sort_keys=True))
 

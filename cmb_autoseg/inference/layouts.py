@@ -21,7 +21,7 @@ from cmb_autoseg.inference.box_files import write_boxes
 from cmb_autoseg.inference.ensemble import SliceBox
 from cmb_autoseg.inference.inputs import InputFailure
 from cmb_autoseg.inference.overlay import write_overlay
-from cmb_autoseg.inference.training_range import OUTSIDE
+from cmb_autoseg.inference.training_range import picture_note
 from cmb_autoseg.lesions import LESION_COLUMNS
 from cmb_autoseg.records import Case, LesionTable
 
@@ -84,6 +84,9 @@ class Outcome:
     record: Mapping[str, Any]
     boxes: tuple[SliceBox, ...] | None = None
     """Of a detector, in voxels of the scan's canonical axes; None of models that segment."""
+
+    outside: tuple[str, ...] = ()
+    """See `range_warnings`."""
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -158,8 +161,7 @@ class Layout(ABC):
             files.boxes.unlink(missing_ok=True)
         else:
             write_boxes(files.boxes, outcome.boxes, outcome.scan)
-        doubts = (f"Warning: {text}." for text in outcome.record["warnings"] if text.startswith(OUTSIDE))
-        note = " ".join((outcome.record["intended_use"], *doubts))
+        note = picture_note(outcome.record["intended_use"], outcome.outside)
         write_overlay(files.overlay, outcome.scan, outcome.mask, outcome.table, case, note)
         write_json(files.record, self.record(case, outcome))
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import read_json
+from cmb_autoseg.inference.model_choice import available_folds
 from cmb_autoseg.inference.operating_points import is_number, resolve_operating_point
-from cmb_autoseg.records import INTENDED_USE, FoldModel, Model, OperatingPoint, Plan, Role, intended_use_after
+from cmb_autoseg.records import FoldModel, Model, OperatingPoint, Plan, Role, intended_use_after, joined_kinds
 from cmb_autoseg.workspace import DatasetFolders
 
 __all__ = [
-    "first_fold",
+    "fold_models",
     "intended_use",
     "operating_point",
     "operating_points",
@@ -67,21 +68,23 @@ def trained_channels(folder: Path) -> tuple[Role, ...]:
 
 
 def intended_use(folder: Path) -> str:
-    """What a model is for, as its card says or, of one that is not finalized, its first fold; else what holds of all.
+    """What a model is for, as its card says or, of one that is not finalized, its folds.
 
     A damaged record keeps nobody from predicting.
     """
     with suppress(InputError):
         return Model.read(folder / "model.json").intended_use
-    first = first_fold(folder)
-    return INTENDED_USE if first is None else intended_use_after(first.data)
+    return intended_use_after(joined_kinds(None if fold is None else fold.data for fold in fold_models(folder)))
 
 
-def first_fold(folder: Path) -> FoldModel | None:
-    """The record of a model's first finished fold; None where none is legible."""
-    for path in sorted(folder.glob("fold_*/fold.json")):
-        with suppress(InputError):
-            return FoldModel.read(path)
+def fold_models(folder: Path) -> list[FoldModel | None]:
+    """The records of a model's finished folds; None for one without a legible record."""
+    return [_fold_model(folder / f"fold_{fold}" / "fold.json") for fold in available_folds(folder)]
+
+
+def _fold_model(path: Path) -> FoldModel | None:
+    with suppress(InputError):
+        return FoldModel.read(path)
     return None
 
 

@@ -10,7 +10,7 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.inference.loading import family_of
 from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds, recipe_words
 from cmb_autoseg.inference.model_folder import (
-    first_fold,
+    fold_models,
     intended_use,
     operating_points,
     trained_channels,
@@ -68,17 +68,18 @@ def describe_model(folder: Path) -> dict[str, Any]:
     """
     if not available_folds(folder):
         raise InputError(f"{folder}: none of its folds is trained to the end; train one, or copy the folder whole")
-    plan, card, first = trained_plan(folder), _card(folder), first_fold(folder)
+    plan, card = trained_plan(folder), _card(folder)
+    begun = {fold.encoder.name for fold in fold_models(folder) if fold is not None and fold.encoder is not None}
     known = {} if card is None else {"subjects": card.n_subjects, "cases": card.n_cases, "lesions": card.n_lesions}
     return {
         "folder": str(folder),
         "family": family_of(folder),
         "folds": list(available_folds(folder)),
-        "finalized": card is not None and operating_points(folder) is not None,
+        "finalized": card is not None and bool(operating_points(folder)),
         "sequences": list(trained_channels(folder)),
         **_range(plan.training_range),
         "dataset": plan.dataset,
-        "began_with": None if first is None or first.encoder is None else first.encoder.name,
+        "began_with": sorted(begun),
         "learned_from": known,
         "licence": None if card is None else card.licence,
         "intended_use": intended_use(folder),

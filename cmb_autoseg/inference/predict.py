@@ -185,8 +185,9 @@ def _finish(ready: _Ready | CaseResult, ensemble: Ensemble, point: OperatingPoin
         **({} if said.boxes is None else {"n_boxes": len(said.boxes)}),
         "warnings": list(warnings),
     }
+    outcome = Outcome(prepared.original, probability, components.labels, table, record, said.boxes, outside)
     with times.step("write"):
-        layout.write(case.name, Outcome(prepared.original, probability, components.labels, table, record, said.boxes))
+        layout.write(case.name, outcome)
     seconds = {f"prepare: {step}": took for step, took in prepared.seconds.items()}
     seconds |= {step: round(took, 3) for step, took in times.seconds.items()}
     return CaseResult(table, warnings, tuple(usable), tuple(missing), seconds)

@@ -11,7 +11,7 @@ from cmb_autoseg.preprocessing import PreparedCase
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
 from cmb_autoseg.records import SUSCEPTIBILITY_MAGNITUDES, Case, Role, TrainingRange
 
-__all__ = ["BRAIN_TOLERANCE", "OUTSIDE", "brain_ml", "range_warnings"]
+__all__ = ["BRAIN_TOLERANCE", "brain_ml", "picture_note", "range_warnings", "spans"]
 
 SPACING_TOLERANCE = 1.2
 BRAIN_TOLERANCE = 1.5
@@ -20,7 +20,6 @@ FIELD_TOLERANCE = 0.2
 """A scan is outside the training range when its spacing, brain volume or noise leaves it by more than this factor, or
 its field strength lies farther than this share from every one of it: 2.89 T is called 3 T."""
 OUTSIDE = "outside the model's training range"
-"""How a warning begins that makes a result doubtful."""
 
 
 def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[Role, ...]) -> tuple[str, ...]:
@@ -37,7 +36,13 @@ def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[
         *_field(prepared.case, seen),
         *_noise(prepared, seen),
         *_sequences(prepared, seen, channels),
+        *_skull(prepared),
     )
+
+
+def picture_note(intended_use: str, outside: Iterable[str]) -> str:
+    """What stands below a picture: what the model is for, and why its result is doubtful."""
+    return " ".join((intended_use, *(f"Warning: {text}." for text in outside)))
 
 
 def brain_ml(prepared: PreparedCase) -> float:
@@ -105,6 +110,11 @@ def _noise(prepared: PreparedCase, seen: TrainingRange) -> Iterator[str]:
     found = signal_to_noise(prepared.volumes[role], prepared.brain.data > 0)
     if found < low / NOISE_TOLERANCE:
         yield f"{OUTSIDE}: {role} has a signal-to-noise ratio of {found:.1f}, trained on {low:.1f}-{high:.1f}"
+
+
+def _skull(prepared: PreparedCase) -> Iterator[str]:
+    if prepared.brain_alone and prepared.case.prep.skull == "on":
+        yield "the skull is off, and the model expects it: it finds less in brains alone; give the scan as it came"
 
 
 def _sequences(prepared: PreparedCase, seen: TrainingRange, channels: tuple[Role, ...]) -> Iterator[str]:

@@ -26,7 +26,7 @@ from cmb_autoseg.inference.overlay import write_overlay
 from cmb_autoseg.inference.patches import PatchEnsemble
 from cmb_autoseg.inference.predict import fixed_part, on_own_grid, prepare_for
 from cmb_autoseg.inference.run import ModelChoice, tell_intended_use
-from cmb_autoseg.inference.training_range import range_warnings
+from cmb_autoseg.inference.training_range import picture_note, range_warnings
 from cmb_autoseg.lesions import Components, lesion_mask
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.machine import described_machine
@@ -142,12 +142,14 @@ def explain_case(
     findings, left_out = find_findings(case.name, probability, point, reference, settings.most, valdo_hits)
     explanations = explainer.explain(findings, prepared)
     seconds["explain"], begun = time.monotonic() - begun, time.monotonic()
-    outside = [f"{e.finding.kind} {e.finding.lesion.lesion}" for e in explanations if e.score is None]
+    outside = range_warnings(prepared, ensemble.plan.training_range, ensemble.channels)
+    unexplained = [f"{e.finding.kind} {e.finding.lesion.lesion}" for e in explanations if e.score is None]
     warnings = [
+        *fixed["notes"],
         *map(case.shown, prepared.warnings),
-        *range_warnings(prepared, ensemble.plan.training_range, ensemble.channels),
+        *outside,
         *([f"{left_out} further findings are left out by --max-lesions"] if left_out else []),
-        *([f"{', '.join(outside)}: outside the brain mask, so not explained"] if outside else []),
+        *([f"{', '.join(unexplained)}: outside the brain mask, so not explained"] if unexplained else []),
         *(["no lesion and no candidate: the map is empty"] if not findings else []),
         *([f"no reference mask of {case.name}"] if settings.references is not None and mask is None else []),
     ]
@@ -157,7 +159,8 @@ def explain_case(
     files.write_map(probability, explanations)
     files.write_table(ensemble.channels, explanations)
     folds = f"fold{'s' if len(ensemble.folds) > 1 else ''} {', '.join(map(str, ensemble.folds))}"
-    note, title = ensemble.intended_use, f"{case.name}: {explainer.method} of {explainer.level_name}, {folds}"
+    note = picture_note(ensemble.intended_use, outside)
+    title = f"{case.name}: {explainer.method} of {explainer.level_name}, {folds}"
     if explanations:
         marked = None if reference is None else reference.data > 0
         predicted = lesion_mask(probability, point) > 0

@@ -28,7 +28,7 @@ from cmb_autoseg.pipeline.out_of_fold import fold_records, map_path, out_of_fold
 from cmb_autoseg.pipeline.stored import brain_of, refuse_stale_plan
 from cmb_autoseg.progress import log, track
 from cmb_autoseg.raw_dataset import RawDataset, kind_of_data, read_raw_dataset
-from cmb_autoseg.records import FoldModel, Model, OperatingPoint, Plan, Role, intended_use_after
+from cmb_autoseg.records import FoldModel, Model, OperatingPoint, Plan, Role, intended_use_after, joined_kinds
 from cmb_autoseg.run_log import open_log
 from cmb_autoseg.workspace import DatasetFolders
 
@@ -112,7 +112,6 @@ def _labels(raw: RawDataset, records: Sequence[FoldModel]) -> list[Path]:
 
 
 def _model_card(records: Sequence[FoldModel], plan: Plan, channels: tuple[Role, ...]) -> Model:
-    kinds = {record.data for record in records}
     return Model(
         dataset=plan.dataset,
         recipe=records[0].recipe,
@@ -123,6 +122,6 @@ def _model_card(records: Sequence[FoldModel], plan: Plan, channels: tuple[Role, 
         n_subjects=len({subject for record in records for subject in record.validation_subjects}),
         n_lesions=plan.lesions_before,
         training_range=plan.training_range,
-        intended_use=intended_use_after(kinds.pop() if len(kinds) == 1 else "partly simulated"),
+        intended_use=intended_use_after(joined_kinds(record.data for record in records)),
         parents=records[0].parents,
     )

@@ -107,6 +107,7 @@ def inflate(raw: RawDataset, plan: Plan, recipe: Recipe, name: str, weights: Pat
             spacing_mm=fitted.spacing_mm,
             identity=made_with.identity,
             recipe=made_with.recipe,
+            data="",  # photographs
         )
         write_encoder(path, encoder.state_dict(), record)
     return path

@@ -242,6 +242,7 @@ def _learn_one(
         spacing_mm=fitted.spacing_mm,
         identity=made_with.identity,
         recipe=made_with.recipe,
+        data=data,
     )
     write_encoder(task.path, encoder.state_dict(), record)
     (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Which way the brain of a case is found: a mask that came along, the scan's own background, a network, thresholds."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,8 @@ class FoundBrain:
     role: Role
     decision: str
     warnings: tuple[str, ...] = ()
+    alone: bool = False
+    """It has the brain without its skull, as far as can be told; thresholds take both."""
 
 
 def search_brain(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
@@ -52,32 +54,30 @@ def search_brain(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
     if how == "none":
         return _found(volume, np.ones(volume.shape, dtype=bool), reference, "no mask: the whole volume is used")
     if how == "given" or (how == "auto" and case.brain_mask is not None):
-        return _brain_alone(_given(case, volumes), case.prep)
+        return _given(case, volumes)
     stripped = reference if how == "already_masked" else _stripped(volumes, reference) if how == "auto" else None
     if stripped is not None:
         support = support_mask(volumes[stripped])
         decision = f"{stripped} is skull-stripped: its own background"
-        return _brain_alone(_found(volumes[stripped], support, stripped, decision), case.prep)
+        return _found(volumes[stripped], support, stripped, decision, alone=True)
     why = "the classical mask is asked for"
     if how != "classical":
         found, why = _by_network(case, volumes)
         if found is not None:
-            return _brain_alone(found, case.prep)
+            return found
     return _classical(volumes, reference, why, case.prep)
 
 
-def _brain_alone(found: FoundBrain, prep: PrepSettings) -> FoundBrain:
-    """With a warning where whole heads are expected."""
-    if prep.skull != "on":
-        return found
-    told = f"brain mask: {found.decision}; the model expects heads with their skull and finds less in brains alone"
-    return replace(found, warnings=(*found.warnings, told))
-
-
 def _found(
-    volume: Volume, mask: NDArray[np.bool_], role: Role, decision: str, warnings: tuple[str, ...] = ()
+    volume: Volume,
+    mask: NDArray[np.bool_],
+    role: Role,
+    decision: str,
+    warnings: tuple[str, ...] = (),
+    alone: bool = False,
 ) -> FoundBrain:
-    return FoundBrain(Volume(mask.astype(np.uint8), volume.affine, None, "brain mask"), role, decision, warnings)
+    found = Volume(mask.astype(np.uint8), volume.affine, None, "brain mask")
+    return FoundBrain(found, role, decision, warnings, alone)
 
 
 def _stripped(volumes: dict[Role, Volume], reference: Role) -> Role | None:
@@ -100,7 +100,7 @@ def _given(case: Case, volumes: dict[Role, Volume]) -> FoundBrain:
     role = case.brain_mask.grid or case.reference_role
     mask = read_given_mask(case.name, case.brain_mask)
     check_same_grid(mask, volumes[role], "name its sequence in brain_mask.grid, or leave the mask out")
-    return _found(mask, mask.data > 0, role, f"the mask that came with {role}")
+    return _found(mask, mask.data > 0, role, f"the mask that came with {role}", alone=True)
 
 
 def read_given_mask(case: str, given: BrainMaskSource) -> Volume:
@@ -131,7 +131,7 @@ def _by_network(case: Case, volumes: dict[Role, Volume]) -> tuple[FoundBrain | N
         return None, f"HD-BET's network found {volume_cm3:.0f} cm3 in {role}, which is no brain"
     warnings = () if role in NETWORK_ROLES else (f"brain mask: HD-BET was not trained on {role}; look at the mask",)
     digest = (settings.sha256 or "unknown").removeprefix("sha256:")[:12]
-    return _found(volume, mask, role, f"HD-BET's network (weights {digest}) on {role}", warnings), ""
+    return _found(volume, mask, role, f"HD-BET's network (weights {digest}) on {role}", warnings, alone=True), ""
 
 
 @lru_cache(maxsize=1)

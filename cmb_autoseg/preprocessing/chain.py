@@ -57,6 +57,8 @@ class PreparedCase:
     """By step; apart from the decisions, since it differs from run to run."""
     quality: CaseQuality | None = None
     """None unless it was asked for."""
+    brain_alone: bool = False
+    """The mask leaves the skull out, as far as can be told."""
     picture: bytes = b""
     """A strip of views as JPEG; empty unless `quality` was asked for."""
 
@@ -114,7 +116,7 @@ def prepare_case(
             diary.note("distortion", f"corrected by {case.prep.distortion}")
     alignment = Alignment(case, upright)
     with diary.step("brain"):
-        brain = _brain(case, alignment, diary)
+        brain, is_alone = _brain(case, alignment, diary)
     with diary.step("registration"):
         aligned = _aligned(case, alignment, label_role, case.images if keep is None else keep, diary)
         marked = None if label is None else _marked(label, label_role, alignment, diary)
@@ -135,6 +137,7 @@ def prepare_case(
         case=case,
         volumes=finished,
         brain=kept,
+        brain_alone=is_alone,
         label=marked,
         original=stored[case.reference_role],
         warnings=tuple(diary.warnings),
@@ -159,14 +162,14 @@ def _upright(case: Case, stored: dict[Role, Volume], diary: _Diary) -> dict[Role
     return {role: to_canonical(volume) for role, (volume, _) in repaired.items()}
 
 
-def _brain(case: Case, alignment: Alignment, diary: _Diary) -> Volume:
-    """The mask on the reference's grid, wherever it was found."""
+def _brain(case: Case, alignment: Alignment, diary: _Diary) -> tuple[Volume, bool]:
+    """The mask on the reference's grid, wherever it was found, and whether it leaves the skull out."""
     found, mask = _carried_brain(case, alignment, diary)
     alignment.brain = mask.data > 0
     volume_ml = round(float(np.count_nonzero(mask.data)) * mask.voxel_volume_mm3 / 1000, 1)
     diary.note("brain", found.decision, volume_ml=volume_ml)
     diary.warnings += found.warnings
-    return mask
+    return mask, found.alone
 
 
 def _carried_brain(case: Case, alignment: Alignment, diary: _Diary) -> tuple[FoundBrain, Volume]:

@@ -7,7 +7,15 @@ Distances are millimetres. Points and affines are RAS. Arrays that nnU-Net sees 
 from cmb_autoseg.records.case import BrainMaskSource, Case, ImageSource, LabelSource, TableRows
 from cmb_autoseg.records.fingerprint import CaseFingerprint, Fingerprint, IntensityRange, LesionSize
 from cmb_autoseg.records.lesions import Lesion, LesionTable, OperatingPoint
-from cmb_autoseg.records.model import INTENDED_USE, DataKind, Encoder, FoldModel, Model, intended_use_after
+from cmb_autoseg.records.model import (
+    INTENDED_USE,
+    DataKind,
+    Encoder,
+    FoldModel,
+    Model,
+    intended_use_after,
+    joined_kinds,
+)
 from cmb_autoseg.records.plan import Plan, Reason, Topology, TrainingRange, pooled_patch
 from cmb_autoseg.records.preparation import BrainNetworkSettings, PrepSettings, RegistrationBounds, StepRecord
 from cmb_autoseg.records.record import Affine, Record, Triple
@@ -47,5 +55,6 @@ __all__ = [
     "TrainingRange",
     "Triple",
     "intended_use_after",
+    "joined_kinds",
     "pooled_patch",
 ]

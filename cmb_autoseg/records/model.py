@@ -1,12 +1,13 @@
 """What was learned, from whom and for whom: encoders, folds, models."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from cmb_autoseg.records.plan import Topology, TrainingRange
 from cmb_autoseg.records.record import Count, Record, Triple
 from cmb_autoseg.records.roles import Role
 
-__all__ = ["INTENDED_USE", "DataKind", "Encoder", "FoldModel", "Model", "intended_use_after"]
+__all__ = ["INTENDED_USE", "DataKind", "Encoder", "FoldModel", "Model", "intended_use_after", "joined_kinds"]
 
 
 INTENDED_USE = "Research use. Not a medical device; not for diagnosis or treatment decisions."
@@ -14,6 +15,14 @@ INTENDED_USE = "Research use. Not a medical device; not for diagnosis or treatme
 
 DataKind = Literal["", "partly simulated", "simulated"]
 """What of the data is simulated; nothing where all may be of people."""
+
+
+def joined_kinds(kinds: Iterable[DataKind | None]) -> DataKind:
+    """Of all data together; what nobody has told of may be of people."""
+    told = set(kinds)
+    if told == {"simulated"}:
+        return "simulated"
+    return "partly simulated" if told & {"simulated", "partly simulated"} else ""
 
 
 def intended_use_after(data: DataKind) -> str:
@@ -56,6 +65,8 @@ class Encoder(Record):
     """Digest of plan, seed, datasets and recipe: what the encoders of one model's folds share."""
     recipe: dict[str, Any] | None = None
     """The part of the recipe that pretraining looks at, but for what changes memory and time alone."""
+    data: DataKind | None = None
+    """Of all that the weights have learned from."""
 
 
 class FoldModel(Record):
@@ -78,8 +89,8 @@ class FoldModel(Record):
     budget: float = 1.0
     """Share of the fold's labelled training subjects that it was given."""
     validation_subjects: tuple[str, ...]
-    data: DataKind = ""
-    """Of the cases that it has learned from."""
+    data: DataKind | None = None
+    """Of all that the weights have learned from, in pretraining too; None in files of earlier versions."""
     checkpoint: str
     """SHA-256 of `checkpoint_final.pth`."""
     parents: tuple[str, ...]

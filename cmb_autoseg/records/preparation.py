@@ -46,9 +46,9 @@ class PrepSettings(Record):
     brain: Literal["auto", "given", "already_masked", "hd_bet", "classical", "none"] = "auto"
     """`auto`: a given mask, else the zero background of a stripped scan, else HD-BET where its weights are named,
     else the classical mask."""
-    skull: Literal["any", "on"] = "any"
-    """`on`: whole heads are expected, so that of a scan whose brain alone is left it is said, and not of the classical
-    mask."""
+    skull: Annotated[Literal["any", "on"], Field(exclude_if=lambda skull: skull == "any")] = "any"
+    """`on`: a model that expects whole heads, warned of a scan that shows the brain alone, and not of the classical
+    mask. Left out of digests where it is `any`: it changes no voxel."""
     hd_bet: BrainNetworkSettings | None = None
     reference: Role | None = None
     """The sequence whose grid the case lives on; None for the first susceptibility sequence."""

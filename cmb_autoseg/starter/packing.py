@@ -158,7 +158,7 @@ def write_model(
 
 def write_points(folder: Path, sweep: Sweep) -> None:
     """Choose the operating points of a model folder by people that it has not learned from."""
-    points = points_of(sweep, "simulated scans that calibration and threshold were chosen by, not those that judge it,")
+    points = points_of(sweep, "simulated scans by which calibration and threshold were chosen, not the held-out ones,")
     write_json(folder / "operating_points.json", [point.model_dump(mode="json") for point in points])
 
 

@@ -48,9 +48,9 @@ def encoder_identity(record: Encoder) -> dict[str, str]:
 
 def option_for(identity: Mapping[str, str] | None) -> str:
     """What to give `cmb_train` for weights of this identity; for random ones where there is none."""
-    if identity is None:
+    if not isinstance(identity, Mapping):
         return "--encoder none"
-    name = identity["name"]
-    if identity["method"] != "segmentation":
+    name = identity.get("name")
+    if identity.get("method") != "segmentation":
         return f"--encoder FILE (of {name}, made for {identity.get('serves', 'all folds')})"
-    return f"--init {STARTER}" if name == STARTER else f"--init MODEL_DIR (of {name})"
+    return f"--init {STARTER}, of the version that began it" if name == STARTER else f"--init MODEL_DIR (of {name})"

@@ -89,6 +89,7 @@ def read_starting_model(folder: Path, fold: int) -> PretrainedEncoder:
         parents=(plan.digest,),
         spacing_mm=plan.spacing_mm,
         identity=text_digest(repr(sorted(digests.items()))),
+        data="simulated" if plan.dataset == STARTER_DATASET else trained and trained.data,
     )
     encoder, decoder = (
         {name.removeprefix(part): tensor for name, tensor in weights.items() if name.startswith(part)}

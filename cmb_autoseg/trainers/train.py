@@ -6,12 +6,11 @@ from pathlib import Path
 
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, read_json
-from cmb_autoseg.inference.model_choice import STARTER_DATASET
 from cmb_autoseg.leakage import subject_of
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.progress import log
 from cmb_autoseg.raw_dataset import Fold, RawDataset, check_folds, folds_digest, folds_file, kind_of_data, parse_folds
-from cmb_autoseg.records import DataKind, Encoder, FoldModel, Plan
+from cmb_autoseg.records import DataKind, Encoder, FoldModel, Plan, joined_kinds
 from cmb_autoseg.trainers.encoder_choice import NO_ENCODER, choose_encoder
 from cmb_autoseg.trainers.fold_cases import FoldCases, fold_cases
 from cmb_autoseg.trainers.fold_run import FoldRun
@@ -172,6 +171,10 @@ def _record(
     parent = encoder.record if encoder is not None else None
     seen = {*cases.learned_from, *(parent.subjects if parent is not None else ())}
     seen.update(subject for member in members for subject in member.records[fold].training_subjects)
+    kinds: list[DataKind | None] = [kind_of_data((raw, case) for case in (*cases.training, *cases.unlabelled))]
+    kinds += [parent.data] if parent is not None else []
+    kinds += [member.records[fold].data for member in members]
+    kinds += [""] if recipe.boxes is not None and recipe.boxes.weights is not None else []  # photographs
     return FoldModel(
         dataset=plan.dataset,
         recipe=recipe.name,
@@ -186,7 +189,7 @@ def _record(
         encoder=parent,
         budget=settings.budget,
         validation_subjects=tuple(sorted({subject_of(case) for case in cases.validation})),
-        data=_kind_of_data(raw, cases, parent),
+        data=joined_kinds(kinds),
         checkpoint=checkpoint,
         parents=(
             plan.digest,
@@ -195,13 +198,6 @@ def _record(
             *(member.records[fold].checkpoint for member in members),
         ),
     )
-
-
-def _kind_of_data(raw: RawDataset, cases: FoldCases, parent: Encoder | None) -> DataKind:
-    """Of all that the weights have learned from; what another dataset's encoder has seen is taken to be of people."""
-    kind = kind_of_data((raw, case) for case in (*cases.training, *cases.unlabelled))
-    foreign = parent is not None and set(parent.datasets) - {STARTER_DATASET, raw.folders.name}
-    return "partly simulated" if kind == "simulated" and foreign else kind
 
 
 def _folds(raw: RawDataset) -> list[Fold]:

@@ -48,7 +48,7 @@ def listed(monkeypatch):
     """What a model says of itself plays no part."""
     facts = {"finalized": True, "sequence_sets": [], "sequences": ["swi"], "folder": "x", "dataset": "x", "folds": [0]}
     facts |= {"voxel_mm": [[1, 1]] * 3, "field_strength_t": [], "brain_volume_ml": [1, 2], "snr": None}
-    facts |= {"learned_from": {}, "began_with": None, "family": "slices", "licence": None, "intended_use": "x"}
+    facts |= {"learned_from": {}, "began_with": [], "family": "slices", "licence": None, "intended_use": "x"}
     monkeypatch.setattr(model_list, "describe_model", lambda folder: facts)
 
 
@@ -74,3 +74,4 @@ def test_what_is_to_be_typed_names_dataset_recipe_preset_and_workspace(tmp_path,
         assert "no trained model in" in said
     else:
         assert f"cmb_predict -i SCANS -o OUT {choice.format(root=root)}\n" in said
+        assert "--init" not in said  # it sees slices

@@ -1,6 +1,7 @@
 """Which scans lie outside of what a model has seen."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from cmb_autoseg.geometry import Volume
 from cmb_autoseg.inference.training_range import field_strength, range_warnings
 from cmb_autoseg.preprocessing import PreparedCase
+from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
-from cmb_autoseg.records import Case, ImageSource, Role, TrainingRange
+from cmb_autoseg.records import Case, ImageSource, PrepSettings, Role, TrainingRange
 
 SEEN = TrainingRange(
     sequences=(Role.SWI, Role.GRE_MAG, Role.QSM),
@@ -95,3 +97,17 @@ def test_the_field_strength_comes_from_the_file_beside_the_scan(tmp_path, conten
 def test_2_89_tesla_are_called_3(tmp_path):
     (tmp_path / "a_swi.json").write_text(json.dumps({"MagneticFieldStrength": 2.89}))
     assert range_warnings(prepared(tmp_path), SEEN, CHANNELS) == ()
+
+
+def test_a_brain_without_its_skull_is_told_of_where_whole_heads_are_expected(tmp_path):
+    alone = replace(prepared(tmp_path), brain_alone=True)
+    assert range_warnings(alone, SEEN, CHANNELS) == ()
+    expecting = as_trained(alone.case, PrepSettings(skull="on"), CHANNELS)
+    (warning,) = range_warnings(replace(alone, case=expecting), SEEN, CHANNELS)
+    assert "the skull is off" in warning
+    assert range_warnings(replace(alone, case=expecting, brain_alone=False), SEEN, CHANNELS) == ()
+
+
+def test_what_is_expected_of_the_skull_leaves_digests_as_they_were():
+    assert "skull" not in PrepSettings().model_dump()
+    assert PrepSettings.model_validate(PrepSettings(skull="on").model_dump()).skull == "on"

@@ -136,13 +136,12 @@ def test_susceptibility_maps_alone_keep_the_whole_volume():
     assert "none found in qsm; the whole volume is used" in found.warnings[0]
 
 
-def test_where_whole_heads_are_expected_a_brain_alone_is_warned_of_and_the_classical_mask_is_not(network):
+def test_where_whole_heads_are_expected_the_classical_mask_is_not_warned_of(network):
     images = {Role.SWI: head()}
     assert search_brain(case_of(images, skull="on"), images).warnings == ()
-    (told,) = search_brain(case_of({Role.SWI: stripped()}, skull="on"), {Role.SWI: stripped()}).warnings
-    assert "swi is skull-stripped: its own background; the model expects heads with their skull" in told
-    both = search_brain(case_of(images, skull="on", hd_bet=WEIGHTS), images).warnings
-    assert "finds less in brains alone" in both[-1]
+    assert not search_brain(case_of(images), images).alone
+    assert search_brain(case_of({Role.SWI: stripped()}), {Role.SWI: stripped()}).alone
+    assert search_brain(case_of(images, hd_bet=WEIGHTS), images).alone
 
 
 def test_a_volume_in_which_no_head_is_found_is_warned_of_even_so():

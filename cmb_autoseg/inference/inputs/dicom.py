@@ -11,6 +11,7 @@ from cmb_autoseg.inference.inputs.common import (
     assumed_role,
     listed,
     named_case,
+    overruled,
     safe_folder_name,
     with_unused_echo,
 )
@@ -45,7 +46,8 @@ def case_of_dicom(folder: Path, settings: InputSettings) -> Case:
     usable = tuple(known for known in there if known in roles and role in (None, known))
     if not usable:
         only = pick_volume(by_role[there[0]], echo, folder)
-        taken, notes = (role, {}) if role else assumed_role(only.role, roles, f"series {only.series}")
+        series = f"series {only.series}"
+        taken, notes = (role, overruled(only.role, role, series)) if role else assumed_role(only.role, roles, series)
         case = named_case(name, {taken: ImageSource(path=str(only.path))}, notes)
         return case if only.echo == echo else with_unused_echo(case, echo, [f"series {only.series}"])
     picked = {known: pick_volume(by_role[known], echo, folder) for known in usable}

@@ -17,6 +17,7 @@ from cmb_autoseg.inference.inputs.common import (
     echo_of,
     listed,
     named_case,
+    overruled,
     susceptibility,
     with_unused_echo,
 )
@@ -37,9 +38,7 @@ def case_of_file(path: Path, settings: InputSettings) -> Case:
     name = match["case"] if match else stem
     image = ImageSource(path=str(path), echo=settings.echo)
     if settings.role is not None:
-        told = role_in_name(stem)
-        notes = {settings.role: f"{path.name}: its name says {told}; read as {settings.role}, as --role says"}
-        return named_case(name, {settings.role: image}, notes if told not in (None, settings.role) else None)
+        return named_case(name, {settings.role: image}, overruled(role_in_name(stem), settings.role, path.name))
     if match:
         role = channel_role(path, int(match["channel"]), settings.roles)
         if role not in SUSCEPTIBILITY_ROLES:

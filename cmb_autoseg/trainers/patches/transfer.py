@@ -41,7 +41,7 @@ class Transfer:
     """Both spacings in words, where they differ."""
 
     def __str__(self) -> str:
-        new = f"; new: {', '.join(self.new)}, as the mean of its susceptibility sequences" if self.new else ""
+        new = f"; new: {', '.join(self.new)}, as the mean of the other susceptibility sequences" if self.new else ""
         grid = f"; {self.other_grid}" if self.other_grid else ""
         return f"{self.n_loaded} of {self.n_tensors} tensors loaded; sequences: {', '.join(self.shared)}{new}{grid}"
 
