@@ -170,7 +170,7 @@ def spoil_t1_shape(root: Path) -> None:
 SPOILERS = {
     spoil_all_nan: "NaN",
     spoil_all_zero: "every voxel is zero",
-    spoil_4d: r"a 4D file with 2 volumes; choose one with .*images\.<name>\.echo",
+    spoil_4d: r"a 4D file with 2 volumes; if they are echoes, choose one with .*images\.<name>\.echo",
     spoil_gzip: "damaged or truncated",
     spoil_values: "found label value 3, legal are 0 and cmb = 1",
     spoil_mask_affine: "mm off .*labels.cmb.resample: nearest",
