@@ -25,7 +25,7 @@ STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"
 DEFAULT_RECIPE = "supervised"
 
 LEAST_ALIKE = 0.8
-"""A name that is mistyped, and not one of another model."""
+"""A name that is mistyped, and not one of another model; where one model is there, it is proposed in any case."""
 
 
 def find_model(

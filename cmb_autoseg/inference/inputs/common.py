@@ -92,8 +92,8 @@ def assumed_role(spoken: Role | None, roles: tuple[Role, ...], where: str) -> tu
 
 
 def overruled(spoken: Role | None, role: Role, where: str) -> dict[Role, str]:
-    """A note, by role, where `--role` says otherwise than a name."""
-    return {} if spoken in (None, role) else {role: f"{where}: its name says {spoken}; read as {role}, as --role says"}
+    """A note, by role, where `--role` says otherwise than a name or a series."""
+    return {} if spoken in (None, role) else {role: f"{where} says {spoken}; read as {role}, as --role says"}
 
 
 def echo_of(path: Path, echo: int | None) -> int | None:

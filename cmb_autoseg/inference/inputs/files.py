@@ -38,7 +38,9 @@ def case_of_file(path: Path, settings: InputSettings) -> Case:
     name = match["case"] if match else stem
     image = ImageSource(path=str(path), echo=settings.echo)
     if settings.role is not None:
-        return named_case(name, {settings.role: image}, overruled(role_in_name(stem), settings.role, path.name))
+        return named_case(
+            name, {settings.role: image}, overruled(role_in_name(stem), settings.role, f"{path.name}: its name")
+        )
     if match:
         role = channel_role(path, int(match["channel"]), settings.roles)
         if role not in SUSCEPTIBILITY_ROLES:
