@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from cmb_autoseg.errors import InputError
 
@@ -15,6 +16,7 @@ __all__ = [
     "PRESETS",
     "TRAINER_NAME",
     "DatasetFolders",
+    "Preset",
     "Workspace",
     "model_folder_name",
 ]
@@ -26,7 +28,8 @@ LATEST_CHECKPOINT, FINAL_CHECKPOINT = "checkpoint_latest.pth", "checkpoint_final
 FIRST_STAGE = "first_stage"
 """In the folder of a model of two stages: that of the first one's copy."""
 
-PRESETS = ("adaptive", "s0")
+Preset = Literal["adaptive", "s0", "starter"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 """Plans that a dataset may have; the first that is there is taken where the user names none."""
 
 DATASET_NAME = re.compile(r"Dataset(\d{3})_(\w+)")

@@ -1,17 +1,20 @@
 """What few labelled people of one protocol teach: the model of the package trained on, against random weights.
 
-    python benchmarks/starter/finetune.py --people PEOPLE --scratch FOLDER [--family gre_15t] [--steps 100 300]
-        [--seeds 1 2] [-o RESULTS]
+    python benchmarks/starter/finetune.py --people PEOPLE --scratch FOLDER [--family gre_15t]
+        [--presets starter adaptive] [--steps 100 300] [--seeds 1 2] [-o RESULTS]
 
 Both arms are `cmb_train` with equal plan, patches, steps and seeds; one has `--init starter`, whose network the other
-one gets too. They learn from the people of a family's `choice`, all but those whom fold 0 validates by, and are judged
-by the family's people of `test`, with their skulls, each at its own best threshold and at probability 0.5. What is
-trained already is left as it is.
+one gets too. Presets are of the plan: by the voxels of the model of the package, or by those of the scans. They learn
+from the people of a family's `choice`, all but those whom fold 0 validates by, and are judged by the family's people
+of `test`, with their skulls, each at its own best threshold and at probability 0.5. What is trained already is left as
+it is.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from cmb_autoseg.starter.families import FAMILIES, ROLES, cases_of
 from cmb_autoseg.starter.judging import pooled
 from cmb_autoseg.trainers.recipe import read_recipe
 from cmb_autoseg.trainers.starting_model import learned_plan
-from cmb_autoseg.workspace import DatasetFolders, Workspace
+from cmb_autoseg.workspace import PRESETS, DatasetFolders, Preset, Workspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 from common import command
@@ -36,7 +39,7 @@ ARMS = ("starter", "scratch")
 HALF = SWEEP_THRESHOLDS.index(0.5)
 
 
-def prepare(scratch: Path, folder: Path) -> DatasetFolders:
+def prepare(scratch: Path, folder: Path, presets: Sequence[Preset]) -> DatasetFolders:
     """Raw dataset and network inputs of a family's people; as many folds as people."""
     images = {image: ROLES[image] for image in FAMILIES[folder.name].images}
     card = {
@@ -55,13 +58,15 @@ def prepare(scratch: Path, folder: Path) -> DatasetFolders:
         "labels": {"cmb": {"kind": "mask", "path": "labels/{sub:p\\d{3}}.nii.gz", "values": {"cmb": 1}}},
     }
     where = ["--workspace", scratch / "workspace"]
+    plan = ["cmb_plan_preprocess", "-d", DATASET, "--folds", len(cases_of(folder)), *where, "-device", "cpu"]
     write_text(scratch / "card.yaml", yaml.safe_dump(card))
     command(["cmb_convert", scratch / "card.yaml", "-d", DATASET, *where])
-    command(["cmb_plan_preprocess", "-d", DATASET, "--folds", len(cases_of(folder)), *where, "-device", "cpu"])
+    for preset in presets:
+        command([*plan, "--preset", preset])
     return Workspace(scratch / "workspace").dataset(DATASET)
 
 
-def train(scratch: Path, folders: DatasetFolders, arm: str, seed: int, steps: int) -> Path:
+def train(scratch: Path, folders: DatasetFolders, arm: str, preset: Preset, seed: int, steps: int) -> Path:
     """The model folder of one arm."""
     recipe = read_recipe("supervised").beginning_with(learned_plan(STARTER_MODEL).topology)
     content = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -71,8 +76,8 @@ def train(scratch: Path, folders: DatasetFolders, arm: str, seed: int, steps: in
     write_text(path, yaml.safe_dump(content))
     options = ["--init", "starter"] if arm == "starter" else []
     where = ["--workspace", folders.workspace, "-device", "cpu"]
-    command(["cmb_train", "-d", DATASET, "-f", 0, "-r", path, "--seed", seed, *where, *options])
-    return folders.model(content["name"])
+    command(["cmb_train", "-d", DATASET, "-f", 0, "-r", path, "-p", preset, "--seed", seed, *where, *options])
+    return folders.model(content["name"], preset)
 
 
 def main() -> None:
@@ -80,13 +85,14 @@ def main() -> None:
     parser.add_argument("--people", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--family", choices=tuple(FAMILIES), default="gre_15t")
+    parser.add_argument("--presets", choices=PRESETS, nargs="+", default=["starter", "adaptive"])
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 300])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("-o", type=Path, help="name of the results, without .json and .md")
     args = parser.parse_args()
     args.scratch.mkdir(parents=True, exist_ok=True)
-    folders = prepare(args.scratch, args.people / "choice" / args.family)
+    folders = prepare(args.scratch, args.people / "choice" / args.family, args.presets)
     rows: list[dict[str, Any]] = []
 
     def judge(words: dict[str, Any], model: Path) -> None:
@@ -96,12 +102,12 @@ def main() -> None:
         rows.append({**words, **row_of(args.family, people, best), "F1 at 0.5": f"{pooled(people).f1[HALF]:.3f}"})
         log(str(rows[-1]))
 
-    judge({"begins with": "starter, as it is", "seed": "", "steps": 0}, STARTER_MODEL)
-    for steps in args.steps:
-        for seed in args.seeds:
-            for arm in ARMS:
-                words = {"begins with": arm, "seed": seed, "steps": steps}
-                judge(words, train(args.scratch, folders, arm, seed, steps))
+    judge({"begins with": "starter, as it is", "plan": "starter", "steps": 0, "seed": ""}, STARTER_MODEL)
+    for preset in args.presets:
+        first = [("starter", args.seeds[0], 1)]  # hardly changed: what the plan alone does
+        for arm, seed, steps in [*first, *product(ARMS, args.seeds, args.steps)]:
+            words = {"begins with": arm, "plan": preset, "steps": steps, "seed": seed}
+            judge(words, train(args.scratch, folders, arm, preset, seed, steps))
     n_people = len(cases_of(args.people / "choice" / args.family)) - 1
     told = (
         f"{n_people} people of {args.family} to learn from, others to judge, at the threshold that is best on these. "

@@ -21,6 +21,7 @@ from cmb_autoseg.cli._nearest import nearest_options
 from cmb_autoseg.errors import CMBError, InputError
 from cmb_autoseg.interruption import Stopped, stops_raise
 from cmb_autoseg.run_log import run_log
+from cmb_autoseg.workspace import PRESETS
 
 __all__ = [
     "ActionParser",
@@ -160,7 +161,7 @@ def add_preset(parser: argparse._ActionsContainer) -> None:
         parser,
         "-p",
         "--preset",
-        choices=("adaptive", "s0"),
+        choices=PRESETS,
         help="which plan of the dataset (default: adaptive, or else the one there is)",
     )
 

@@ -17,6 +17,7 @@ from cmb_autoseg.cli._command import (
 )
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._preparation import add_preparation, preparation
+from cmb_autoseg.workspace import PRESETS
 
 MEMORY_GB = {"cuda": 8.0, "cpu": 2.0}
 
@@ -50,9 +51,10 @@ def build_parser() -> Parser:
     add_option(
         planning,
         "--preset",
-        choices=("adaptive", "s0"),
+        choices=PRESETS,
         default="adaptive",
-        help="adaptive: from the fingerprint, never loses a lesion (default); s0: 1 mm isotropic, 64^3 patches",
+        help="adaptive: from the fingerprint, never loses a lesion (default); s0: 1 mm isotropic, 64^3 patches; "
+        "starter: voxels of the starter model, for cmb_train --init starter",
     )
     add_option(
         planning,

@@ -21,10 +21,15 @@ from cmb_autoseg.planners.grid import (
 )
 from cmb_autoseg.planners.patch import choose_patch, patch_reasons, patch_warnings
 from cmb_autoseg.records import CaseFingerprint, Fingerprint, Plan, Reason, Role, TrainingRange, Triple
+from cmb_autoseg.workspace import Preset
 
 __all__ = ["PlanSettings", "describe_lesion", "plan_dataset"]
 
-S0_SPACING = (1.0, 1.0, 1.0)
+FIXED_GRIDS: dict[Preset, tuple[Triple[float], str]] = {
+    "s0": ((1.0, 1.0, 1.0), "Janardanan et al. 2026"),
+    "starter": ((1.5, 0.75, 0.75), "the voxels of the model that --init starter begins with"),
+}
+"""Spacing (z, y, x) in millimetres of the presets that do not look at the data for it, and why it is that."""
 NAMED_LESIONS = 8
 """As many lost lesions are named in an error."""
 LESION_RULE = (
@@ -38,7 +43,7 @@ PLAIN_RULE = "masks are resampled as nnU-Net does, by trilinear weights of at le
 class PlanSettings:
     """What the user chose."""
 
-    preset: Literal["adaptive", "s0"] = "adaptive"
+    preset: Preset = "adaptive"
     device: Literal["cuda", "cpu"] = "cpu"
     memory_gb: float = 8.0
     allow_lesion_loss: bool = False
@@ -63,9 +68,9 @@ def plan_dataset(
     channels, reasons = choose_channels(measured)
     grids, everyone = Grids(planning_cases(measured)), Grids(measured.cases)
     warnings: list[str] = []
-    if s0:
-        spacing = S0_SPACING
-        reasons.append(Reason(topic="grid", text="1 x 1 x 1 mm for every case: fixed", rule="Janardanan et al. 2026"))
+    if settings.preset in FIXED_GRIDS:
+        spacing, rule = FIXED_GRIDS[settings.preset]
+        reasons.append(Reason(topic="grid", text=f"{mm(spacing)} for every case: fixed", rule=rule))
     else:
         spacing, grid_reasons, warnings = choose_spacing(grids)
         reasons += grid_reasons
@@ -111,11 +116,11 @@ def _checked(
     settings: PlanSettings,
 ) -> tuple[Triple[float], LesionCheck, list[Reason]]:
     """The grid, refined until no lesion is lost where the preset preserves them, and the final count."""
-    preserve = settings.preset != "s0"
+    preserve, fixed = settings.preset != "s0", settings.preset in FIXED_GRIDS
     reasons: list[Reason] = []
     growth_warnings(grids, spacing)
     check = count_lesions(grids, read_lesions, spacing, preserve)
-    while preserve and check.lost:
+    while check.lost and not fixed:
         finer = refined(spacing, check)
         if finer is None:
             break
@@ -127,7 +132,7 @@ def _checked(
     if check.lost and not settings.allow_lesion_loss:
         raise InputError(
             f"{measured.dataset}: {len(check.lost)} of {check.before} lesions vanish or merge at {mm(spacing)} "
-            f"({_listed(check)}); {'' if preserve else 'use --preset adaptive, or '}accept the loss with "
+            f"({_listed(check)}); {'use --preset adaptive, or ' if fixed else ''}accept the loss with "
             "--allow-lesion-loss"
         )
     kept = f"{check.before - len(check.lost)} of {check.before} lesions stay lesions of their own at {mm(spacing)}"

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, model_validator
 from cmb_autoseg.records.preparation import PrepSettings
 from cmb_autoseg.records.record import Count, Record, Triple
 from cmb_autoseg.records.roles import Role
+from cmb_autoseg.workspace import Preset
 
 __all__ = ["Plan", "Reason", "Topology", "TrainingRange", "pooled_patch"]
 
@@ -89,7 +90,7 @@ class Plan(Record):
     """
 
     dataset: str
-    preset: Literal["adaptive", "s0"]
+    preset: Preset
     channels: tuple[Role, ...]
     transpose_forward: Triple[int]
     spacing_mm: Triple[float]

@@ -6,7 +6,7 @@ import nibabel as nib
 import pytest
 import torch
 
-from cmb_autoseg.cli import explain, models, predict, train
+from cmb_autoseg.cli import explain, models, plan_preprocess, predict, train
 from cmb_autoseg.evaluation.reporting.provenance import facts_of_run
 from cmb_autoseg.files import file_digest, read_json, write_json
 from cmb_autoseg.inference import layouts
@@ -14,7 +14,7 @@ from cmb_autoseg.inference.ensemble import checkpoint_path, load_checkpoint
 from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds
 from cmb_autoseg.inference.model_folder import trained_plan
 from cmb_autoseg.raw_dataset import read_raw_dataset
-from cmb_autoseg.records import FoldModel, Model
+from cmb_autoseg.records import FoldModel, Model, Plan
 from cmb_autoseg.workspace import Workspace
 
 DIGESTS = {
@@ -99,6 +99,7 @@ def test_a_training_begins_with_it(trained, tmp_path, capsys, wanted):
     )
     words = ["-d", "501", "-f", "1", "-r", str(recipe), "--workspace", str(tmp_path), "-device", "cpu"]
     assert train.main([*words, "--init", wanted]) == 0
+    assert "(z, y, x), which cmb_plan_preprocess --preset starter makes alike" in capsys.readouterr().err
     made = Workspace(tmp_path).dataset("501").model("onward")
     assert FoldModel.read(made / "fold_1" / "fold.json").encoder.name == "starter"
     assert models.main(["--workspace", str(tmp_path)]) == 0
@@ -111,3 +112,26 @@ def test_a_training_begins_with_it(trained, tmp_path, capsys, wanted):
     assert len(reshaped) == 1  # the first convolution has the dataset's sequences alone
     for name in set(before) - reshaped:
         torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
+
+
+def test_a_dataset_is_planned_with_its_voxels(trained, tmp_path, capsys):
+    shutil.copytree(trained.workspace / "raw", tmp_path / "raw")
+    recipe = tmp_path / "on.yaml"
+    recipe.write_text(
+        "{schema: 1, name: onward, description: trains the model of the package on, epochs: 1, steps_per_epoch: 1, "
+        "validation_steps: 1, batch_size: 1}"
+    )
+    where = ["--workspace", str(tmp_path), "-device", "cpu"]
+    assert plan_preprocess.main(["-d", "501", "--preset", "starter", *where]) == 0
+    assert "1.5 x 0.75 x 0.75 mm for every case: fixed" in capsys.readouterr().out
+    folders = Workspace(tmp_path).dataset("501")
+    planned, own = Plan.read(folders.plan("starter")), trained_plan(STARTER_MODEL)
+    assert planned.spacing_mm == own.spacing_mm
+    assert planned.preserve_lesions
+    assert planned.lesions_after == planned.lesions_before > 0
+    words = ["-d", "501", "-f", "1", "-r", str(recipe), "-p", "starter", "--init", "starter", *where]
+    assert train.main(words) == 0
+    said = capsys.readouterr().err
+    assert "sequences: swi" in said
+    assert "mm in the file" not in said
+    assert trained_plan(folders.model("onward", "starter")).spacing_mm == own.spacing_mm

@@ -56,6 +56,20 @@ def test_s0_names_the_lesions_that_one_millimetre_would_merge(measured, make_cas
     assert adaptive.lesions_after == adaptive.lesions_before == 10
 
 
+def test_the_starters_grid_is_not_refined_and_what_it_would_merge_is_refused(measured, make_case):
+    spacing, shape = (1.5, 0.4, 0.4), (20, 64, 64)
+    label = np.zeros(shape, dtype=np.uint8)
+    for slot in range(4):
+        label[8:10, 20:21, 20 + 2 * slot] = 1  # 0.4 mm apart
+    label = label_components(label > 0)
+    fingerprint = measured(*(make_case(f"c{i}", spacing=spacing, diameters=(2.0,) * 4) for i in range(5)))
+    with pytest.raises(InputError, match=r"lesions vanish .* at 1.5 x 0.75 x 0.75 mm .*--preset adaptive, or accept"):
+        plan_dataset(fingerprint, lambda _: label, PlanSettings(preset="starter"))
+    settings = PlanSettings(preset="starter", allow_lesion_loss=True)
+    assert plan_dataset(fingerprint, lambda _: label, settings).spacing_mm == (1.5, 0.75, 0.75)
+    assert plan_dataset(fingerprint, lambda _: label, PlanSettings()).lesions_after == 20
+
+
 def test_memory_sizes_patch_and_network(measured, make_case):
     fingerprint = measured(*(make_case(f"c{i}", spacing=(1.0, 0.5, 0.5), shape=(160, 400, 400)) for i in range(5)))
     plans = [

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Encoder, Plan, Role, Topology, Triple
+from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Encoder, Plan, Role, Topology
+from cmb_autoseg.trainers.pretrained_encoder import STARTER
 
 __all__ = ["LEAST_SHARE", "STEM", "Transfer", "adapt_stem", "parameter_groups", "transfer_encoder"]
 
@@ -81,7 +82,7 @@ def transfer_encoder(
         own[name].copy_(given[name])
     shared = tuple(role for role in channels if role in record.channels)
     new = tuple(role for role in channels if role not in shared)
-    return Transfer(len(fitting), len(own), shared, new, _other_grid(record.spacing_mm, plan.spacing_mm))
+    return Transfer(len(fitting), len(own), shared, new, _other_grid(record, plan))
 
 
 def _refuse_other_levels(path: Path, known: Topology, wanted: Topology) -> None:
@@ -96,14 +97,16 @@ def _refuse_other_levels(path: Path, known: Topology, wanted: Topology) -> None:
                 )
 
 
-def _other_grid(known: Triple[float] | None, wanted: Triple[float]) -> str:
+def _other_grid(record: Encoder, plan: Plan) -> str:
     """Both spacings in words where they differ along an axis; nothing where they are alike or one is not known."""
+    known, wanted = record.spacing_mm, plan.spacing_mm
     if known is None:
         return ""
     if all(abs(one - other) <= SPACING_TOLERANCE * other for one, other in zip(known, wanted, strict=True)):
         return ""
     one, other = (" x ".join(f"{size:.3g}" for size in spacing) for spacing in (known, wanted))
-    return f"voxels of {one} mm in the file, {other} mm in the plan (z, y, x)"
+    cure = f", which cmb_plan_preprocess --preset {STARTER} makes alike" if record.name == STARTER else ""
+    return f"voxels of {one} mm in the file, {other} mm in the plan (z, y, x){cure}"
 
 
 def adapt_stem(stem: Tensor, known: Sequence[Role], wanted: Sequence[Role], path: Path) -> Tensor:
