@@ -134,7 +134,7 @@ def _draw_slice(axes: Any, upright: Volume, mask: Volume | None, k: int, gray: t
         outline(axes, mask.data[:, :, k], COLOUR, 0.5)
     draw_sides(axes, 0.03, 8)
     shade = [withStroke(linewidth=2, foreground="black")]
-    axes.text(0.03, 0.03, f"slice {k + 1}", transform=axes.transAxes, color="white", fontsize=7, path_effects=shade)
+    axes.text(0.03, 0.03, f"slice {k}", transform=axes.transAxes, color="white", fontsize=7, path_effects=shade)
 
 
 def _draw_lesion(axes: Any, upright: Volume, lesion: Lesion, centre: NDArray[np.float64], k: int) -> None:

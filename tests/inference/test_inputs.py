@@ -276,6 +276,8 @@ def test_a_card_with_a_root_and_a_mistyped_card(tmp_path):
     assert [case.name for case in cases] == ["p1"]
     with pytest.raises(CardError):
         find_cases(Path(f"valdoo={tmp_path}"), InputSettings(ROLES))
+    with pytest.raises(InputError, match="--role swi: card Mine says what each of its scans is; leave the option out"):
+        find_cases(tmp_path / "mine.yaml", InputSettings(ROLES, role=Role.SWI))
 
 
 def test_a_card_with_pseudonyms_names_cases_as_conversion_does(tmp_path):

@@ -146,9 +146,9 @@ def _draw_tile(
         _draw_mark(axes, mark, upright)
     _draw_legend(figure, shown)
     counts = ", ".join(f"{number} {kind}" for kind in KINDS if (number := sum(mark.kind == kind for mark in shown)))
-    caption = f"Slice {k + 1} of {upright.shape[2]} ({what}): {counts}."
-    alt = f"Axial slice {k + 1} of {name} on its {what} with marks: {counts}."
-    return Picture(f"case_{name}_slice_{k + 1:03d}", f"{name}, slice {k + 1}", caption, alt, as_png(figure, TILE_DPI))
+    caption = f"Slice {k} of {upright.shape[2]}, from 0 upwards ({what}): {counts}."
+    alt = f"Axial slice {k} of {name} on its {what} with marks: {counts}."
+    return Picture(f"case_{name}_slice_{k:03d}", f"{name}, slice {k}", caption, alt, as_png(figure, TILE_DPI))
 
 
 def _draw_mark(axes: Any, mark: _Mark, upright: Volume) -> None:

@@ -34,6 +34,7 @@ def cases_of_card(argument: str, settings: InputSettings) -> tuple[list[Case], l
 
     Raises:
         CardError: a mistake in the card, or it does not fit the files; pseudonyms without a workspace.
+        InputError: the user says what scans are, too.
     """
     from cmb_autoseg.dataset_conversion.card_file import parse_card
     from cmb_autoseg.dataset_conversion.sorting.choice import Wanted
@@ -41,6 +42,10 @@ def cases_of_card(argument: str, settings: InputSettings) -> tuple[list[Case], l
     from cmb_autoseg.preprocessing.settings import NETWORK_ROLES
 
     opened = parse_card(argument)
+    if settings.role is not None:
+        raise InputError(
+            f"--role {settings.role}: card {opened.card.name} says what each of its scans is; leave the option out"
+        )
     salt = _salt(opened, settings) if opened.card.privacy.hash_ids else None
     shown = NETWORK_ROLES if opened.card.prep.hd_bet is not None else ()
     roles = tuple(dict.fromkeys((*settings.roles, *shown)))
