@@ -1,13 +1,13 @@
 """What few labelled people of one protocol teach: the model of the package trained on, against random weights.
 
     python benchmarks/starter/finetune.py --people PEOPLE --scratch FOLDER [--family gre_15t]
-        [--presets starter adaptive] [--steps 100 300] [--seeds 1 2] [-o RESULTS]
+        [--presets starter] [--steps 300] [--seeds 1 2] [-o RESULTS]
 
-Both arms are `cmb_train` with equal plan, patches, steps and seeds; one has `--init starter`, whose network the other
-one gets too. Presets are of the plan: by the voxels of the model of the package, or by those of the scans. They learn
-from the people of a family's `choice`, all but those whom fold 0 validates by, and are judged by the family's people
-of `test`, with their skulls, each at its own best threshold and at probability 0.5. What is trained already is left as
-it is.
+All arms are `cmb_train` with equal plan, patches, steps and seeds; two have `--init starter`, one of them a tenth of
+the learning rate, and the third one gets the same network without its weights. Presets are of the plan: `starter` by
+the voxels of the model of the package, `adaptive` by those of the scans. They learn from the people of a family's
+`choice`, all but those whom fold 0 validates by, and are judged by the family's people of `test`, with their skulls,
+each at its own best threshold and at probability 0.5. What is trained already is left as it is.
 """
 
 import argparse
@@ -35,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 from common import command
 
 DATASET = "701"
-ARMS = ("starter", "scratch")
+ARMS = {"starter": 1.0, "starter_slowly": 0.1, "scratch": 1.0}
+"""Of the recipe's learning rate."""
 HALF = SWEEP_THRESHOLDS.index(0.5)
 
 
@@ -62,7 +63,7 @@ def prepare(scratch: Path, folder: Path, presets: Sequence[Preset]) -> DatasetFo
     write_text(scratch / "card.yaml", yaml.safe_dump(card))
     command(["cmb_convert", scratch / "card.yaml", "-d", DATASET, *where])
     for preset in presets:
-        command([*plan, "--preset", preset])
+        command([*plan, "--preset", preset, "--allow-lesion-loss"])
     return Workspace(scratch / "workspace").dataset(DATASET)
 
 
@@ -72,9 +73,10 @@ def train(scratch: Path, folders: DatasetFolders, arm: str, preset: Preset, seed
     content = recipe.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     content |= {"schema": 1, "name": f"{arm}_{seed}_{steps}", "description": "few people"}
     content |= {"epochs": 1, "steps_per_epoch": steps, "batch_size": 2}
+    content["optimizer"] = {**content["optimizer"], "learning_rate": recipe.optimizer.learning_rate * ARMS[arm]}
     path = scratch / f"{content['name']}.yaml"
     write_text(path, yaml.safe_dump(content))
-    options = ["--init", "starter"] if arm == "starter" else []
+    options = ["--init", "starter"] if arm.startswith("starter") else []
     where = ["--workspace", folders.workspace, "-device", "cpu"]
     command(["cmb_train", "-d", DATASET, "-f", 0, "-r", path, "-p", preset, "--seed", seed, *where, *options])
     return folders.model(content["name"], preset)
@@ -85,8 +87,8 @@ def main() -> None:
     parser.add_argument("--people", type=Path, required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--family", choices=tuple(FAMILIES), default="gre_15t")
-    parser.add_argument("--presets", choices=PRESETS, nargs="+", default=["starter", "adaptive"])
-    parser.add_argument("--steps", type=int, nargs="+", default=[100, 300])
+    parser.add_argument("--presets", choices=PRESETS, nargs="+", default=["starter"])
+    parser.add_argument("--steps", type=int, nargs="+", default=[300])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("-o", type=Path, help="name of the results, without .json and .md")

@@ -136,7 +136,8 @@ def judge(args: argparse.Namespace) -> None:
         rows += [{"model": arm, **row_of(name, people, best)} for name, people in groups.items()]
     told = (
         f"Stock nnU-Net made {facts['steps']} steps in {facts['hours']:.2f} hours of a core; its cohort has "
-        f"{' and '.join(CONTAINED)}. Of multi_3t it reads the SWI, the package's model all three. All simulated."
+        f"{' and '.join(CONTAINED)}. Each has the threshold that is best on all of these people. Of multi_3t "
+        "it reads the SWI, the package's model all three. All simulated."
     )
     save_rows(args.o, "Beside stock nnU-Net", told, rows)
 

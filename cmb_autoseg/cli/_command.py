@@ -162,7 +162,7 @@ def add_preset(parser: argparse._ActionsContainer) -> None:
         "-p",
         "--preset",
         choices=PRESETS,
-        help="which plan of the dataset (default: adaptive, or else the one there is)",
+        help="which plan of the dataset (default: the first there is, in this order)",
     )
 
 

@@ -40,7 +40,7 @@ def add_input(group: argparse._ActionsContainer) -> None:
         help="a NIfTI file, a folder of them (CASE_0000.nii.gz or any names), a BIDS root, a DICOM folder or a card",
     )
     add_choices(group)
-    add_option(group, "--role", choices=ROLES, help="what single scans are, whatever their names say")
+    add_option(group, "--role", choices=ROLES, help="what scans are, whatever their names say; not with a card or BIDS")
     add_option(group, "--split", choices=("train", "test"), help="of a card, take only these cases (default: all)")
 
 

@@ -17,7 +17,7 @@ from cmb_autoseg.cli._command import (
 )
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._preparation import add_preparation, preparation
-from cmb_autoseg.workspace import PRESETS
+from cmb_autoseg.workspace import PRESETS, Workspace
 
 MEMORY_GB = {"cuda": 8.0, "cpu": 2.0}
 
@@ -97,7 +97,6 @@ def _number_of_folds(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     from cmb_autoseg.files import writable_folder
     from cmb_autoseg.progress import report
-    from cmb_autoseg.workspace import Workspace
 
     workspace = Workspace.find(args.workspace)
     code = ExitCode.DONE
@@ -132,10 +131,12 @@ def run(args: argparse.Namespace) -> int:
             report(f"  {reason.text}")
     report(f"plan: {folders.plan(plan.preset)}")
     slow = "; on a CPU that takes days, and -r demo minutes" if plan.device == "cpu" else ""
-    report(f"next: cmb_train -d {folders.number} -f all{slow}")
+    chosen = f"-d {folders.number}{'' if plan.preset == 'adaptive' else f' -p {plan.preset}'}"
+    begun = " --init starter" if plan.preset == "starter" else ""
+    report(f"next: cmb_train {chosen} -f all{begun}{slow}")
     unlabelled = sum(not case.labelled for case in read_raw_dataset(folders).training_cases())
     if unlabelled:
-        report(f"or first: cmb_pretrain -d {folders.number}, for an encoder from {unlabelled} unlabelled cases")
+        report(f"or first: cmb_pretrain {chosen}, for an encoder from {unlabelled} unlabelled cases")
     return code
 
 

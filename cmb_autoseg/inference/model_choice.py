@@ -38,7 +38,7 @@ def find_model(
 ) -> Path:
     """The model folder that the user means: `-m`, or `-d` with a recipe, or else the one in the package.
 
-    Without a preset it is the adaptive plan's model, else that of the other preset, as in training.
+    Without a preset it is the model of the first of `PRESETS` that has one, as in training.
 
     Args:
         folder: as the user gave it, and so are the others.

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from cmb_autoseg.files import atomic_path
 from cmb_autoseg.geometry import Volume, check_same_grid, to_canonical
 from cmb_autoseg.records import Lesion, LesionTable
-from cmb_autoseg.reporting.slices import NOTE_LINE_INCHES, draw_sides, draw_slice, gray_range, note_lines, outline
+from cmb_autoseg.reporting.slices import (
+    NOTE_LINE_INCHES,
+    draw_sides,
+    draw_slice,
+    gray_range,
+    note_lines,
+    outline,
+    stored_slice,
+)
 
 __all__ = ["write_overlay"]
 
@@ -82,6 +90,7 @@ def write_overlay(
     for position, k in enumerate(planes):
         axes = figure.add_subplot(rows, columns, position + 1)
         _draw_slice(axes, upright, marked, k, gray)
+        _draw_index(axes, *stored_slice(image, k))
         for lesion, centre in zip(lesions.lesions, _centres(upright, lesions), strict=True):
             _draw_lesion(axes, upright, lesion, centre, k)
     figure.subplots_adjust(
@@ -126,15 +135,18 @@ def _planes(upright: Volume, lesions: LesionTable) -> list[int]:
 
 
 def _draw_slice(axes: Any, upright: Volume, mask: Volume | None, k: int, gray: tuple[float, float]) -> None:
-    """One axial slice with its outline and number."""
-    from matplotlib.patheffects import withStroke
-
+    """One axial slice with its outline."""
     draw_slice(axes, upright, k, gray)
     if mask is not None:
         outline(axes, mask.data[:, :, k], COLOUR, 0.5)
     draw_sides(axes, 0.03, 8)
+
+
+def _draw_index(axes: Any, axis: str, index: int) -> None:
+    from matplotlib.patheffects import withStroke
+
     shade = [withStroke(linewidth=2, foreground="black")]
-    axes.text(0.03, 0.03, f"slice {k}", transform=axes.transAxes, color="white", fontsize=7, path_effects=shade)
+    axes.text(0.03, 0.03, f"{axis} = {index}", transform=axes.transAxes, color="white", fontsize=7, path_effects=shade)
 
 
 def _draw_lesion(axes: Any, upright: Volume, lesion: Lesion, centre: NDArray[np.float64], k: int) -> None:

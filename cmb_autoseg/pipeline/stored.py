@@ -18,7 +18,7 @@ __all__ = ["brain_of", "images_of", "made_by", "read_plan", "refuse_stale_plan"]
 
 
 def read_plan(folders: DatasetFolders, preset: str | None) -> Plan:
-    """The plan of `preset`; without a name `adaptive` if there is one, else the only one.
+    """The plan of `preset`; without a name the first that there is of `PRESETS`.
 
     Raises:
         InputError: the dataset is not planned.

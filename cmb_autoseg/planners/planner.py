@@ -74,7 +74,7 @@ def plan_dataset(
     else:
         spacing, grid_reasons, warnings = choose_spacing(grids)
         reasons += grid_reasons
-    spacing, check, lesion_reasons = _checked(measured, grids, read_lesions, spacing, settings)
+    spacing, check, lesion_reasons = _checked(measured, grids, read_lesions, spacing, not s0, settings)
     warnings += growth_warnings(everyone, spacing)
     forward = thickest(spacing)
     planned = _ordered(spacing, forward)
@@ -113,10 +113,11 @@ def _checked(
     grids: Grids,
     read_lesions: Callable[[str], NDArray[np.integer]],
     spacing: Triple[float],
+    preserve: bool,
     settings: PlanSettings,
 ) -> tuple[Triple[float], LesionCheck, list[Reason]]:
-    """The grid, refined until no lesion is lost where the preset preserves them, and the final count."""
-    preserve, fixed = settings.preset != "s0", settings.preset in FIXED_GRIDS
+    """The grid, refined until no lesion is lost where the preset does not fix it, and the final count."""
+    fixed = settings.preset in FIXED_GRIDS
     reasons: list[Reason] = []
     growth_warnings(grids, spacing)
     check = count_lesions(grids, read_lesions, spacing, preserve)

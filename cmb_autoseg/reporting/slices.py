@@ -7,12 +7,22 @@ import textwrap
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cmb_autoseg.geometry import Volume
 
-__all__ = ["NOTE_LINE_INCHES", "draw_plane", "draw_sides", "draw_slice", "gray_range", "note_lines", "outline"]
+__all__ = [
+    "NOTE_LINE_INCHES",
+    "draw_plane",
+    "draw_sides",
+    "draw_slice",
+    "gray_range",
+    "note_lines",
+    "outline",
+    "stored_slice",
+]
 
 NOTE_LETTERS_PER_INCH = 16
 NOTE_LINE_INCHES = 0.13
@@ -31,6 +41,18 @@ def gray_range(data: NDArray[Any]) -> tuple[float, float]:
     lowest, highest = map(float, np.percentile(values, (1, 99.5), overwrite_input=True))
     darkest = lowest if lowest < 0 else 0.0
     return darkest, highest if highest > darkest else darkest + 1.0
+
+
+def stored_slice(stored: Volume, k: int) -> tuple[str, int]:
+    """Where tables look for an axial slice: the name of the stored axis along which it is cut, and the index there.
+
+    Args:
+        stored: the volume as its file has it.
+        k: index of the slice on canonical axes.
+    """
+    orientation = io_orientation(stored.affine)
+    axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])
+    return "ijk"[axis], k if orientation[axis, 1] > 0 else stored.shape[axis] - 1 - k
 
 
 def draw_plane(axes: Any, upright: Volume, plane: NDArray[Any], **style: Any) -> None:

@@ -315,3 +315,5 @@ def test_a_bids_root(tmp_path):
     cases, failures = find_cases(tmp_path, InputSettings(ROLES))
     assert failures == []
     assert [(case.subject, list(case.images)) for case in cases] == [("sub-01", [Role.GRE_MAG])]
+    with pytest.raises(InputError, match="--role swi: names in a BIDS dataset say what each scan is"):
+        find_cases(tmp_path, InputSettings(ROLES, role=Role.SWI))

@@ -128,3 +128,12 @@ def test_a_mask_of_another_shape_is_refused(tmp_path):
     with pytest.raises(GeometryError, match="does not fit"):
         write_overlay(tmp_path / "o.png", grey(), np.zeros((3, 3, 3)), LesionTable(case="x"), "x")
     assert not (tmp_path / "o.png").exists()
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_slices_are_told_by_the_index_of_the_table(tmp_path, axes, monkeypatch):
+    told = []
+    monkeypatch.setattr(overlay, "_draw_index", lambda _, *words: told.append(words))
+    scan = grey(axes)
+    write_overlay(tmp_path / "x.png", scan, None, table(scan, ((20, 24, 3), 0.9), ((20, 24, 7), 0.8)), "x")
+    assert told == [("k", 3), ("k", 7)]

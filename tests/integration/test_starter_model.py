@@ -99,7 +99,9 @@ def test_a_training_begins_with_it(trained, tmp_path, capsys, wanted):
     )
     words = ["-d", "501", "-f", "1", "-r", str(recipe), "--workspace", str(tmp_path), "-device", "cpu"]
     assert train.main([*words, "--init", wanted]) == 0
-    assert "(z, y, x), which cmb_plan_preprocess --preset starter makes alike" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "(z, y, x); for the file's run cmb_plan_preprocess -d Dataset501_" in said
+    assert "--preset starter, and train by -p starter" in said
     made = Workspace(tmp_path).dataset("501").model("onward")
     assert FoldModel.read(made / "fold_1" / "fold.json").encoder.name == "starter"
     assert models.main(["--workspace", str(tmp_path)]) == 0
@@ -123,7 +125,9 @@ def test_a_dataset_is_planned_with_its_voxels(trained, tmp_path, capsys):
     )
     where = ["--workspace", str(tmp_path), "-device", "cpu"]
     assert plan_preprocess.main(["-d", "501", "--preset", "starter", *where]) == 0
-    assert "1.5 x 0.75 x 0.75 mm for every case: fixed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1.5 x 0.75 x 0.75 mm for every case: fixed" in said
+    assert "next: cmb_train -d 501 -p starter -f all --init starter" in said
     folders = Workspace(tmp_path).dataset("501")
     planned, own = Plan.read(folders.plan("starter")), trained_plan(STARTER_MODEL)
     assert planned.spacing_mm == own.spacing_mm

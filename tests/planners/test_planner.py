@@ -70,6 +70,15 @@ def test_the_starters_grid_is_not_refined_and_what_it_would_merge_is_refused(mea
     assert plan_dataset(fingerprint, lambda _: label, PlanSettings()).lesions_after == 20
 
 
+def test_by_the_starters_grid_lesions_are_kept_apart(measured, make_case):
+    label = np.zeros((20, 64, 64), dtype=np.uint8)
+    label[8:10, 20:25, 19:24] = label[8:10, 20:25, 25:30] = 1  # 0.4 mm apart
+    label = label_components(label > 0)
+    fingerprint = measured(*(make_case(f"c{i}", spacing=(1.5, 0.4, 0.4), diameters=(2.0, 2.0)) for i in range(5)))
+    plan = plan_dataset(fingerprint, lambda _: label, PlanSettings(preset="starter"))
+    assert (plan.lesions_before, plan.lesions_after) == (10, 10)
+
+
 def test_memory_sizes_patch_and_network(measured, make_case):
     fingerprint = measured(*(make_case(f"c{i}", spacing=(1.0, 0.5, 0.5), shape=(160, 400, 400)) for i in range(5)))
     plans = [

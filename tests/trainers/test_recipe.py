@@ -26,6 +26,10 @@ def test_shipped_recipes_are_named_like_their_files():
         ),
         ("name: [", "not readable as YAML"),
         ("name: a__b\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\n", "name: .*found 'a__b'"),
+        (
+            "name: from_starter\ndescription: b\nepochs: 1\nsteps_per_epoch: 1\n",
+            "name: found 'from_starter'; so end the models trained by plans of preset starter; correct it",
+        ),
     ],
 )
 def test_bad_recipes_name_file_and_field(tmp_path, text, message):

@@ -17,7 +17,7 @@ from cmb_autoseg.evaluation.reporting.case_tables import best_cases, told, worst
 from cmb_autoseg.evaluation.reporting.page import CaseView
 from cmb_autoseg.geometry import Volume, to_canonical
 from cmb_autoseg.reporting.pictures import Picture, as_png, canvas
-from cmb_autoseg.reporting.slices import draw_sides, draw_slice, gray_range
+from cmb_autoseg.reporting.slices import draw_sides, draw_slice, gray_range, stored_slice
 
 __all__ = ["draw_case", "gradcam_picture", "view_cases"]
 
@@ -91,7 +91,10 @@ def draw_case(case: CaseScore, protocol: str, background: Background) -> list[Pi
     upright = to_canonical(volume.with_data(np.nan_to_num(volume.data, posinf=0, neginf=0)))
     marks = _marks(case, protocol, upright)
     gray = gray_range(upright.data) if background.what == SCAN else (0.0, max(float(upright.data.max()), 1e-6))
-    return [_draw_tile(case.case, upright, k, marks, gray, background.what) for k in _planes(marks, upright)]
+    return [
+        _draw_tile(case.case, upright, k, stored_slice(volume, k), marks, gray, background.what)
+        for k in _planes(marks, upright)
+    ]
 
 
 def _marks(case: CaseScore, protocol: str, upright: Volume) -> list[_Mark]:
@@ -130,8 +133,15 @@ def _on_slice(mark: _Mark, k: int, upright: Volume) -> bool:
 
 
 def _draw_tile(
-    name: str, upright: Volume, k: int, marks: Sequence[_Mark], gray: tuple[float, float], what: str
+    name: str,
+    upright: Volume,
+    k: int,
+    told: tuple[str, int],
+    marks: Sequence[_Mark],
+    gray: tuple[float, float],
+    what: str,
 ) -> Picture:
+    axis, index = told
     width_mm, height_mm = (upright.shape[axis] * upright.spacing_mm[axis] for axis in (0, 1))
     height_inches = SIDE_INCHES * float(np.clip(height_mm / width_mm, 0.5, 1.6))
     figure = canvas(SIDE_INCHES, height_inches + LEGEND_INCHES)
@@ -146,9 +156,10 @@ def _draw_tile(
         _draw_mark(axes, mark, upright)
     _draw_legend(figure, shown)
     counts = ", ".join(f"{number} {kind}" for kind in KINDS if (number := sum(mark.kind == kind for mark in shown)))
-    caption = f"Slice {k} of {upright.shape[2]}, from 0 upwards ({what}): {counts}."
-    alt = f"Axial slice {k} of {name} on its {what} with marks: {counts}."
-    return Picture(f"case_{name}_slice_{k:03d}", f"{name}, slice {k}", caption, alt, as_png(figure, TILE_DPI))
+    caption = f"Slice {axis} = {index} ({what}): {counts}."
+    alt = f"Axial slice {axis} = {index} of {name} on its {what} with marks: {counts}."
+    heading = f"{name}, slice {axis} = {index}"
+    return Picture(f"case_{name}_slice_{index:03d}", heading, caption, alt, as_png(figure, TILE_DPI))
 
 
 def _draw_mark(axes: Any, mark: _Mark, upright: Volume) -> None:

@@ -51,8 +51,10 @@ def cases_of_bids(root: Path, settings: InputSettings) -> tuple[list[Case], list
     """One case per session; a session without any file that the card knows is a failure.
 
     Raises:
-        InputError: there is no scan in which microbleeds are visible.
+        InputError: there is no scan in which microbleeds are visible, or the user says what scans are.
     """
+    if settings.role is not None:
+        raise InputError(f"--role {settings.role}: names in a BIDS dataset say what each scan is; leave the option out")
     try:
         cases, failures = cases_of_card(f"bids={root}", settings)
     except CardError:

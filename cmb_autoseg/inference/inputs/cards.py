@@ -34,7 +34,7 @@ def cases_of_card(argument: str, settings: InputSettings) -> tuple[list[Case], l
 
     Raises:
         CardError: a mistake in the card, or it does not fit the files; pseudonyms without a workspace.
-        InputError: the user says what scans are, too.
+        InputError: the user says what scans are, too, which the card does.
     """
     from cmb_autoseg.dataset_conversion.card_file import parse_card
     from cmb_autoseg.dataset_conversion.sorting.choice import Wanted

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cmb_autoseg.errors import InputError
+from cmb_autoseg.inference.model_choice import STARTER_DATASET
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Encoder, Plan, Role, Topology
-from cmb_autoseg.trainers.pretrained_encoder import STARTER
 
 __all__ = ["LEAST_SHARE", "STEM", "Transfer", "adapt_stem", "parameter_groups", "transfer_encoder"]
 
@@ -105,8 +105,10 @@ def _other_grid(record: Encoder, plan: Plan) -> str:
     if all(abs(one - other) <= SPACING_TOLERANCE * other for one, other in zip(known, wanted, strict=True)):
         return ""
     one, other = (" x ".join(f"{size:.3g}" for size in spacing) for spacing in (known, wanted))
-    cure = f", which cmb_plan_preprocess --preset {STARTER} makes alike" if record.name == STARTER else ""
-    return f"voxels of {one} mm in the file, {other} mm in the plan (z, y, x){cure}"
+    told = f"voxels of {one} mm in the file, {other} mm in the plan (z, y, x)"
+    if record.datasets != (STARTER_DATASET,):
+        return told
+    return f"{told}; for the file's run cmb_plan_preprocess -d {plan.dataset} --preset starter, and train by -p starter"
 
 
 def adapt_stem(stem: Tensor, known: Sequence[Role], wanted: Sequence[Role], path: Path) -> Tensor:

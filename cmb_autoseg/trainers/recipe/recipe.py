@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, PositiveInt, PrivateAttr, field_validator, model_validator
 
 from cmb_autoseg.records import Plan, Role, Topology, pooled_patch
 from cmb_autoseg.trainers.recipe.boxes import BoxSettings
@@ -22,6 +22,7 @@ from cmb_autoseg.trainers.recipe.pretraining import PretrainingSettings
 from cmb_autoseg.trainers.recipe.settings import Settings
 from cmb_autoseg.trainers.recipe.slices import SliceSettings
 from cmb_autoseg.trainers.recipe.two_stage import TwoStageSettings
+from cmb_autoseg.workspace import PRESETS
 
 __all__ = ["Family", "Recipe"]
 
@@ -55,7 +56,8 @@ class Recipe(Settings):
     schema_: Annotated[Literal[1], Field(alias="schema")] = 1
     """Version of this list of keys."""
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
-    """Part of a folder's name, in which two underscores in a row separate: small letters, digits, single `_`."""
+    """Part of a folder's name, in which two underscores in a row separate: small letters, digits, single `_`. At its
+    end stands no preset of plans (`_s0`), since folders of models trained by that preset have it there."""
     description: str
     """One line for people."""
     epochs: PositiveInt
@@ -89,6 +91,14 @@ class Recipe(Settings):
     mixture: MixtureSettings | None = None
     """An ensemble of other recipes' models."""
     _given: str | None = PrivateAttr(default=None)
+
+    @field_validator("name")
+    @classmethod
+    def _names_no_preset(cls, name: str) -> str:
+        for preset in PRESETS:
+            if name.endswith(f"_{preset}"):
+                raise ValueError(f"so end the models trained by plans of preset {preset}")
+        return name
 
     @model_validator(mode="before")
     @classmethod

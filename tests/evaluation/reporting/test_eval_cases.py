@@ -73,14 +73,14 @@ def test_worst_have_the_lowest_f1_and_best_most_lesions(mixed):
 def test_slices_with_errors_come_first_and_hits_where_errors_are_few(mixed, scan):
     pictures = draw_case(mixed, "valdo", Background(scan, "scan"))
     assert [picture.caption for picture in pictures] == [
-        "Slice 5 of 12, from 0 upwards (scan): 1 missed.",
-        "Slice 8 of 12, from 0 upwards (scan): 1 false.",
+        "Slice k = 5 (scan): 1 missed.",
+        "Slice k = 8 (scan): 1 false.",
     ]
     assert pictures == draw_case(mixed, "valdo", Background(scan, "scan")), "the same bytes"
     one_error = replace(mixed, matchings={"valdo": replaced(mixed, ignored=(2, 3))})
     assert [picture.caption for picture in draw_case(one_error, "valdo", Background(scan, "scan"))] == [
-        "Slice 5 of 12, from 0 upwards (scan): 1 missed.",
-        "Slice 2 of 12, from 0 upwards (scan): 1 found.",
+        "Slice k = 5 (scan): 1 missed.",
+        "Slice k = 2 (scan): 1 found.",
     ]
 
 

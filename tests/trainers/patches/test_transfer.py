@@ -84,7 +84,7 @@ def test_strides_that_no_shape_shows_are_compared_and_both_are_named():
 )
 def test_another_grid_is_told_and_not_refused(spacing_mm, told):
     given = encoder((SWI,))
-    seen = record((SWI,)).model_copy(update={"spacing_mm": spacing_mm})
+    seen = record((SWI,)).model_copy(update={"name": "starter", "spacing_mm": spacing_mm})  # not that of the package
     done = transfer_encoder(encoder((SWI,), seed=1), plan((SWI,)), FILE, given.state_dict(), seen)
     assert str(done) == f"{done.n_tensors} of {done.n_tensors} tensors loaded; sequences: swi{told}"
 
