@@ -14,6 +14,7 @@ __all__ = [
     "FIRST_STAGE",
     "LATEST_CHECKPOINT",
     "PRESETS",
+    "STARTER_DATASET",
     "TRAINER_NAME",
     "DatasetFolders",
     "Preset",
@@ -32,6 +33,8 @@ Preset = Literal["adaptive", "s0", "starter"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 """Plans that a dataset may have; the first that is there is taken where the user names none."""
 
+STARTER_DATASET = "Dataset000_SIMULATED"
+"""Of the model of the package and those made like it, which have learned from nobody."""
 DATASET_NAME = re.compile(r"Dataset(\d{3})_(\w+)")
 
 

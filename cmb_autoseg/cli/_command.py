@@ -6,6 +6,7 @@ This module and every `cli` module import only the standard library at import ti
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -41,6 +42,7 @@ __all__ = [
     "positive_int",
     "resolve_device",
     "run_command",
+    "workspace_words",
 ]
 
 
@@ -142,6 +144,11 @@ def add_workspace(parser: argparse._ActionsContainer) -> None:
         metavar="DIR",
         help="where everything lives (default: $CMB_WORKSPACE, else ./cmb_workspace)",
     )
+
+
+def workspace_words(workspace: Path | None) -> str:
+    """What a told command needs to find the workspace that the user named."""
+    return "" if workspace is None else f" --workspace {shlex.quote(str(workspace))}"
 
 
 def add_dataset(

@@ -14,6 +14,7 @@ from cmb_autoseg.cli._command import (
     positive_float,
     resolve_device,
     run_command,
+    workspace_words,
 )
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._preparation import add_preparation, preparation
@@ -133,10 +134,11 @@ def run(args: argparse.Namespace) -> int:
     slow = "; on a CPU that takes days, and -r demo minutes" if plan.device == "cpu" else ""
     chosen = f"-d {folders.number}{'' if plan.preset == 'adaptive' else f' -p {plan.preset}'}"
     begun = " --init starter" if plan.preset == "starter" else ""
-    report(f"next: cmb_train {chosen} -f all{begun}{slow}")
+    where = workspace_words(args.workspace)
+    report(f"next: cmb_train {chosen} -f all{begun}{where}{slow}")
     unlabelled = sum(not case.labelled for case in read_raw_dataset(folders).training_cases())
     if unlabelled:
-        report(f"or first: cmb_pretrain {chosen}, for an encoder from {unlabelled} unlabelled cases")
+        report(f"or first: cmb_pretrain {chosen}{where}, for an encoder from {unlabelled} unlabelled cases")
     return code
 
 

@@ -19,9 +19,11 @@ from cmb_autoseg.cli._command import (
     positive_int,
     resolve_device,
     run_command,
+    workspace_words,
 )
 from cmb_autoseg.cli._help import epilog
 from cmb_autoseg.cli._recipes import add_recipe
+from cmb_autoseg.workspace import PRESETS
 
 if TYPE_CHECKING:
     from cmb_autoseg.trainers.recipe import Recipe
@@ -111,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     begin_with: str | Path | None = args.encoder
     if args.init is not None:
         recipe, begin_with = _begun(recipe, args)
+        args.preset = args.preset or _preset_for(args.init, folders)
     folds = choose_folds(folders, wanted)
     device = resolve_device(args.device)
 
@@ -151,12 +154,21 @@ def _begun(recipe: "Recipe", args: argparse.Namespace) -> "tuple[Recipe, Path]":
     return recipe.beginning_with(learned_plan(folder).topology), folder
 
 
+def _preset_for(init: str, folders: "DatasetFolders") -> str | None:
+    """For the starter model the plan of its voxels, unless the dataset has others alone."""
+    from cmb_autoseg.trainers.pretrained_encoder import STARTER
+
+    there = [preset for preset in PRESETS if folders.plan(preset).is_file()]
+    return "starter" if init == STARTER and ("starter" in there or not there) else None
+
+
 def _next_command(args: argparse.Namespace, folders: "DatasetFolders", recipe: str, model: Path) -> str:
     """Training of the folds that are missing, else what a model of all folds is for."""
     from cmb_autoseg.inference.model_choice import available_folds
     from cmb_autoseg.raw_dataset import choose_folds
 
     preset = f" -p {args.preset}" if args.preset else ""
+    where = workspace_words(args.workspace)
     dataset = folders.number
     missing = [fold for fold in choose_folds(folders, None) if fold not in available_folds(model)]
     if missing:  # Folds of one model share these settings.
@@ -168,9 +180,9 @@ def _next_command(args: argparse.Namespace, folders: "DatasetFolders", recipe: s
         }
         given = "".join(f" {option} {value}" for option, value in shared.items() if value is not None)
         seed = f" --seed {args.seed}" if args.seed else ""
-        return f"cmb_train -d {dataset} -f {' '.join(map(str, missing))} -r {args.r}{preset}{given}{seed}"
-    predict = f"cmb_predict -i SCANS -o OUT -d {dataset} -r {recipe}{preset}"
-    return predict if args.f == ["all"] else f"cmb_finalize -d {dataset} -r {recipe}{preset}, then {predict}"
+        return f"cmb_train -d {dataset} -f {' '.join(map(str, missing))} -r {args.r}{preset}{given}{seed}{where}"
+    predict = f"cmb_predict -i SCANS -o OUT -d {dataset} -r {recipe}{preset}{where}"
+    return predict if args.f == ["all"] else f"cmb_finalize -d {dataset} -r {recipe}{preset}{where}, then {predict}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -168,17 +168,26 @@ ROLE_PATTERNS = (
 )
 
 
+ENTITIES = ((Role.GRE_PHASE, "part-phase"), (Role.GRE_MAG, "part-mag"), (Role.SWI, "acq-swi"))
+"""Of BIDS: `sub-01_acq-swi_T2starw` is an SWI, `sub-01_part-phase_T2starw` none of the two."""
+
+
 def role_in_name(name: str) -> Role | None:
     """The role that a file's or series' name speaks of, as a word of its own; None if none does.
 
-    The last word counts: `sub-101_space-T2S_T1` is a T1, `SWI_mag` a magnitude.
+    BIDS entities go first, then the last word: `sub-101_space-T2S_T1` is a T1, `SWI_mag` a magnitude.
     """
+    for role, entity in ENTITIES:
+        if re.search(rf"_{entity}_", name, re.IGNORECASE):
+            return role
     word = _last_word(name)
     return word[0] if word else None
 
 
 def without_role(name: str) -> str:
-    """The name without the word that says its role: `sub1` for `sub1_swi` and `sub1_T2star`."""
+    """The name without the words that say its role: `sub1` for `sub1_swi`, `sub1_T2star` and `sub1_part-mag_swi`."""
+    for _, entity in ENTITIES:
+        name = re.sub(rf"_{entity}(?=_)", "", name, flags=re.IGNORECASE)
     word = _last_word(name)
     if word is None:
         return name

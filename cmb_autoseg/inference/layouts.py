@@ -85,8 +85,8 @@ class Outcome:
     boxes: tuple[SliceBox, ...] | None = None
     """Of a detector, in voxels of the scan's canonical axes; None of models that segment."""
 
-    outside: tuple[str, ...] = ()
-    """See `range_warnings`."""
+    doubts: tuple[str, ...] = ()
+    """What the picture warns of."""
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -161,7 +161,7 @@ class Layout(ABC):
             files.boxes.unlink(missing_ok=True)
         else:
             write_boxes(files.boxes, outcome.boxes, outcome.scan)
-        note = picture_note(outcome.record["intended_use"], outcome.outside)
+        note = picture_note(outcome.record["intended_use"], outcome.doubts)
         write_overlay(files.overlay, outcome.scan, outcome.mask, outcome.table, case, note)
         write_json(files.record, self.record(case, outcome))
 

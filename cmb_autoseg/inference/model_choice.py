@@ -10,7 +10,6 @@ from cmb_autoseg.workspace import FINAL_CHECKPOINT, PRESETS, Workspace, model_fo
 
 __all__ = [
     "DEFAULT_RECIPE",
-    "STARTER_DATASET",
     "STARTER_MODEL",
     "absent_folds",
     "available_folds",
@@ -18,8 +17,6 @@ __all__ = [
     "recipe_words",
 ]
 
-STARTER_DATASET = "Dataset000_SIMULATED"
-"""Of the model of the package and those made like it, which have learned from nobody."""
 STARTER_MODEL = Path(__file__).parents[1] / "starter" / "model"
 """The model that comes with the package; see `cmb_autoseg.starter`."""
 DEFAULT_RECIPE = "supervised"
@@ -58,6 +55,8 @@ def find_model(
         alone = _given(("-r", recipe), ("-p", preset))
         if alone is not None:
             raise InputError(f"-m and {alone}: found both; a model folder has its own, so leave one of them out")
+        if str(folder) == "starter" and not folder.exists():
+            raise InputError("-m starter: the starter model is taken where there is neither -m nor -d; leave it out")
         if not (folder / "plans.json").is_file():
             missing = "a file" if folder.is_file() else "no such folder"
             found = "no plans.json, so this is no model folder" if folder.is_dir() else missing
@@ -85,10 +84,13 @@ def find_model(
         mistyped = [name for name in there if not name.startswith(f"{own}_")]  # not by another preset
         near = mistyped if len(there) == 1 else difflib.get_close_matches(own, mistyped, n=1, cutoff=LEAST_ALIKE)
         other = f"did you mean {recipe_words(near[0])}? Else " if near else ""
-        chosen = f"-r {recipe}{f' -p {preset}' if preset else ''} -f {' '.join(folds or ('all',))}"
+        by = [name for name in PRESETS if available_folds(folders.model(own, name))]
+        if by:
+            other = f"did you mean -p {' or -p '.join(by)}? Else "
+        chosen = f"-r {recipe}{f' -p {preset}' if preset else ''}"
         raise InputError(
-            f"-r {recipe}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
-            f"{other}run cmb_train -d {folders.number} {chosen}"
+            f"{chosen}: not trained on {folders.name} (trained: {', '.join(there) or 'none'}); "
+            f"{other}run cmb_train -d {folders.number} {chosen} -f {' '.join(folds or ('all',))}"
         )
     return model
 

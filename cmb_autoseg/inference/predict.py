@@ -20,6 +20,7 @@ from cmb_autoseg.lesions import describe, lesion_components
 from cmb_autoseg.machine import available_bytes, described_machine
 from cmb_autoseg.parallel import one_ahead
 from cmb_autoseg.preprocessing import PreparedCase, prepare_case
+from cmb_autoseg.preprocessing.checks import orientation_warnings
 from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.progress import log
 from cmb_autoseg.readers import source_files
@@ -185,7 +186,8 @@ def _finish(ready: _Ready | CaseResult, ensemble: Ensemble, point: OperatingPoin
         **({} if said.boxes is None else {"n_boxes": len(said.boxes)}),
         "warnings": list(warnings),
     }
-    outcome = Outcome(prepared.original, probability, components.labels, table, record, said.boxes, outside)
+    doubts = (*map(case.shown, orientation_warnings(case.reference_role, prepared.original)), *outside)
+    outcome = Outcome(prepared.original, probability, components.labels, table, record, said.boxes, doubts)
     with times.step("write"):
         layout.write(case.name, outcome)
     seconds = {f"prepare: {step}": took for step, took in prepared.seconds.items()}

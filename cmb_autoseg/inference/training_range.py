@@ -40,9 +40,9 @@ def range_warnings(prepared: PreparedCase, seen: TrainingRange, channels: tuple[
     )
 
 
-def picture_note(intended_use: str, outside: Iterable[str]) -> str:
+def picture_note(intended_use: str, doubts: Iterable[str]) -> str:
     """What stands below a picture: what the model is for, and why its result is doubtful."""
-    return " ".join((intended_use, *(f"Warning: {text}." for text in outside)))
+    return " ".join((intended_use, *(f"Warning: {text}." for text in doubts)))
 
 
 def brain_ml(prepared: PreparedCase) -> float:
@@ -113,7 +113,8 @@ def _noise(prepared: PreparedCase, seen: TrainingRange) -> Iterator[str]:
 
 
 def _skull(prepared: PreparedCase) -> Iterator[str]:
-    if prepared.brain_alone and prepared.case.prep.skull == "on":
+    has_skull = prepared.case.reference_role is not Role.QSM  # a map is made of the brain alone
+    if has_skull and prepared.brain_alone and prepared.case.prep.skull == "on":
         yield "the skull is off, and the model expects it: it finds less in brains alone; give the scan as it came"
 
 

@@ -31,6 +31,7 @@ from cmb_autoseg.lesions import Components, lesion_mask
 from cmb_autoseg.locking import own_folder
 from cmb_autoseg.machine import described_machine
 from cmb_autoseg.pipeline.explainer import Explainer
+from cmb_autoseg.preprocessing.checks import orientation_warnings
 from cmb_autoseg.preprocessing.settings import as_trained
 from cmb_autoseg.progress import log, telling, track
 from cmb_autoseg.records import Case, LesionTable, OperatingPoint
@@ -159,7 +160,8 @@ def explain_case(
     files.write_map(probability, explanations)
     files.write_table(ensemble.channels, explanations)
     folds = f"fold{'s' if len(ensemble.folds) > 1 else ''} {', '.join(map(str, ensemble.folds))}"
-    note = picture_note(ensemble.intended_use, outside)
+    lying = map(case.shown, orientation_warnings(case.reference_role, prepared.original))
+    note = picture_note(ensemble.intended_use, (*lying, *outside))
     title = f"{case.name}: {explainer.method} of {explainer.level_name}, {folds}"
     if explanations:
         marked = None if reference is None else reference.data > 0

@@ -13,7 +13,6 @@ from cmb_autoseg._nnunet import dataset_json, nnunet_plans
 from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, write_json
 from cmb_autoseg.geometry import Volume
-from cmb_autoseg.inference.model_choice import STARTER_DATASET
 from cmb_autoseg.inference.operating_points import Sweep, points_of
 from cmb_autoseg.lesions import find_components
 from cmb_autoseg.quality_control.sequence_measures import signal_to_noise
@@ -24,7 +23,7 @@ from cmb_autoseg.starter.learning import LOG
 from cmb_autoseg.starter.settings import LearningSettings, read_settings
 from cmb_autoseg.tensor_file import read_tensors, write_tensors
 from cmb_autoseg.trainers.recipe import InferenceSettings, read_recipe
-from cmb_autoseg.workspace import FINAL_CHECKPOINT
+from cmb_autoseg.workspace import FINAL_CHECKPOINT, STARTER_DATASET
 
 __all__ = [
     "CHANNELS",

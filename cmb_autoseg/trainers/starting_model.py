@@ -6,11 +6,12 @@ from cmb_autoseg.errors import InputError
 from cmb_autoseg.files import file_digest, text_digest
 from cmb_autoseg.inference.ensemble import checkpoint_path, load_checkpoint
 from cmb_autoseg.inference.loading import family_of
-from cmb_autoseg.inference.model_choice import STARTER_DATASET, STARTER_MODEL, available_folds, find_model
+from cmb_autoseg.inference.model_choice import STARTER_MODEL, available_folds, find_model
 from cmb_autoseg.inference.model_folder import trained_plan, trained_settings
 from cmb_autoseg.records import Encoder, FoldModel, Plan
 from cmb_autoseg.trainers.pretrained_encoder import STARTER, PretrainedEncoder
 from cmb_autoseg.trainers.recipe import Recipe
+from cmb_autoseg.workspace import STARTER_DATASET
 
 __all__ = ["find_starting_model", "learned_plan", "read_starting_model"]
 

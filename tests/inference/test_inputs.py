@@ -40,6 +40,8 @@ def roles_of(source: Path, roles: tuple[Role, ...] = ROLES, **options) -> dict[s
         ("gre", Role.GRE_MAG),
         ("p7_Chimap", Role.QSM),
         ("p7-qsm", Role.QSM),
+        ("sub-01_acq-swi_T2starw", Role.SWI),
+        ("sub-01_part-mag_swi", Role.GRE_MAG),
     ],
 )
 def test_a_single_file_says_its_role_by_its_name(tmp_path, name, role):
@@ -72,7 +74,33 @@ def test_the_chosen_role_goes_before_the_name(tmp_path):
         find_cases(tmp_path / "a_swi.nii", InputSettings(ROLES, role=Role.T1))
 
 
-@pytest.mark.parametrize("name", ["a_phase", "a_T1w", "t2_flair"])
+@pytest.mark.parametrize("name", ["sub-01_rec-mIP_swi", "a_swi_minip", "mIP"])
+def test_a_projection_is_refused_and_left_out_of_folders(tmp_path, name, capsys):
+    path = save(tmp_path / f"{name}.nii.gz")
+    with pytest.raises(InputError, match=rf"{name}\.nii\.gz: its name says that it is a projection .*; give the scan"):
+        find_cases(path, InputSettings(ROLES))
+    assert list(find_cases(path, InputSettings(ROLES, role=Role.SWI))[0][0].images) == [Role.SWI]
+    save(tmp_path / "b_swi.nii.gz")
+    assert roles_of(tmp_path) == {"b_swi": {Role.SWI: "b_swi.nii.gz"}}
+    assert f"1 projections left out, by their names: {name}.nii.gz" in capsys.readouterr().err
+
+
+def test_parts_of_one_scan_by_bids_names_are_one_case(tmp_path):
+    for name in ("swi", "part-mag_swi", "part-phase_swi"):
+        save(tmp_path / f"sub-01_{name}.nii.gz")
+    (case,), failures = find_cases(tmp_path, InputSettings((*ROLES, Role.GRE_PHASE)))
+    assert failures == []
+    assert (case.name, set(case.images)) == ("sub-01_swi", {Role.SWI, Role.GRE_MAG, Role.GRE_PHASE})
+
+
+def test_channels_of_one_case_and_a_role_for_both_are_refused(tmp_path):
+    for channel in ("0000", "0001"):
+        save(tmp_path / f"a_{channel}.nii.gz")
+    _, (failure,) = find_cases(tmp_path, InputSettings(ROLES, role=Role.SWI))
+    assert failure.reason.endswith("a_0001.nii.gz: a second file of case a; leave out --role swi")
+
+
+@pytest.mark.parametrize("name", ["a_phase", "a_T1w", "t2_flair", "sub-01_part-phase_T2starw"])
 def test_a_single_file_that_shows_no_microbleeds_is_refused(tmp_path, name):
     with pytest.raises(InputError, match=rf"{name}.*does not show microbleeds.*say so with --role"):
         find_cases(save(tmp_path / f"{name}.nii.gz"), InputSettings(ROLES))

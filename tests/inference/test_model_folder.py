@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -40,14 +41,14 @@ def test_the_adaptive_model_goes_first_where_no_preset_is_named(workspace, recip
 
 
 def test_a_model_that_is_not_there_says_how_it_is_trained(workspace):
-    with pytest.raises(InputError, match=r"publication_s0\); run .*-r publication -p adaptive"):
+    with pytest.raises(InputError, match=r"publication_s0\); did you mean -p s0\? Else run .*-r publication -p ad"):
         find_model(None, "501", "publication", "adaptive", workspace)
 
 
 def test_a_model_of_which_no_fold_is_finished_is_not_proposed(workspace):
     fold = workspace / "results" / "Dataset501_A" / "CMBTrainer__both__3d" / "fold_0"
     (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
-    with pytest.raises(InputError, match=r"\(trained: both_s0, publication_s0\); run"):
+    with pytest.raises(InputError, match=r"\(trained: both_s0, publication_s0\); did you mean -p s0\? Else run"):
         find_model(None, "501", "publication", "adaptive", workspace)
     (workspace / "results" / "Dataset501_A" / "CMBTrainer__both_s0__3d" / "fold_0" / "checkpoint_final.pth").unlink()
     with pytest.raises(InputError, match=r"\(trained: publication_s0\); did you mean -r publication -p s0\? Else run"):
@@ -69,6 +70,12 @@ def test_the_file_of_a_recipe_names_its_model(workspace, tmp_path):
     assert find_model(None, "501", path, None, workspace).name == "CMBTrainer__both__3d"
     with pytest.raises(InputError, match=r"-r .*anythin\.yaml: no such file; did you mean .*anything\.yaml\?"):
         find_model(None, "501", path.replace("anything", "anythin"), None, workspace)
+
+
+def test_the_starter_model_has_no_folder_to_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="-m starter: the starter model is taken where there is neither -m nor -d"):
+        find_model(Path("starter"), None, None, None, None)
 
 
 def test_a_model_of_nearly_that_name_is_proposed(workspace):

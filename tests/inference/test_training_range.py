@@ -106,6 +106,8 @@ def test_a_brain_without_its_skull_is_told_of_where_whole_heads_are_expected(tmp
     (warning,) = range_warnings(replace(alone, case=expecting), SEEN, CHANNELS)
     assert "the skull is off" in warning
     assert range_warnings(replace(alone, case=expecting, brain_alone=False), SEEN, CHANNELS) == ()
+    of_qsm = expecting.model_copy(update={"images": {Role.QSM: next(iter(expecting.images.values()))}})
+    assert range_warnings(replace(alone, case=of_qsm), SEEN, CHANNELS) == ()
 
 
 def test_what_is_expected_of_the_skull_leaves_digests_as_they_were():

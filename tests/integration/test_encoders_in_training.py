@@ -143,11 +143,13 @@ def test_an_encoder_that_is_to_be_made_is_told_with_the_users_own_recipe(pretrai
 def test_what_comes_after_training_is_told(pretrained, trained, tmp_path, monkeypatch, capsys):
     assert pretrained.train(tmp_path, 1, "--encoder", "dots", "--seed", "3", "--steps-per-epoch", "1") == 0
     again = f"-r {tmp_path / 'tiny.yaml'} --encoder dots --steps-per-epoch 1 --seed 3"
-    assert f"\nnext: cmb_train -d 501 -f 0 2 3 4 {again}\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"\nnext: cmb_train -d 501 -f 0 2 3 4 {again} --workspace {tmp_path / 'workspace'}\n" in said
     whole = ["-d", "501", "--workspace", str(trained.workspace), "-device", "cpu", "-r", str(trained.recipe)]
-    predict = "cmb_predict -i SCANS -o OUT -d 501 -r tiny"
+    where = f" --workspace {trained.workspace}"
+    predict = f"cmb_predict -i SCANS -o OUT -d 501 -r tiny{where}"
     assert train.main([*whole, "-f", "0"]) == 0
-    assert f"\nnext: cmb_finalize -d 501 -r tiny, then {predict}\n" in capsys.readouterr().out
+    assert f"\nnext: cmb_finalize -d 501 -r tiny{where}, then {predict}\n" in capsys.readouterr().out
     monkeypatch.setattr("cmb_autoseg.pipeline.finalizing.finalize", lambda *_: "a table")
     assert train.main([*whole, "-f", "all"]) == 0
     assert capsys.readouterr().out.endswith(f"\na table\nnext: {predict}\n")

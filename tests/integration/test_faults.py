@@ -36,7 +36,9 @@ COMMANDS = {
     "cmb_simulate": simulate.main,
     "cmb_demo": demo.main,
 }
-LOG_LINE = re.compile(r"(warning|left out|failed): .+|[A-Z][\w -]*: \d+/\d+, .+|\d+ phase images left out.+")
+LOG_LINE = re.compile(
+    r"(warning|left out|failed): .+|[A-Z][\w -]*: \d+/\d+, .+|\d+ (?:phase images|projections) left out.+"
+)
 """What may stand on standard error before the one line: notes on cases, and progress."""
 
 SECONDS = 10

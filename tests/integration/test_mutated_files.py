@@ -24,7 +24,7 @@ SHAPE = (24, 24, 12)
 LINE = re.compile(r"cmb_\w+( check)?: .+")
 LOG_LINE = re.compile(
     r"(warning|left out|failed|quality control|  (?:fail|review)): .+|[A-Z][\w -]*: \d+/\d+, .+|"
-    r"\d+ phase images left out.+"
+    r"\d+ (?:phase images|projections) left out.+"
 )
 
 CARD = r"""schema: 1

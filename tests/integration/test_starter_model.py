@@ -47,8 +47,11 @@ def test_a_scan_is_read_without_naming_a_model(trained, tmp_path, monkeypatch):
     notes = []
     draw = layouts.write_overlay
     monkeypatch.setattr(layouts, "write_overlay", lambda *words: notes.append(words[-1]) or draw(*words))
-    source = next(trained.cohort.glob("centreA/p2/visit1/scans/p2-susc.nii.gz"))
-    out = tmp_path / "out"
+    scan = nib.load(next(trained.cohort.glob("centreA/p2/visit1/scans/p2-susc.nii.gz")))
+    scan.set_qform(None, 0)
+    scan.set_sform(None, 0)
+    source, out = tmp_path / "p2-susc.nii.gz", tmp_path / "out"
+    nib.save(scan, source)
     assert predict.main(["-i", str(source), "-o", str(out), "-device", "cpu"]) == 0
     record = read_json(out / "p2-susc.json")
     assert "simulated data alone" in record["intended_use"]
@@ -57,6 +60,7 @@ def test_a_scan_is_read_without_naming_a_model(trained, tmp_path, monkeypatch):
     assert any("outside the model's training range: a brain mask of 22 ml" in text for text in record["warnings"])
     assert "simulated data alone" in notes[0]
     assert "Warning: outside the model's training range: a brain mask of 22 ml" in notes[0]
+    assert "Warning: swi: p2-susc.nii.gz does not say how it lies in the head" in notes[0]
     probability = nib.load(out / "p2-susc_prob.nii.gz")
     assert probability.shape == nib.load(source).shape
     assert "simulated data alone" in facts_of_run(out)["intended_use"]  # the evaluation's report says it, too
@@ -124,6 +128,8 @@ def test_a_dataset_is_planned_with_its_voxels(trained, tmp_path, capsys):
         "validation_steps: 1, batch_size: 1}"
     )
     where = ["--workspace", str(tmp_path), "-device", "cpu"]
+    assert train.main(["-d", "501", "-f", "1", "-r", str(recipe), "--init", "starter", *where]) == 2
+    assert "not planned with preset starter; run cmb_plan_preprocess -d 501 --preset starter" in capsys.readouterr().err
     assert plan_preprocess.main(["-d", "501", "--preset", "starter", *where]) == 0
     said = capsys.readouterr().out
     assert "1.5 x 0.75 x 0.75 mm for every case: fixed" in said
@@ -133,9 +139,10 @@ def test_a_dataset_is_planned_with_its_voxels(trained, tmp_path, capsys):
     assert planned.spacing_mm == own.spacing_mm
     assert planned.preserve_lesions
     assert planned.lesions_after == planned.lesions_before > 0
-    words = ["-d", "501", "-f", "1", "-r", str(recipe), "-p", "starter", "--init", "starter", *where]
-    assert train.main(words) == 0
-    said = capsys.readouterr().err
+    shutil.copy(folders.plan("starter"), folders.plan("adaptive"))  # the starter's goes before it
+    assert train.main(["-d", "501", "-f", "1", "-r", str(recipe), "--init", "starter", *where]) == 0
+    out, said = capsys.readouterr()
+    assert f"-r {recipe} -p starter --init starter --workspace {tmp_path}\n" in out
     assert "sequences: swi" in said
     assert "mm in the file" not in said
     assert trained_plan(folders.model("onward", "starter")).spacing_mm == own.spacing_mm

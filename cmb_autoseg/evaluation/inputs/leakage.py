@@ -13,6 +13,7 @@ from cmb_autoseg.evaluation.inputs.case_table import number_of
 from cmb_autoseg.evaluation.inputs.folders import listed
 from cmb_autoseg.evaluation.inputs.run_times import run_records
 from cmb_autoseg.files import read_json, read_tsv
+from cmb_autoseg.workspace import STARTER_DATASET
 
 __all__ = ["refuse_training_subjects"]
 
@@ -67,7 +68,7 @@ def refuse_training_subjects(predicted: Path, subjects: Mapping[str, str], flag:
         found = _folds(model) if isinstance(model, dict) else {}
         if isinstance(model, dict) and model and not found:
             warnings.append(f"{UNCHECKED}: {where}: its run.json names no folder and folds of a model")
-        paths |= found
+        paths |= {path: fold for path, fold in found.items() if not _is_of_nobody(path.parents[1])}
     for path, fold in paths.items():
         learned = _learned_from(path)
         if isinstance(learned, str):
@@ -94,6 +95,15 @@ def refuse_training_subjects(predicted: Path, subjects: Mapping[str, str], flag:
                 "though the table gives other cohorts or subjects; make sure that they are other scans"
             )
     return tuple(dict.fromkeys(warnings))
+
+
+def _is_of_nobody(model: Path) -> bool:
+    """Whether it is the model of the package, or one made like it."""
+    try:
+        plans = read_json(model / "plans.json")
+    except InputError:
+        return False
+    return isinstance(plans, dict) and plans.get("dataset_name") == STARTER_DATASET
 
 
 @dataclass

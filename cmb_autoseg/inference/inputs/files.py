@@ -2,7 +2,7 @@
 
 import glob
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from cmb_autoseg.inference.inputs.common import (
     with_unused_echo,
 )
 from cmb_autoseg.progress import log
+from cmb_autoseg.readers.dicom_kinds import PROJECTION
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Case, ImageSource, Role
 
 __all__ = ["case_of_file", "cases_of_files"]
@@ -31,7 +32,7 @@ def case_of_file(path: Path, settings: InputSettings) -> Case:
     """One scan as a case, named like its file.
 
     Raises:
-        InputError: its name speaks of a sequence that alone does not show microbleeds.
+        InputError: its name speaks of a sequence that alone does not show microbleeds, or of a projection.
     """
     stem = nifti_stem(path)
     match = CHANNEL_NAME.fullmatch(stem)
@@ -40,6 +41,11 @@ def case_of_file(path: Path, settings: InputSettings) -> Case:
     if settings.role is not None:
         return named_case(
             name, {settings.role: image}, overruled(role_in_name(stem), settings.role, f"{path.name}: its name")
+        )
+    if PROJECTION.search(stem):
+        raise InputError(
+            f"{path.name}: its name says that it is a projection of several slices; give the scan itself, or say with "
+            "--role what it is"
         )
     if match:
         role = channel_role(path, int(match["channel"]), settings.roles)
@@ -68,10 +74,13 @@ def _siblings_left_out(path: Path, case: str, role: Role) -> dict[Role, str]:
 def cases_of_files(images: Sequence[Path], settings: InputSettings) -> tuple[list[Case], list[InputFailure]]:
     """Cases of files whose names are alike but for the word that says the sequence; else a case a file.
 
-    Phase images, and sequences that the model does not know beside one that it knows, are left out.
+    Projections, phase images that the model does not use, and sequences that it does not know beside one that it
+    knows, are left out.
     """
-    if settings.role is None and Role.GRE_PHASE not in settings.roles:
-        images = list(_without_phase(images))
+    if settings.role is None:
+        images = _without("projections", images, lambda name: PROJECTION.search(name) is not None)
+        if Role.GRE_PHASE not in settings.roles:
+            images = _without("phase images", images, lambda name: role_in_name(name) is Role.GRE_PHASE)
     cases: dict[str, Case] = {}
     failures: list[InputFailure] = []
     for scan in _scans(images, settings):
@@ -82,7 +91,8 @@ def cases_of_files(images: Sequence[Path], settings: InputSettings) -> tuple[lis
             failures.append(InputFailure(name, str(error)))
             continue
         if case.name in cases:
-            reason = f"{scan.reference}: a second file of case {case.name}; rename or remove one"
+            cure = "rename or remove one" if settings.role is None else f"leave out --role {settings.role}"
+            reason = f"{scan.reference}: a second file of case {case.name}; {cure}"
             failures.append(InputFailure(scan.reference.name, reason))
         else:
             cases[case.name] = case
@@ -97,11 +107,12 @@ class _Scan:
     companions: dict[Role, Path]
 
 
-def _without_phase(images: Sequence[Path]) -> Iterator[Path]:
-    phases = [path for path in images if role_in_name(nifti_stem(path)) is Role.GRE_PHASE]
-    if phases:
-        log(f"{len(phases)} phase images left out, by their names: {_names(phases)}")
-    return (path for path in images if path not in phases)
+def _without(what: str, images: Sequence[Path], is_one: Callable[[str], bool]) -> Sequence[Path]:
+    """The files whose names do not say that they are of a kind that is left out."""
+    out = [path for path in images if is_one(nifti_stem(path))]
+    if out:
+        log(f"{len(out)} {what} left out, by their names: {_names(out)}")
+    return [path for path in images if path not in out]
 
 
 def _names(paths: Iterable[Path]) -> str:

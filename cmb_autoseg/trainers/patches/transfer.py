@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.inference.model_choice import STARTER_DATASET
 from cmb_autoseg.records import SUSCEPTIBILITY_ROLES, Encoder, Plan, Role, Topology
+from cmb_autoseg.workspace import STARTER_DATASET
 
 __all__ = ["LEAST_SHARE", "STEM", "Transfer", "adapt_stem", "parameter_groups", "transfer_encoder"]
 
@@ -42,7 +42,7 @@ class Transfer:
     """Both spacings in words, where they differ."""
 
     def __str__(self) -> str:
-        new = f"; new: {', '.join(self.new)}, as the mean of the other susceptibility sequences" if self.new else ""
+        new = f"; new: {', '.join(self.new)}, as the mean of the susceptibility sequences" if self.new else ""
         grid = f"; {self.other_grid}" if self.other_grid else ""
         return f"{self.n_loaded} of {self.n_tensors} tensors loaded; sequences: {', '.join(self.shared)}{new}{grid}"
 

@@ -183,6 +183,15 @@ def test_folds_that_did_not_predict_and_other_cohorts_say_nothing(run):
     assert refuse_training_subjects(run[0] / "nowhere" / "else", of_people("VALDO/03")) == ()
 
 
+def test_a_model_that_has_learned_from_nobody_needs_no_record(run):
+    predicted, model = run
+    for fold in model.glob("fold_*"):
+        (fold / "fold.json").unlink()
+    assert refuse_training_subjects(predicted, of_people("VALDO/01"))
+    write_json(model / "plans.json", {"dataset_name": "Dataset000_SIMULATED"})
+    assert refuse_training_subjects(predicted, of_people("VALDO/01")) == ()
+
+
 def test_what_cannot_be_checked_is_told(run):
     predicted, model = run
     record = model / "fold_0" / "fold.json"

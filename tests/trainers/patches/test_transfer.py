@@ -107,7 +107,7 @@ def test_new_sequences_begin_as_the_mean_of_the_files_susceptibility_sequences()
     torch.testing.assert_close(adapted[:, 2], mean)
     _, done = transferred(encoder((SWI, T1, GRE)), (SWI, T1, GRE), (GRE, QSM, T2))
     assert (done.shared, done.new) == ((GRE,), (QSM, T2))
-    assert str(done).endswith("new: qsm, t2, as the mean of the other susceptibility sequences")
+    assert str(done).endswith("new: qsm, t2, as the mean of the susceptibility sequences")
 
 
 def test_an_encoder_of_other_sequences_is_refused():
