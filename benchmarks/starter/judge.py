@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from cmb_autoseg.records import Case
 from cmb_autoseg.starter.families import cases_of, families_in
 from cmb_autoseg.starter.judging import figures, intervals, pooled, sweeps_of
 
+Found = TypeVar("Found")
+"""In one person."""
 SHARES = 4
 """Of each family's people, so that no process waits long for the last one."""
 
@@ -59,13 +61,13 @@ def save_rows(
 
 
 def in_shares(
-    share_of: Callable[[Path, list[Case]], list[Sweep]],
+    share_of: Callable[[Path, list[Case]], list[Found]],
     families: Sequence[Path],
     processes: int,
     stripped: bool = False,
     most: int | None = None,
-) -> dict[str, list[Sweep]]:
-    """Counts of the first people of each family, by processes: `share_of` gets its folder and a share of them."""
+) -> dict[str, list[Found]]:
+    """What is found in the first people of each family, by processes: `share_of` gets its folder and some of them."""
     with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         cases = {family: cases_of(family, stripped)[:most] for family in families}
         begun = {

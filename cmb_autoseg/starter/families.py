@@ -4,9 +4,10 @@ People of `choice` set the operating points and decide between trainings, those 
 told. Heads, protocols and seeds of both are others than those that the model learns from, and others than each other's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,16 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from cmb_autoseg.errors import InputError
-from cmb_autoseg.files import atomic_path, write_json
+from cmb_autoseg.files import atomic_path, read_tsv, write_json, write_tsv
 from cmb_autoseg.records import BrainMaskSource, Case, ImageSource, Role
 from cmb_autoseg.simulation.anatomy.template import Template
 from cmb_autoseg.simulation.cohort import is_lesion_free
+from cmb_autoseg.simulation.contents.sources import Kind
 from cmb_autoseg.simulation.person import simulate_person
 from cmb_autoseg.simulation.protocols import Protocol
+from cmb_autoseg.simulation.scan import SimulatedScan
 from cmb_autoseg.starter.protocols import SLAB_CENTRE_MM
 from cmb_autoseg.starter.simulated_blocks import stripped_mask
 
-__all__ = ["FAMILIES", "SEEDS", "Family", "cases_of", "families_in", "label_of", "simulate_one"]
+__all__ = ["FAMILIES", "SEEDS", "Family", "cases_of", "families_in", "label_of", "simulate_one", "things_of"]
 
 LESION_FREE_SHARE = 0.35
 SEEDS = {"choice": 550_000, "test": 770_000}
@@ -31,6 +34,7 @@ SEEDS = {"choice": 550_000, "test": 770_000}
 FIELD_OF_VIEW_MM = (172, 212, 124)
 ROLES = {"swi": Role.SWI, "mag": Role.GRE_MAG, "qsm": Role.QSM}
 """Of the simulator's images."""
+THING_COLUMNS = ("thing", "kind", "x_mm", "y_mm", "z_mm", "radius_mm", "n_voxels", "contrast")
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ FAMILIES = {
 def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequence[Template]) -> None:
     """Simulate one person of a family unless it is there.
 
-    Writes `images/pNNN_ROLE.nii.gz`, `brains/pNNN.nii.gz`, `labels/pNNN.nii.gz` and, last, `truth/pNNN.json`.
+    Writes `images/pNNN_ROLE.nii.gz`, `brains/pNNN.nii.gz`, `labels/pNNN.nii.gz`, `things/pNNN.tsv`
+    (see `things_of`) and, last, `truth/pNNN.json`.
 
     Args:
         folder: of the family's people.
@@ -120,6 +125,7 @@ def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequ
     brain = stripped_mask(scan.brain, protocol.spacing_mm)
     _write(folder / "brains" / f"{person}.nii.gz", brain.astype(np.uint8), scan.affine)
     _write(folder / "labels" / f"{person}.nii.gz", scan.mask, scan.affine)
+    write_tsv(folder / "things" / f"{person}.tsv", THING_COLUMNS, _things(scan))
     visible = sum(mark.visible for mark in scan.marks)
     write_json(record, {"visible": visible, "invisible": len(scan.marks) - visible, "head": head})
 
@@ -128,6 +134,28 @@ def _write(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64])
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         nib.Nifti1Image(values, affine).to_filename(temporary)
+
+
+def _things(scan: SimulatedScan) -> Iterable[Mapping[str, Any]]:
+    number = 0
+    for mark in scan.marks:
+        number += 1
+        middle = scan.grid.to_mm(mark.voxels).mean(axis=0) if mark.visible else np.array(mark.lesion.centre_mm)
+        ball = np.array([[*middle, mark.lesion.radius_mm]])
+        told = {"n_voxels": len(mark.voxels), "contrast": mark.contrast}
+        yield from ({**row, **told} for row in _balls(scan, number, mark.lesion.kind, ball))
+    for mimic in scan.contents.mimics:
+        number += 1
+        balls = np.array([[*sphere.centre_mm, sphere.radius_mm] for sphere in mimic.spheres])
+        yield from _balls(scan, number, mimic.kind, balls)
+    for tube in scan.contents.tubes:
+        number += 1
+        yield from _balls(scan, number, tube.kind, np.column_stack([tube.points_mm, tube.radius_mm]))
+
+
+def _balls(scan: SimulatedScan, number: int, kind: Kind, balls: NDArray[np.float64]) -> Iterable[Mapping[str, Any]]:
+    for x, y, z, radius in np.column_stack([scan.to_ras(balls[:, :3]), balls[:, 3]]).tolist():
+        yield {"thing": number, "kind": kind.value, "x_mm": x, "y_mm": y, "z_mm": z, "radius_mm": radius}
 
 
 def families_in(folder: Path) -> list[Path]:
@@ -153,6 +181,16 @@ def cases_of(folder: Path, stripped: bool = False) -> list[Case]:
         case = Case(name=person, cohort="SIMULATED", subject=person, images=images)
         cases.append(case.model_copy(update={"brain_mask": mask}) if stripped else case)
     return cases
+
+
+def things_of(folder: Path, case: Case) -> list[dict[str, str]]:
+    """What truly lies in a person's head, microbleeds and mimics, as balls in RAS millimetres of the scan.
+
+    A vessel has one ball for each point of its course, all with one number `thing`. A microbleed has one: its
+    `n_voxels` are those that the reference marks, whose middle is the ball's (0 where a reader could not see it), its
+    `contrast` is the share of its signal that the darkest voxel loses.
+    """
+    return read_tsv(folder / "things" / f"{case.name}.tsv")
 
 
 def label_of(folder: Path, case: Case) -> Path:
