@@ -29,7 +29,7 @@ from cmb_autoseg.starter.families import cases_of, families_in
 from cmb_autoseg.starter.judging import figures, intervals, pooled, sweeps_of
 
 Found = TypeVar("Found")
-"""In one person."""
+"""What is found in one person."""
 SHARES = 4
 """Of each family's people, so that no process waits long for the last one."""
 

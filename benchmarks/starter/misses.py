@@ -1,4 +1,4 @@
-"""Which microbleeds a model misses, and what lies where it finds one that is none.
+"""Which microbleeds a model misses, and what lies at its false positives.
 
     python benchmarks/starter/misses.py --people PEOPLE [--model MODEL_DIR] [--part test] [--point counting]
         [--processes 2] [-o RESULTS_FOLDER]
@@ -34,9 +34,9 @@ from cmb_autoseg.starter.families import families_in, label_of, things_of
 
 REACH_MM = 2.0
 """From a false positive's centre to the surface of what may have looked like a microbleed."""
-DRAWS = 200
-"""Random places for each false positive."""
-FAINT, NOTHING = "microbleed that readers miss", "nothing that was simulated"
+DRAWS = 500
+"""Random places in the brain of each person."""
+FAINT, MARKED, NOTHING = "faint microbleed", "marked microbleed", "none of these"
 GROUPS = {"n_voxels": (1, 3, 6, 11), "contrast": (0.22, 0.3, 0.45, 0.6)}
 """Least voxels and contrast of each group of microbleeds; readers see none of less."""
 
@@ -54,38 +54,44 @@ def share_of(model: Path, threshold: float, folder: Path, cases: list[Case]) -> 
         found = LesionSet.of_components(find_components(probability.data >= threshold), probability)
         marked = LesionSet.of_components(find_components(reference.data > 0), reference)
         pairs = match(found, marked, PROTOCOLS[DEFAULT_PROTOCOL]).pairs
-        things, brain = Things(things_of(folder, case)), read_volume(folder / "brains" / f"{case.name}.nii.gz")
         hits, right = {pair.reference for pair in pairs}, {pair.predicted for pair in pairs}
         false = found.centres_mm[[n for n in range(len(found)) if n + 1 not in right]]
-        inside = np.argwhere(brain.data > 0)
-        drawn = np.random.default_rng(0).choice(inside, DRAWS * len(false))
+        brain = read_volume(folder / "brains" / f"{case.name}.nii.gz")
+        drawn = np.random.default_rng(0).choice(np.argwhere(brain.data > 0), DRAWS)
+        things = Things(things_of(folder, case), reference.to_ras_mm(np.argwhere(reference.data > 0)))
         people.append(
             [
                 *({**things.marked_at(at), "hit": n + 1 in hits} for n, at in enumerate(marked.centres_mm)),
                 *({"false": things.near(at)} for at in false),
-                *({"drawn": things.near(at)} for at in brain.to_ras_mm(drawn).reshape(-1, 3)),
+                *({"drawn": things.near(at)} for at in brain.to_ras_mm(drawn)),
             ]
         )
     return people
 
 
 class Things:
-    """What truly lies in a head."""
+    """What truly lies in a head.
 
-    def __init__(self, rows: list[dict[str, str]]) -> None:
-        bleeds = [row for row in rows if row["kind"] == Kind.MICROBLEED]
-        self._marked = [row for row in bleeds if row["n_voxels"] != "0"]
+    Args:
+        rows: of `things_of`.
+        marked_mm: (n, 3), voxels that the reference marks; RAS millimetres.
+    """
+
+    def __init__(self, rows: list[dict[str, str]], marked_mm: NDArray[np.float64]) -> None:
+        self._marked = [row for row in rows if row["n_voxels"] not in ("0", "n/a")]
         others = [row for row in rows if row not in self._marked]
-        self._kinds = [FAINT if row["kind"] == Kind.MICROBLEED else row["kind"] for row in others]
-        self._middles_mm, self._radii_mm = _middles(others), np.array([float(row["radius_mm"]) for row in others])
+        kinds = [FAINT if row["kind"] == Kind.MICROBLEED else row["kind"] for row in others]
+        self._kinds = kinds + [MARKED] * len(marked_mm)
+        self._middles_mm = np.concatenate([_middles(others), marked_mm.reshape(-1, 3)])
+        self._radii_mm = np.array([float(row["radius_mm"]) for row in others] + [0.0] * len(marked_mm))
 
     def marked_at(self, at_mm: NDArray[np.float64]) -> Row:
-        """Voxels and contrast of the microbleed that the reference marks there; one of several that it joins."""
+        """Voxels and contrast of the marked microbleed that is nearest."""
         nearest = self._marked[int(np.linalg.norm(_middles(self._marked) - at_mm, axis=1).argmin())]
         return {"n_voxels": int(nearest["n_voxels"]), "contrast": float(nearest["contrast"])}
 
     def near(self, at_mm: NDArray[np.float64]) -> str:
-        """What is nearest, apart from microbleeds that the reference marks."""
+        """What is nearest, if it is within `REACH_MM`."""
         gaps_mm = np.linalg.norm(self._middles_mm - at_mm, axis=1) - self._radii_mm
         nearest = int(gaps_mm.argmin())
         return self._kinds[nearest] if gaps_mm[nearest] <= REACH_MM else NOTHING
@@ -110,9 +116,10 @@ def sensitivity_rows(people: Mapping[str, list[Row]]) -> Iterable[Row]:
 def place_rows(people: Mapping[str, list[Row]]) -> Iterable[Row]:
     """Of each kind of thing, how many false positives it is nearest to, and which share of random places."""
     drawn = [row["drawn"] for row in people["all"] if "drawn" in row]
-    for kind in sorted({row["false"] for row in people["all"] if "false" in row}):
+    bleeds_and_mimics = (MARKED, FAINT, *(kind.value for kind in Kind if kind != Kind.MICROBLEED))
+    for kind in (*bleeds_and_mimics, NOTHING):
         counts = {family: sum(row.get("false") == kind for row in rows) for family, rows in people.items()}
-        yield {"false positive at": kind, **counts, "share of random places": f"{drawn.count(kind) / len(drawn):.2f}"}
+        yield {"false positive at": kind, **counts, "share of random places": f"{drawn.count(kind) / len(drawn):.3f}"}
 
 
 def main() -> None:
@@ -134,7 +141,7 @@ def main() -> None:
     told = f"People of {args.part}, with their skulls; {point.name}."
     for name, title, rows in (
         ("found_microbleeds", "Microbleeds that are found", sensitivity_rows(people)),
-        ("false_finds", "What lies where none is", place_rows(people)),
+        ("false_finds", "What lies at false positives", place_rows(people)),
     ):
         save_rows(args.o and args.o / name, title, told, list(rows))
 

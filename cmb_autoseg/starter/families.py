@@ -4,7 +4,7 @@ People of `choice` set the operating points and decide between trainings, those 
 told. Heads, protocols and seeds of both are others than those that the model learns from, and others than each other's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -113,8 +113,8 @@ def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequ
         templates: heads, taken in turn and warped anew for each person.
     """
     family, person = FAMILIES[name], f"p{index:03d}"
-    record = folder / "truth" / f"{person}.json"
-    if record.is_file():
+    record, things = folder / "truth" / f"{person}.json", folder / "things" / f"{person}.tsv"
+    if record.is_file() and things.is_file():
         return
     seed = SEEDS[part] + 1000 * list(FAMILIES).index(name) + index
     head, protocols = index % len(templates), family.protocols[part]
@@ -125,7 +125,7 @@ def simulate_one(folder: Path, name: str, part: str, index: int, templates: Sequ
     brain = stripped_mask(scan.brain, protocol.spacing_mm)
     _write(folder / "brains" / f"{person}.nii.gz", brain.astype(np.uint8), scan.affine)
     _write(folder / "labels" / f"{person}.nii.gz", scan.mask, scan.affine)
-    write_tsv(folder / "things" / f"{person}.tsv", THING_COLUMNS, _things(scan))
+    write_tsv(things, THING_COLUMNS, _things(scan))
     visible = sum(mark.visible for mark in scan.marks)
     write_json(record, {"visible": visible, "invisible": len(scan.marks) - visible, "head": head})
 
@@ -136,26 +136,23 @@ def _write(path: Path, values: NDArray[np.generic], affine: NDArray[np.float64])
         nib.Nifti1Image(values, affine).to_filename(temporary)
 
 
-def _things(scan: SimulatedScan) -> Iterable[Mapping[str, Any]]:
-    number = 0
+def _things(scan: SimulatedScan) -> Iterator[Mapping[str, Any]]:
+    for number, (kind, balls, seen) in enumerate(_balls_of_things(scan), 1):
+        for x, y, z, radius in np.column_stack([scan.to_ras(balls[:, :3]), balls[:, 3]]).tolist():
+            ball = {"x_mm": x, "y_mm": y, "z_mm": z, "radius_mm": radius}
+            yield {"thing": number, "kind": kind.value, **ball, **seen}
+
+
+def _balls_of_things(scan: SimulatedScan) -> Iterator[tuple[Kind, NDArray[np.float64], Mapping[str, Any]]]:
+    """Of each thing its balls, (n, 4) millimetres of the scan's grid with the radius last, and what is seen."""
     for mark in scan.marks:
-        number += 1
-        middle = scan.grid.to_mm(mark.voxels).mean(axis=0) if mark.visible else np.array(mark.lesion.centre_mm)
-        ball = np.array([[*middle, mark.lesion.radius_mm]])
-        told = {"n_voxels": len(mark.voxels), "contrast": mark.contrast}
-        yield from ({**row, **told} for row in _balls(scan, number, mark.lesion.kind, ball))
+        middle = scan.grid.to_mm(mark.voxels).mean(axis=0) if mark.visible else mark.lesion.centre_mm
+        seen = {"n_voxels": len(mark.voxels), "contrast": mark.contrast}
+        yield mark.lesion.kind, np.array([[*middle, mark.lesion.radius_mm]]), seen
     for mimic in scan.contents.mimics:
-        number += 1
-        balls = np.array([[*sphere.centre_mm, sphere.radius_mm] for sphere in mimic.spheres])
-        yield from _balls(scan, number, mimic.kind, balls)
+        yield mimic.kind, np.array([[*sphere.centre_mm, sphere.radius_mm] for sphere in mimic.spheres]), {}
     for tube in scan.contents.tubes:
-        number += 1
-        yield from _balls(scan, number, tube.kind, np.column_stack([tube.points_mm, tube.radius_mm]))
-
-
-def _balls(scan: SimulatedScan, number: int, kind: Kind, balls: NDArray[np.float64]) -> Iterable[Mapping[str, Any]]:
-    for x, y, z, radius in np.column_stack([scan.to_ras(balls[:, :3]), balls[:, 3]]).tolist():
-        yield {"thing": number, "kind": kind.value, "x_mm": x, "y_mm": y, "z_mm": z, "radius_mm": radius}
+        yield tube.kind, np.column_stack([tube.points_mm, tube.radius_mm]), {}
 
 
 def families_in(folder: Path) -> list[Path]:
@@ -186,9 +183,13 @@ def cases_of(folder: Path, stripped: bool = False) -> list[Case]:
 def things_of(folder: Path, case: Case) -> list[dict[str, str]]:
     """What truly lies in a person's head, microbleeds and mimics, as balls in RAS millimetres of the scan.
 
-    A vessel has one ball for each point of its course, all with one number `thing`. A microbleed has one: its
-    `n_voxels` are those that the reference marks, whose middle is the ball's (0 where a reader could not see it), its
-    `contrast` is the share of its signal that the darkest voxel loses.
+    A vessel has one ball for each point of its course, a compact mimic one for each of its spheres, all with one
+    number `thing`. A microbleed has one: its radius is that of its iron; its `n_voxels` are those that the reference
+    marks, whose middle is the ball's (0 where a reader could not see it); its `contrast` is the share of its signal
+    that the darkest voxel loses. Both are `n/a` of all others.
+
+    Raises:
+        InputError: there is no such table.
     """
     return read_tsv(folder / "things" / f"{case.name}.tsv")
 
