@@ -151,7 +151,8 @@ def read_volume(path: Path, echo: int | None = None, dtype: Any = np.float32) ->
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) not in (3, 4):
-        raise InputError(f"{path}: found shape {image.shape}, a 3D volume is needed; split the file into 3D volumes")
+        cure = "split the file into 3D volumes" if len(shape) > 4 else "give the whole scan, not a slice of it"
+        raise InputError(f"{path}: found shape {image.shape}, a 3D volume is needed; {cure}")
     echoes = shape[3] if len(shape) == 4 else 1
     if echoes > 1 and echo is None:
         raise InputError(

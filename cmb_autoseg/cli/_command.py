@@ -163,14 +163,10 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_preset(parser: argparse._ActionsContainer) -> None:
-    add_option(
-        parser,
-        "-p",
-        "--preset",
-        choices=PRESETS,
-        help="which plan of the dataset (default: the first there is, in this order)",
-    )
+def add_preset(parser: argparse._ActionsContainer, but: str = "") -> None:
+    """Which plan; `but` names an exception to its default, in the words of the help."""
+    default = f"the first there is, in this order{but}"
+    add_option(parser, "-p", "--preset", choices=PRESETS, help=f"which plan of the dataset (default: {default})")
 
 
 def add_schedule(parser: argparse._ActionsContainer) -> None:

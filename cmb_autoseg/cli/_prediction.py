@@ -187,7 +187,8 @@ def tell_results(
     for result in results:
         earlier = "" if result.seconds else " (predicted by an earlier run)"
         found = len(result.table.lesions)
-        report(f"{result.table.case}: {found} lesion{'' if found == 1 else 's'}{earlier}")
+        used = f" ({', '.join(result.sequences_used)})" if result.sequences_used else ""
+        report(f"{result.table.case}: {found} lesion{'' if found == 1 else 's'}{used}{earlier}")
         for warning in result.warnings:
             log(f"warning: {result.table.case}: {warning}")
     for failure in failed:

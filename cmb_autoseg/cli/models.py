@@ -76,7 +76,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield _line("use", f"cmb_predict -i SCANS -o OUT {facts['choice']}".rstrip())
     if facts["init"] is not None:
         planned = "cmb_plan_preprocess -d DATASET --preset starter; " if facts["init"] == "starter" else ""
-        yield _line("train on from it", f"{planned}cmb_train -d DATASET -f all --init {facts['init']}")
+        preset = "-p starter " if facts["init"] == "starter" else ""
+        yield _line("train on from it", f"{planned}cmb_train -d DATASET {preset}-f all --init {facts['init']}")
     yield _line("folder", facts["folder"])
     yield _line("sequences", ", ".join(facts["sequences"]))
     if sets:

@@ -59,7 +59,7 @@ def build_parser() -> Parser:
         help="folds from 0 on (of five: 0 to 4), or all (which ends with cmb_finalize)",
     )
     add_recipe(what, "recipe: a name or a YAML file (default: supervised)", default="supervised")
-    add_preset(what)
+    add_preset(what, "; for --init starter the starter one, if it is there")
     add_option(
         what,
         "--encoder",

@@ -159,8 +159,8 @@ def role_of_series(tags: dict[str, Any]) -> Role | None:
 
 ROLE_PATTERNS = (
     (Role.QSM, r"qsm|chi-?map"),
-    (Role.GRE_PHASE, r"pha|phase"),
-    (Role.GRE_MAG, r"mag|magnitude|t2[ _-]?starw?|t2\*|t2\*w|t2s|me-?gre|gre|hemo"),
+    (Role.GRE_PHASE, r"(?:gre[ _-]?)?(?:pha|phase)"),
+    (Role.GRE_MAG, r"(?:gre[ _-]?)?(?:mag|magnitude)|t2[ _-]?starw?|t2\*|t2\*w|t2s|me-?gre|gre|hemo"),
     (Role.SWI, r"swi(?:[23]d)?|swan"),
     (Role.FLAIR, r"flair"),
     (Role.T1, r"t1w?|mp2?rage|bravo"),

@@ -8,7 +8,7 @@ from cmb_autoseg.dataset_conversion.conversion import workspace_salt
 from cmb_autoseg.dataset_conversion.sorting.resolver import read_card
 from cmb_autoseg.errors import CardError, InputError
 from cmb_autoseg.inference.inputs import InputSettings, find_cases
-from cmb_autoseg.records import Role
+from cmb_autoseg.records import DERIVED_ROLES, Role
 from cmb_autoseg.workspace import Workspace
 
 ROLES = (Role.SWI, Role.GRE_MAG, Role.T1)
@@ -192,6 +192,14 @@ def test_files_whose_names_differ_in_the_sequence_alone_are_one_case(tmp_path, c
     }
     shown = capsys.readouterr().err
     assert "left out, since the model knows only swi, gre_mag, t1: s2_flair.nii.gz" in shown
+
+
+def test_the_roles_of_the_tool_are_words_of_names(tmp_path):
+    roles = tuple(role for role in Role if role not in DERIVED_ROLES)
+    names = {role: f"s1_{role}_run-2.nii.gz" for role in roles}
+    for name in names.values():
+        save(tmp_path / name)
+    assert roles_of(tmp_path, roles) == {"s1_swi_run-2": names}
 
 
 def test_a_role_that_comes_twice_keeps_its_files_apart(tmp_path):

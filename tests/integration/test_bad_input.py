@@ -140,7 +140,7 @@ SPOILT = [
     (all_nan, ["s0_T2S.nii.gz", "every voxel is NaN", "export the scan again"]),
     (all_zero, ["s0_T2S.nii.gz", "every voxel is zero", "export the scan again"]),
     (four_dimensional, ["s0_T2S.nii.gz", "4D file with 2 volumes", "images.<name>.echo"]),
-    (flat, ["s0_T2S.nii.gz", "(16, 18)", "3D volume is needed"]),
+    (flat, ["s0_T2S.nii.gz", "(16, 18)", "3D volume is needed", "give the whole scan"]),
     (truncated, ["s0_T2S.nii.gz", "damaged or truncated", "copy the file again"]),
 ]
 

@@ -1,5 +1,6 @@
 """The model of the package: what is pinned about it, what it says of itself, what it reads and what begins with it."""
 
+import re
 import shutil
 
 import nibabel as nib
@@ -43,7 +44,7 @@ def test_the_package_stays_small():
     assert sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) <= LARGEST_PACKAGE
 
 
-def test_a_scan_is_read_without_naming_a_model(trained, tmp_path, monkeypatch):
+def test_a_scan_is_read_without_naming_a_model(trained, tmp_path, monkeypatch, capsys):
     notes = []
     draw = layouts.write_overlay
     monkeypatch.setattr(layouts, "write_overlay", lambda *words: notes.append(words[-1]) or draw(*words))
@@ -54,6 +55,7 @@ def test_a_scan_is_read_without_naming_a_model(trained, tmp_path, monkeypatch):
     nib.save(scan, source)
     assert predict.main(["-i", str(source), "-o", str(out), "-device", "cpu"]) == 0
     record = read_json(out / "p2-susc.json")
+    assert re.search(r"^p2-susc: \d+ lesions? \(swi\)$", capsys.readouterr().out, re.MULTILINE)
     assert "simulated data alone" in record["intended_use"]
     assert record["model"]["dataset"] == "Dataset000_SIMULATED"
     assert record["model"]["folds"] == [0, 1]
@@ -84,7 +86,7 @@ def test_it_is_listed_first_with_range_and_licence(tmp_path, capsys):
         "1.5, 3, 7 T",
         "simulated data alone",
         "swi + gre_mag",
-        "cmb_train -d DATASET -f all --init starter\n",
+        "cmb_train -d DATASET -p starter -f all --init starter\n",
     ):
         assert words in said
 

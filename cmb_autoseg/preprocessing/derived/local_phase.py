@@ -120,7 +120,8 @@ def phase_scale(phase: Volume) -> tuple[float, str]:
         return 1.0, f"phase in radians without wraps ({low:.3g} to {high:.3g})"
     raise InputError(
         f"{phase.name}: values {low:.4g} to {high:.4g} are no wrapped phase; expected -pi..pi, 0..2 pi, -4096..4095, "
-        "0..4095 or degrees: correct the role of the file, or leave local_phase out of prep.derived"
+        "0..4095 or degrees: take the file out of the scan, give it another role or, in a card, leave local_phase "
+        "out of prep.derived"
     )
 
 
