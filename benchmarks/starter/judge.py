@@ -81,15 +81,21 @@ def share_of_model(model: Path, family: Path, cases: list[Case], folds: list[int
     return list(sweeps_of([load_ensemble(model, folds, "cpu")], family, cases)[0].values())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def judging_parser(description: str | None, out: str) -> argparse.ArgumentParser:
+    """Options of scripts that judge a model by simulated people; `out` is the help of `-o`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=STARTER_MODEL, help="default: the model of the package")
     parser.add_argument("--people", type=Path, required=True)
     parser.add_argument("--part", default="test")
-    parser.add_argument("--stripped", action="store_true", help="with masks of their brains")
     parser.add_argument("--point", default="counting", help="operating point or threshold")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("-o", type=Path, help="name of the results, without .json and .md")
+    parser.add_argument("-o", type=Path, help=out)
+    return parser
+
+
+def main() -> None:
+    parser = judging_parser(__doc__, "name of the results, without .json and .md")
+    parser.add_argument("--stripped", action="store_true", help="with masks of their brains")
     args = parser.parse_args()
     point, families = operating_point(args.model, args.point), families_in(args.people / args.part)
     at = int(np.abs(np.array(SWEEP_THRESHOLDS) - point.threshold).argmin())

@@ -7,7 +7,6 @@ Sensitivity by voxels and by contrast of what the reference marks, and the neare
 2 mm of each false positive, beside random places of the same brains.
 """
 
-import argparse
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import pairwise
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judge import in_shares, save_rows
+from judge import in_shares, judging_parser, save_rows
 from numpy.typing import NDArray
 
 from cmb_autoseg.evaluation.matching.lesion_set import LesionSet
@@ -24,7 +23,6 @@ from cmb_autoseg.evaluation.matching.match import match
 from cmb_autoseg.evaluation.matching.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from cmb_autoseg.geometry import read_volume
 from cmb_autoseg.inference.loading import load_ensemble
-from cmb_autoseg.inference.model_choice import STARTER_MODEL
 from cmb_autoseg.inference.model_folder import operating_point
 from cmb_autoseg.inference.predict import on_own_grid, prepare_for
 from cmb_autoseg.lesions.components import find_components
@@ -123,14 +121,7 @@ def place_rows(people: Mapping[str, list[Row]]) -> Iterable[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=STARTER_MODEL, help="default: the model of the package")
-    parser.add_argument("--people", type=Path, required=True)
-    parser.add_argument("--part", default="test")
-    parser.add_argument("--point", default="counting", help="operating point or threshold")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("-o", type=Path, help="folder of the results")
-    args = parser.parse_args()
+    args = judging_parser(__doc__, "folder of the results").parse_args()
     point = operating_point(args.model, args.point)
     share = partial(share_of, args.model, point.threshold)
     by_family = {
